@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "base/fields.h"
+
+enum err fields_add(struct fields *f, struct str name, struct str value) {
+    if (f->n == f->cap) {
+        return ERR_FULL;
+    }
+    f->v[f->n++] = (struct field){name, value};
+    return OK;
+}
+
+const struct field *fields_find(const struct fields *f, struct str name) {
+    for (unsigned i = 0; i < f->n; i++) {
+        if (str_ieq(f->v[i].name, name)) {
+            return &f->v[i];
+        }
+    }
+    return NULL;
+}
+
+struct str fields_value(const struct fields *f, struct str name) {
+    const struct field *found = fields_find(f, name);
+    return found ? found->value : (struct str){NULL, 0};
+}
+
+unsigned fields_count(const struct fields *f, struct str name) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < f->n; i++) {
+        n += str_ieq(f->v[i].name, name);
+    }
+    return n;
+}
+
+static char *put_u32(char *out, size_t value) {
+    uint32_t v = (uint32_t)value; // heads are limited to far less
+    memcpy(out, &v, sizeof v);
+    return out + sizeof v;
+}
+
+static const char *get_u32(const char *in, uint32_t *value) {
+    memcpy(value, in, sizeof *value);
+    return in + sizeof *value;
+}
+
+static char *put_bytes(char *out, struct str s) {
+    if (s.len) {
+        memcpy(out, s.ptr, s.len);
+    }
+    return out + s.len;
+}
+
+size_t fields_packed_size(const struct fields *f) {
+    size_t size = sizeof(uint32_t);
+    for (unsigned i = 0; i < f->n; i++) {
+        size += 2 * sizeof(uint32_t) + f->v[i].name.len + f->v[i].value.len;
+    }
+    return size;
+}
+
+char *fields_pack(const struct fields *f, char *out) {
+    out = put_u32(out, f->n);
+    for (unsigned i = 0; i < f->n; i++) {
+        out = put_u32(out, f->v[i].name.len);
+        out = put_u32(out, f->v[i].value.len);
+        out = put_bytes(out, f->v[i].name);
+        out = put_bytes(out, f->v[i].value);
+    }
+    return out;
+}
+
+const char *fields_unpack(struct fields *f, const char *packed) {
+    uint32_t n = 0;
+    packed = get_u32(packed, &n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t name_len = 0;
+        uint32_t value_len = 0;
+        packed = get_u32(packed, &name_len);
+        packed = get_u32(packed, &value_len);
+        if (fields_add(f, str_from(packed, name_len), str_from(packed + name_len, value_len)) != OK) {
+            return NULL;
+        }
+        packed += (size_t)name_len + value_len;
+    }
+    return packed;
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+// Lines for people on stderr: "thaw: warning: text". One write per line, never blocks the caller for long
+// (a full pipe drops the line and counts it). Secrets are never arguments of a log call.
+#pragma once
+#include "base/attr.h"
+
+enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+
+// Process-wide, set once before threads start.
+void log_set_level(enum log_level level);
+void log_line(enum log_level level, const char *format, ...) PRINTF(2, 3);
+
+#define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
+#define log_warning(...) log_line(LOG_WARNING, __VA_ARGS__)
+#define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
+#define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// The two kinds of allocation. Sizes that we choose abort on failure (x*: a process that cannot get 200 bytes
+// is beyond saving, and thousands of error paths need not exist). Sizes that a peer controls go through `buf`
+// and `arena`, which have caps and return errors, and through try_realloc below.
+#pragma once
+#include "base/attr.h"
+
+void *xmalloc(size_t size);
+void *xcalloc(size_t n, size_t size);
+void *xrealloc(void *p, size_t size);
+
+// For sizes that a peer controls: NULL when there is none. Tests make the n-th one fail (mem_fail_after).
+void *try_realloc(void *p, size_t size);
+static inline void *try_malloc(size_t size) { return try_realloc(NULL, size); }
+
+// Test seam of this thread: the n-th try_* allocation from now fails (and, with `forever`, all that follow).
+// 0 turns it off. mem_fail_fired() tells whether one has failed since.
+void mem_fail_after(unsigned n, int forever);
+int mem_fail_fired(void);

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// The configuration as plain structs. Everything a `struct config` points to lives in its arena; it is
+// read-only once built and shared by reference count (a reload makes a new one). What keys exist, their
+// types, defaults, ranges and texts is one table: keys.def.
+#pragma once
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/str.h"
+
+enum { CONFIG_ARENA_CAP = 16 << 20, CONFIG_FILE_MAX = 4 << 20 };
+
+struct config_key { // a client's key: only its hash is kept
+    unsigned char sha256[32];
+    unsigned index; // its place in the file, for messages
+};
+
+struct config_upstream {
+    struct str name;
+    struct str url;          // as written
+    bool tls;                // https
+    bool mock;               // the built-in mock instead of a URL
+    struct str host;         // without brackets
+    uint16_t port;
+    struct str base_path;    // "/v1", no slash at the end; may be empty
+    struct str key;          // secret; empty: the client's own Authorization goes on
+    struct str ca_file;      // empty: the system's store
+    uint64_t connect_ms;     // timeouts: the upstream's own or the general ones
+    uint64_t first_byte_ms;
+    uint64_t between_ms;
+    uint64_t total_ms;
+};
+
+struct config_use {
+    unsigned upstream;       // index in config.upstreams
+    struct str model;        // the name to ask it for; empty: as the client wrote it
+};
+
+struct config_model {
+    struct str name;
+    struct config_use *use;  // in this order
+    unsigned use_count;
+};
+
+struct config {
+    atomic_uint references;
+    struct arena arena;
+
+    struct str listen;       // as written
+    unsigned workers;        // 0: one per usable CPU
+    struct str prefix;       // "/v1"; may be empty
+    bool open;               // answer on the network without keys
+    uint64_t max_body;       // bytes, of looked-at requests
+    uint64_t max_head;       // bytes
+    unsigned max_fields;
+    uint64_t pace_us;
+    uint64_t connect_ms, first_byte_ms, between_ms, total_ms;
+    uint64_t header_ms;      // a client's head must be complete within
+    uint64_t idle_ms;        // keep-alive connections without a request
+
+    struct config_key *keys;
+    unsigned key_count;
+    struct config_upstream *upstreams; // in the order of the file
+    unsigned upstream_count;
+    struct config_model *models;
+    unsigned model_count;
+};
+
+// Where and what is wrong, ready to print: "thaw.yaml:7:3: unknown key 'upstream'; did you mean 'upstreams'?"
+struct config_problem {
+    char text[512]; // never contains a secret's value
+};
+
+// All defaults, nothing else.
+struct config *config_create(void);
+struct config *config_ref(struct config *c);
+void config_unref(struct config *c);
+
+// Reads a file (or text, with `name` for messages) over the defaults. `environment` looks up ${NAME}; NULL: getenv.
+typedef const char *config_environment(void *context, const char *name);
+MUSTCHECK enum err config_read_file(const char *path, struct config **c, struct config_problem *problem);
+MUSTCHECK enum err config_read_text(const char *name, struct str text, config_environment *environment,
+                                    void *context, struct config **c, struct config_problem *problem);
+
+// What command-line options do. Each validates like the file's key of that name.
+MUSTCHECK enum err config_set(struct config *c, const char *key, const char *value, struct config_problem *problem);
+// name empty: made from the host ("api.openai.com" -> "openai"; must be unique). key and ca_file may be empty.
+MUSTCHECK enum err config_add_upstream(struct config *c, struct str name, struct str url, struct str key,
+                                       struct str ca_file, struct config_problem *problem);
+MUSTCHECK enum err config_add_mock(struct config *c, struct config_problem *problem);
+
+// What only holds for the whole: at least one upstream; references; "Who may call" of SPEC: a listener beyond
+// loopback together with an upstream key needs client keys or `open: true`.
+MUSTCHECK enum err config_check(const struct config *c, struct config_problem *problem);
+
+// The model's entry, or NULL. With no models configured at all every name goes to the first upstream.
+const struct config_model *config_model_find(const struct config *c, struct str name);
+// True if `secret` (as presented by a client) is one of the keys: full SHA-256, compared in constant time.
+bool config_key_find(const struct config *c, const unsigned char sha256[32], unsigned *index);
+
+// The documented example: every key of the table with its text and default, as thaw.example.yaml holds it.
+MUSTCHECK enum err config_print_example(struct buf *out);

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+#include "ev/clock.h"
+
+#include <time.h>
+
+static uint64_t monotonic_ns(struct clock *clock UNUSED) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct clock *clock_monotonic(void) {
+    static const struct clock monotonic = {monotonic_ns};
+    return (struct clock *)(uintptr_t)&monotonic; // callees only read it
+}
+
+static uint64_t fake_ns(struct clock *clock) { return container_of(clock, struct fake_clock, clock)->ns; }
+
+void fake_clock_init(struct fake_clock *fake) {
+    *fake = (struct fake_clock){.clock = {fake_ns}, .ns = 1000000000u};
+}

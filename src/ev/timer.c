@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#include "ev/timer.h"
+
+// Level L's slot covers 64^L ms. A timer sits on the lowest level whose span (64 slots) reaches its due time
+// from now; when the wheel gets to a higher level's slot, its timers are filed again, lower.
+
+static unsigned slot_of(uint64_t ms, unsigned level) {
+    return (unsigned)(ms >> (level * WHEEL_BITS)) & (WHEEL_SLOTS - 1);
+}
+
+void wheel_init(struct wheel *w, uint64_t now_ms) {
+    *w = (struct wheel){.now_ms = now_ms};
+    for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
+        for (unsigned slot = 0; slot < WHEEL_SLOTS; slot++) {
+            list_init(&w->slots[level][slot]);
+        }
+    }
+}
+
+// Files under the first millisecond that wheel_advance has yet to visit, or later.
+static void file_timer(struct wheel *w, struct timer *t) {
+    uint64_t due = MAX(t->due_ms, w->now_ms + 1);
+    unsigned level = 0;
+    // A slot of a level may be used while it lies ahead within one revolution of that level.
+    while (level < WHEEL_LEVELS - 1 &&
+           (due >> (level * WHEEL_BITS)) - (w->now_ms >> (level * WHEEL_BITS)) >= WHEEL_SLOTS) {
+        level++;
+    }
+    uint64_t reach = (w->now_ms >> (level * WHEEL_BITS)) + WHEEL_SLOTS - 1;
+    uint64_t at = MIN(due >> (level * WHEEL_BITS), reach); // beyond the top: the farthest slot, and again
+    unsigned slot = (unsigned)at & (WHEEL_SLOTS - 1);
+    list_push_back(&w->slots[level][slot], &t->node);
+    w->occupied[level] |= (uint64_t)1 << slot;
+}
+
+void wheel_set(struct wheel *w, struct timer *t, uint64_t due_ms) {
+    list_unlink(&t->node);
+    t->due_ms = due_ms;
+    file_timer(w, t);
+}
+
+// The first visited time at or after `from_ms` at which this level's occupied slots want attention.
+static uint64_t level_next_ms(const struct wheel *w, unsigned level, uint64_t from_ms) {
+    if (!w->occupied[level]) {
+        return UINT64_MAX;
+    }
+    unsigned shift = level * WHEEL_BITS;
+    uint64_t unit = from_ms >> shift;
+    if ((unit << shift) < from_ms) {
+        unit++; // this slot's beginning has passed
+    }
+    unsigned slot = (unsigned)unit & (WHEEL_SLOTS - 1);
+    uint64_t rotated = w->occupied[level] >> slot;
+    if (slot) {
+        rotated |= w->occupied[level] << (WHEEL_SLOTS - slot);
+    }
+    return (unit + (unsigned)__builtin_ctzll(rotated)) << shift;
+}
+
+uint64_t wheel_next_ms(const struct wheel *w) {
+    uint64_t next = UINT64_MAX;
+    for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
+        next = MIN(next, level_next_ms(w, level, w->now_ms + 1));
+    }
+    return next;
+}
+
+static void take_slot(struct wheel *w, unsigned level, struct list *taken) {
+    unsigned slot = slot_of(w->now_ms, level);
+    list_move_all(taken, &w->slots[level][slot]);
+    w->occupied[level] &= ~((uint64_t)1 << slot);
+}
+
+// w->now_ms has just become a new millisecond: higher levels that begin a slot are filed lower, then fire.
+static void visit(struct wheel *w) {
+    struct list due;
+    struct list *node;
+    list_init(&due);
+    for (unsigned level = WHEEL_LEVELS - 1; level > 0; level--) {
+        uint64_t below = ((uint64_t)1 << (level * WHEEL_BITS)) - 1;
+        struct list refile;
+        if (w->now_ms & below) {
+            continue;
+        }
+        take_slot(w, level, &refile);
+        while ((node = list_pop_front(&refile))) {
+            struct timer *t = container_of(node, struct timer, node);
+            if (t->due_ms <= w->now_ms) {
+                list_push_back(&due, node);
+            } else {
+                file_timer(w, t);
+            }
+        }
+    }
+    struct list bottom;
+    take_slot(w, 0, &bottom);
+    while ((node = list_pop_front(&bottom))) {
+        list_push_back(&due, node);
+    }
+    while ((node = list_pop_front(&due))) {
+        struct timer *t = container_of(node, struct timer, node);
+        t->on_timer(t);
+    }
+}
+
+void wheel_advance(struct wheel *w, uint64_t now_ms) {
+    while (w->now_ms < now_ms) {
+        uint64_t next = wheel_next_ms(w);
+        if (next > now_ms) {
+            w->now_ms = now_ms;
+            return;
+        }
+        w->now_ms = next;
+        visit(w);
+    }
+}

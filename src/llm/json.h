@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// Writing JSON into a buf, and the few readings of it that tests and the mock need. The one place that knows
+// yyjson besides peek.c is json.c.
+#pragma once
+#include "base/buf.h"
+
+// Appends s as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD, control characters are escaped.
+MUSTCHECK enum err json_append_string(struct buf *b, struct str s);
+
+// A parsed document, for code that reads many members (the mock). All strings live until json_close.
+struct json;
+struct json_value; // opaque; NULL is "not there" and every reader below accepts it
+struct json *json_open(struct str text, size_t memory_cap); // NULL: not JSON, or over the cap
+void json_close(struct json *json);
+const struct json_value *json_root(const struct json *json);
+const struct json_value *json_member(const struct json_value *object, const char *name);
+const struct json_value *json_item(const struct json_value *array, size_t index); // O(n) from the front
+size_t json_length(const struct json_value *array); // items of an array, members of an object, else 0
+bool json_is_object(const struct json_value *v);
+bool json_is_array(const struct json_value *v);
+bool json_is_string(const struct json_value *v);
+struct str json_string(const struct json_value *v);     // ptr == NULL when it is no string
+bool json_true(const struct json_value *v);             // is the literal true
+bool json_number(const struct json_value *v, double *n);

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// What a gateway must know of a request body without touching it: OpenAI's and Anthropic's requests share the
+// members looked at here. The body is checked whole (RFC 8259, strict; nesting at most PEEK_DEPTH; memory at
+// most 12 times the body plus 64 KiB) and goes on byte for byte.
+//
+// Members that decide something may occur once only, also when spelled with escapes ("\u006dodel"): two parsers
+// may disagree on which of two counts, and the cheaper reading would be what was checked (facts A32).
+#pragma once
+#include "base/str.h"
+
+enum { PEEK_DEPTH = 64 };
+
+struct peek {
+    // The value of "model": raw points into the body, between the quotes, escapes as written; name is unescaped and
+    // points into `name_room` or the body. Both have ptr == NULL when there is none (or it is null).
+    struct str model_raw;
+    struct str model;
+    bool stream;          // "stream": true
+    bool include_usage;   // "stream_options": {"include_usage": true}
+    char model_room[256]; // a longer model name is refused
+};
+
+enum peek_problem {
+    PEEK_FINE,
+    PEEK_NOT_JSON,      // 400; position tells where
+    PEEK_TOO_DEEP,      // 400
+    PEEK_TOO_LARGE,     // 413: more memory than a body of this size may cost
+    PEEK_NOT_OBJECT,    // 400
+    PEEK_DUPLICATE,     // 400; param names the member
+    PEEK_WRONG_TYPE,    // 400; param names the member
+    PEEK_NO_MEMORY,     // 503
+};
+
+struct peek_error {
+    enum peek_problem problem;
+    const char *param;   // static: the member it is about, or NULL
+    size_t position;     // byte offset in the body
+    unsigned line;       // from 1, for PEEK_NOT_JSON
+    unsigned column;     // from 1, in bytes
+    char message[160];   // a sentence for the client; never quotes the body
+};
+
+// Looks at a whole body. False: *error says why. Needs no state, keeps nothing.
+MUSTCHECK bool peek_request(struct str body, struct peek *peek, struct peek_error *error);

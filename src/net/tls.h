@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// TLS over any conn, by OpenSSL (this header keeps it out of sight). TLS 1.2 and later, no renegotiation, no
+// compression; idle connections give their buffers back (SSL_MODE_RELEASE_BUFFERS).
+//
+// As a client it verifies the chain against the system's store (or `ca_file`) and the name (RFC 6125, RFC 9525)
+// within the handshake: nothing can be written before both hold, so no credential ever leaves early.
+#pragma once
+#include "net/conn.h"
+
+struct tls_client;
+struct tls_server;
+
+struct tls_client_options {
+    const char *ca_file; // PEM with the certificates to trust instead of the system's; NULL: the system's
+    const char *alpn;    // what to offer, comma-separated in order of preference ("h2,http/1.1"); NULL: none
+};
+
+// `problem` (of `size` bytes) gets a sentence about what is wrong with the files. Reading the system's store
+// takes milliseconds and about 2 MB: create one only when an https upstream is there, share it between loops.
+MUSTCHECK enum err tls_client_create(const struct tls_client_options *options, struct tls_client **client,
+                                     char *problem, size_t size);
+void tls_client_destroy(struct tls_client *client);
+
+// PEM files with certificate chain and private key. For tests and, later, for the gateway's own listeners.
+MUSTCHECK enum err tls_server_create(const char *cert_file, const char *key_file, const char *alpn,
+                                     struct tls_server **server, char *problem, size_t size);
+void tls_server_destroy(struct tls_server *server);
+
+// A TLS conn over `take_below`, which it owns from now on. The handshake starts at once; the first event of
+// the new conn decides: tls_result is OK (connected, verified, may be written), ERR_TLS, ERR_TLS_VERIFY, or what
+// the stream below said; ERR_AGAIN while it is still going on. `host` is checked against the certificate and
+// sent as SNI unless it is a numeric address (which is checked as an IP address).
+struct conn *tls_connect(struct tls_client *client, struct conn *take_below, struct str host);
+struct conn *tls_accept(struct tls_server *server, struct conn *take_below);
+MUSTCHECK enum err tls_result(const struct conn *c);
+// After a failed handshake: one line for people ("certificate has expired"), never NULL.
+const char *tls_problem(const struct conn *c);
+// The protocol agreed on by ALPN, empty if none.
+struct str tls_alpn(const struct conn *c);
