@@ -12,9 +12,8 @@
 
 enum { CONFIG_ARENA_CAP = 16 << 20, CONFIG_FILE_MAX = 4 << 20 };
 
-struct config_key { // a client's key: only its hash is kept
-    unsigned char sha256[32];
-    unsigned index; // its place in the file, for messages
+struct config_key {
+    struct str secret; // what a client presents; gateway/who.c keeps only its SHA-256
 };
 
 struct config_upstream {
@@ -97,8 +96,6 @@ MUSTCHECK enum err config_check(const struct config *c, struct config_problem *p
 
 // The model's entry, or NULL. With no models configured at all every name goes to the first upstream.
 const struct config_model *config_model_find(const struct config *c, struct str name);
-// True if `secret` (as presented by a client) is one of the keys: full SHA-256, compared in constant time.
-bool config_key_find(const struct config *c, const unsigned char sha256[32], unsigned *index);
 
 // The documented example: every key of the table with its text and default, as thaw.example.yaml holds it.
 MUSTCHECK enum err config_print_example(struct buf *out);
