@@ -27,10 +27,13 @@ void arena_finish(struct arena *a) {
 
 void *arena_alloc(struct arena *a, size_t size) {
     const size_t align = alignof(max_align_t);
-    if (size > a->cap - a->used || a->cap - a->used - size < align) {
-        return NULL;
+    if (size > SIZE_MAX / 2) {
+        return NULL; // rounding up would wrap
     }
     size = (size + align - 1) & ~(align - 1);
+    if (size > a->cap - a->used) {
+        return NULL;
+    }
     struct arena_block *block = a->blocks;
     if (!block || block->room - block->used < size) {
         size_t room = MAX(size, (size_t)BLOCK_SIZE - sizeof *block);

@@ -31,7 +31,7 @@ enum err buf_reserve(struct buf *b, size_t n) {
     }
     size_t room = MAX(MAX(b->room * 2, len + n), (size_t)FIRST_ROOM);
     room = MIN(room, b->cap);
-    char *ptr = try_malloc(room);
+    char *ptr = try_malloc(room + 1); // one more for the terminator that vsnprintf insists on
     if (!ptr) {
         return ERR_NOMEM;
     }
@@ -63,7 +63,7 @@ enum err buf_printf(struct buf *b, const char *format, ...) {
     if (n < 0) {
         return ERR_INVALID;
     }
-    enum err e = buf_reserve(b, (size_t)n + 1); // vsnprintf writes a terminator
+    enum err e = buf_reserve(b, (size_t)n);
     if (e != OK) {
         return e;
     }

@@ -9,7 +9,7 @@ static const struct {
     enum err_class class;
     int status;
 } errors[] = {
-#define ERR(name, class, status, text) {#name, text, ERR_CLASS_##class, status},
+#define ERR(NAME, name, class, status, text) {name, text, ERR_CLASS_##class, status},
 #include "base/err.def"
 #undef ERR
 };

@@ -6,7 +6,7 @@
 #include "base/attr.h"
 
 enum err {
-#define ERR(name, class, status, text) ERR_##name,
+#define ERR(NAME, name, class, status, text) ERR_##NAME,
 #include "base/err.def"
 #undef ERR
     ERR_COUNT

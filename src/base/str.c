@@ -31,6 +31,9 @@ size_t str_find(struct str s, char byte) {
 }
 
 size_t str_search(struct str s, struct str needle) {
+    if (needle.len == 0) {
+        return 0; // and memmem must not see a NULL
+    }
     const char *at = s.len ? memmem(s.ptr, s.len, needle.ptr, needle.len) : NULL;
     return at ? (size_t)(at - s.ptr) : s.len;
 }
@@ -110,8 +113,8 @@ static enum err parse_scaled(struct str number, uint64_t factor, uint64_t *value
     }
     if (dot < number.len) {
         struct str fraction = str_skip(number, dot + 1);
-        if (fraction.len > 3 || (e = parse_u64(fraction, &thousandths)) != OK) {
-            return ERR_INVALID;
+        if (fraction.len > 3 || factor == 1 || (e = parse_u64(fraction, &thousandths)) != OK) {
+            return ERR_INVALID; // of the smallest unit there are no parts: "0.5ms" must not become 0
         }
         for (size_t i = fraction.len; i < 3; i++) {
             thousandths *= 10;

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -71,8 +72,13 @@ static void bury_all(struct loop *loop) {
 }
 
 void loop_finish(struct loop *loop) {
-    deliver_posted(loop);
-    bury_all(loop);
+    if (!loop->clock) {
+        return; // zeroed: its descriptors are nobody's
+    }
+    while (atomic_load_explicit(&loop->posted, memory_order_relaxed) || loop->graves) {
+        deliver_posted(loop); // a message may post or bury, and so may a burial
+        bury_all(loop);
+    }
     if (loop->epoll_fd >= 0) {
         close(loop->epoll_fd);
     }
@@ -80,7 +86,7 @@ void loop_finish(struct loop *loop) {
         close(loop->wake_fd);
     }
     free(loop->read_buffer);
-    *loop = (struct loop){.epoll_fd = -1, .wake_fd = -1};
+    *loop = (struct loop){0};
 }
 
 static void run_tasks(struct list *tasks) {
@@ -107,17 +113,23 @@ static void pace(struct loop *loop) {
     }
 }
 
-static int wait_ms(const struct loop *loop, unsigned max_wait_ms) {
-    if (!list_empty(&loop->next_tasks) || atomic_load_explicit(&loop->posted, memory_order_relaxed)) {
+// Is there work that waits for no descriptor and no timer? Callers outside of a turn leave flush tasks, too.
+static bool has_tasks(const struct loop *loop) {
+    return !list_empty(&loop->next_tasks) || !list_empty(&loop->flush_tasks) ||
+           atomic_load_explicit(&loop->posted, memory_order_relaxed);
+}
+
+static int wait_ms(struct loop *loop, unsigned max_wait_ms) {
+    if (has_tasks(loop)) {
         return 0;
     }
     uint64_t next = wheel_next_ms(&loop->wheel);
     uint64_t now = loop->clock->now_ns(loop->clock) / 1000000;
     uint64_t wait = next <= now ? 0 : next - now;
-    return (int)MIN(wait, (uint64_t)max_wait_ms);
+    return (int)MIN(wait, MIN((uint64_t)max_wait_ms, (uint64_t)INT_MAX));
 }
 
-static void dispatch(struct loop *loop, const struct epoll_event *e) {
+static void dispatch(const struct loop *loop, const struct epoll_event *e) {
     struct io *io = e->data.ptr;
     if (!io) {
         uint64_t drained;
@@ -125,8 +137,8 @@ static void dispatch(struct loop *loop, const struct epoll_event *e) {
         (void)n; // messages are looked for in every turn; the counter only ends the wait
         return;
     }
-    if (io->fd < 0) {
-        return; // closed earlier in this turn; its memory lives until the turn's end
+    if (io->fd < 0 || io->opened_turn == loop->turn) {
+        return; // closed earlier in this turn, and perhaps opened again since: this was polled for the old one
     }
     unsigned events = 0;
     events |= (e->events & EPOLLIN) ? IO_READ : 0u;
@@ -135,9 +147,11 @@ static void dispatch(struct loop *loop, const struct epoll_event *e) {
     io->on_ready(io, events);
 }
 
+enum { NS_PER_SECOND = 1000000000 };
+
 static void measure_lag(struct loop *loop) {
     uint64_t now_ns = loop->clock->now_ns(loop->clock);
-    uint64_t second = now_ns / 1000000000u;
+    uint64_t second = now_ns / NS_PER_SECOND;
     if (second != loop->lag_second) {
         loop->lag_ns[1] = second == loop->lag_second + 1 ? loop->lag_ns[0] : 0;
         loop->lag_ns[0] = 0;
@@ -146,14 +160,21 @@ static void measure_lag(struct loop *loop) {
     loop->lag_ns[0] = MAX(loop->lag_ns[0], now_ns - loop->now_ns);
 }
 
-uint64_t loop_lag_ns(const struct loop *loop) { return MAX(loop->lag_ns[0], loop->lag_ns[1]); }
+uint64_t loop_lag_ns(const struct loop *loop) {
+    uint64_t second = loop->clock->now_ns(loop->clock) / NS_PER_SECOND;
+    if (second == loop->lag_second) {
+        return MAX(loop->lag_ns[0], loop->lag_ns[1]);
+    }
+    return second == loop->lag_second + 1 ? loop->lag_ns[0] : 0; // no turn has ended since: it was polling
+}
 
 bool loop_turn(struct loop *loop, unsigned max_wait_ms) {
     struct epoll_event events[EVENTS_PER_TURN];
     pace(loop);
     int n = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN, wait_ms(loop, max_wait_ms));
     read_clock(loop);
-    bool busy = n > 0 || !list_empty(&loop->next_tasks) || wheel_next_ms(&loop->wheel) <= loop->now_ms;
+    loop->turn++;
+    bool busy = n > 0 || has_tasks(loop) || wheel_next_ms(&loop->wheel) <= loop->now_ms;
     if (busy) {
         loop->paced_from_ns = loop->now_ns;
     }
@@ -168,8 +189,8 @@ bool loop_turn(struct loop *loop, unsigned max_wait_ms) {
     while (!list_empty(&loop->flush_tasks)) {
         run_tasks(&loop->flush_tasks);
     }
-    measure_lag(loop);
     bury_all(loop);
+    measure_lag(loop);
     return busy;
 }
 
@@ -184,7 +205,7 @@ void loop_stop(struct loop *loop) { loop->stopping = true; }
 
 enum err io_open(struct loop *loop, struct io *io, int fd, unsigned events,
                  void (*on_ready)(struct io *io, unsigned events)) {
-    *io = (struct io){.fd = fd, .armed = events, .on_ready = on_ready};
+    *io = (struct io){.fd = fd, .armed = events, .opened_turn = loop->turn, .on_ready = on_ready};
     enum err e = watch(loop, EPOLL_CTL_ADD, fd, events, io);
     if (e == OK) {
         loop->open_ios++;
@@ -212,7 +233,11 @@ void io_close(struct loop *loop, struct io *io) {
 }
 
 void timer_set(struct loop *loop, struct timer *timer, uint64_t delay_ms) {
-    wheel_set(&loop->wheel, timer, loop->now_ms + delay_ms);
+    uint64_t due_ms = 0;
+    if (__builtin_add_overflow(loop->now_ms, delay_ms, &due_ms)) {
+        due_ms = UINT64_MAX; // never
+    }
+    wheel_set(&loop->wheel, timer, due_ms);
 }
 
 void loop_defer(struct loop *loop, struct task *task) {

@@ -32,6 +32,7 @@ enum io_event {
 struct io {
     int fd;
     unsigned armed; // enum io_event as registered
+    unsigned opened_turn;
     void (*on_ready)(struct io *io, unsigned events);
 };
 
@@ -64,6 +65,7 @@ struct loop {
     struct list flush_tasks;  // run at the end of this turn
     struct grave *graves;
     _Atomic(struct message *) posted;
+    unsigned turn;            // counts, and wraps
     unsigned open_ios;
     unsigned pace_us;
     unsigned pace_min_ios;

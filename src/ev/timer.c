@@ -9,7 +9,7 @@ static unsigned slot_of(uint64_t ms, unsigned level) {
 }
 
 void wheel_init(struct wheel *w, uint64_t now_ms) {
-    *w = (struct wheel){.now_ms = now_ms};
+    *w = (struct wheel){.now_ms = now_ms, .target_ms = now_ms};
     for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
         for (unsigned slot = 0; slot < WHEEL_SLOTS; slot++) {
             list_init(&w->slots[level][slot]);
@@ -17,9 +17,10 @@ void wheel_init(struct wheel *w, uint64_t now_ms) {
     }
 }
 
-// Files under the first millisecond that wheel_advance has yet to visit, or later.
+// What is due in the past is filed behind the end of a running wheel_advance, so that a timer that sets itself
+// again cannot hold the loop, nor fire once for every millisecond that was slept through.
 static void file_timer(struct wheel *w, struct timer *t) {
-    uint64_t due = MAX(t->due_ms, w->now_ms + 1);
+    uint64_t due = t->due_ms > w->now_ms ? t->due_ms : w->target_ms + 1;
     unsigned level = 0;
     // A slot of a level may be used while it lies ahead within one revolution of that level.
     while (level < WHEEL_LEVELS - 1 &&
@@ -39,28 +40,31 @@ void wheel_set(struct wheel *w, struct timer *t, uint64_t due_ms) {
     file_timer(w, t);
 }
 
-// The first visited time at or after `from_ms` at which this level's occupied slots want attention.
-static uint64_t level_next_ms(const struct wheel *w, unsigned level, uint64_t from_ms) {
-    if (!w->occupied[level]) {
-        return UINT64_MAX;
-    }
+// The first time after now at which this level's slots want attention. wheel_clear knows no wheel, so the bits
+// of slots that it emptied are taken back here.
+static uint64_t level_next_ms(struct wheel *w, unsigned level) {
     unsigned shift = level * WHEEL_BITS;
-    uint64_t unit = from_ms >> shift;
-    if ((unit << shift) < from_ms) {
-        unit++; // this slot's beginning has passed
+    uint64_t unit = (w->now_ms >> shift) + 1;
+    while (w->occupied[level]) {
+        unsigned slot = (unsigned)unit & (WHEEL_SLOTS - 1);
+        uint64_t rotated = w->occupied[level] >> slot;
+        if (slot) {
+            rotated |= w->occupied[level] << (WHEEL_SLOTS - slot);
+        }
+        unsigned ahead = (unsigned)__builtin_ctzll(rotated);
+        unsigned found = (slot + ahead) & (WHEEL_SLOTS - 1);
+        if (!list_empty(&w->slots[level][found])) {
+            return (unit + ahead) << shift;
+        }
+        w->occupied[level] &= ~((uint64_t)1 << found);
     }
-    unsigned slot = (unsigned)unit & (WHEEL_SLOTS - 1);
-    uint64_t rotated = w->occupied[level] >> slot;
-    if (slot) {
-        rotated |= w->occupied[level] << (WHEEL_SLOTS - slot);
-    }
-    return (unit + (unsigned)__builtin_ctzll(rotated)) << shift;
+    return UINT64_MAX;
 }
 
-uint64_t wheel_next_ms(const struct wheel *w) {
+uint64_t wheel_next_ms(struct wheel *w) {
     uint64_t next = UINT64_MAX;
     for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
-        next = MIN(next, level_next_ms(w, level, w->now_ms + 1));
+        next = MIN(next, level_next_ms(w, level));
     }
     return next;
 }
@@ -104,6 +108,7 @@ static void visit(struct wheel *w) {
 }
 
 void wheel_advance(struct wheel *w, uint64_t now_ms) {
+    w->target_ms = MAX(w->target_ms, now_ms);
     while (w->now_ms < now_ms) {
         uint64_t next = wheel_next_ms(w);
         if (next > now_ms) {

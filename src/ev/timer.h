@@ -16,6 +16,7 @@ struct timer {
 
 struct wheel {
     uint64_t now_ms;                            // everything due up to here has fired
+    uint64_t target_ms;                         // where a running wheel_advance goes to, else now_ms
     uint64_t occupied[WHEEL_LEVELS];            // a bit per slot that may hold timers
     struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
@@ -28,4 +29,4 @@ static inline bool timer_is_set(const struct timer *t) { return list_linked(&t->
 // Fires all that is due up to now_ms, in order of their millisecond. A callback may set and clear any timer.
 void wheel_advance(struct wheel *w, uint64_t now_ms);
 // When the wheel next wants wheel_advance: at most the earliest timer's due time, UINT64_MAX with none set.
-uint64_t wheel_next_ms(const struct wheel *w);
+uint64_t wheel_next_ms(struct wheel *w);

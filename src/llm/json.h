@@ -2,9 +2,12 @@
 // Writing JSON into a buf, and the few readings of it that tests and the mock need. The one place that knows
 // yyjson besides peek.c is json.c.
 #pragma once
+#include <stdbool.h>
+
 #include "base/buf.h"
 
 // Appends s as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD, control characters are escaped.
+// All or nothing: on failure the buffer holds what it held.
 MUSTCHECK enum err json_append_string(struct buf *b, struct str s);
 
 // A parsed document, for code that reads many members (the mock). All strings live until json_close.
@@ -21,4 +24,4 @@ bool json_is_array(const struct json_value *v);
 bool json_is_string(const struct json_value *v);
 struct str json_string(const struct json_value *v);     // ptr == NULL when it is no string
 bool json_true(const struct json_value *v);             // is the literal true
-bool json_number(const struct json_value *v, double *n);
+bool json_number(const struct json_value *v, double *n); // false, too, for one that no finite double is near

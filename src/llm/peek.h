@@ -11,8 +11,9 @@
 enum { PEEK_DEPTH = 64 };
 
 struct peek {
-    // The value of "model": raw points into the body, between the quotes, escapes as written; name is unescaped and
-    // points into `name_room` or the body. Both have ptr == NULL when there is none (or it is null).
+    // The value of "model": model_raw points into the body, between the quotes, escapes as written; model is
+    // unescaped, 1 to 255 bytes, and points into the body or, where it had escapes, into model_room (so a copy of
+    // the struct must not outlive it). Both have ptr == NULL when there is none (or it is null).
     struct str model_raw;
     struct str model;
     bool stream;          // "stream": true
@@ -34,8 +35,8 @@ enum peek_problem {
 struct peek_error {
     enum peek_problem problem;
     const char *param;   // static: the member it is about, or NULL
-    size_t position;     // byte offset in the body
-    unsigned line;       // from 1, for PEEK_NOT_JSON
+    size_t position;     // byte offset in the body; of the member's name for DUPLICATE and WRONG_TYPE
+    unsigned line;       // from 1
     unsigned column;     // from 1, in bytes
     char message[160];   // a sentence for the client; never quotes the body
 };

@@ -27,6 +27,8 @@ struct conn_ops {
     enum err (*read)(struct conn *c, void *into, size_t room, size_t *n);
     enum err (*writev)(struct conn *c, const struct iovec *v, int count, size_t *written);
     void (*shutdown)(struct conn *c);
+    void (*mark)(struct conn *c);
+    bool (*untouched)(struct conn *c);
     void (*close)(struct conn *c, bool abort);
 };
 
@@ -47,6 +49,11 @@ MUSTCHECK static inline enum err conn_writev(struct conn *c, const struct iovec 
 }
 // Sends the end (FIN, TLS close_notify) behind what was written; reading goes on.
 static inline void conn_shutdown(struct conn *c) { c->ops->shutdown(c); }
+// Remembers this point of what was written. conn_untouched: was nothing written since then acknowledged by the
+// peer's TCP (or read by the other end in memory)? If a connection broke untouched, the peer's program cannot
+// have seen a byte: what was sent may safely be sent again elsewhere. May be asked until the close.
+static inline void conn_mark(struct conn *c) { c->ops->mark(c); }
+static inline bool conn_untouched(struct conn *c) { return c->ops->untouched(c); }
 static inline void conn_close(struct conn *c) { c->ops->close(c, false); }
 // Breaks the stream off (TCP RST): the peer sees that it was not a normal end.
 static inline void conn_abort(struct conn *c) { c->ops->close(c, true); }

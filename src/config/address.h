@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+// Addresses as people write them: upstream URLs and HOST:PORT. Nothing is resolved here. Functions that say why
+// return NULL when all is well, else the rest of a sentence that begins with the key's name ("must ...", "needs
+// ..."). It never contains what was written: a URL is where passwords turn up.
+#pragma once
+#include "config/config.h"
+
+struct url {
+    bool tls;
+    struct str host;      // a name, or an address without brackets
+    uint16_t port;
+    struct str base_path; // begins with / or is empty, no / at its end
+};
+
+const char *url_parse(struct str text, struct url *url);
+const char *listen_parse(struct str text, struct str *host, uint16_t *port);
+// What a path in front of others may look like: begins with /, or is empty.
+const char *path_check(struct str path);
+// The URL that somebody who left the scheme out will have meant, without its end; NULL when that is anybody's
+// guess. "localhost:11434/v1" -> "http://"
+const char *url_guess_scheme(struct str text);
+// The part of a host that tells it from others: "api.openai.com" -> "openai".
+struct str host_nickname(struct str host);

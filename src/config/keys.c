@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+#include "config/keys.h"
+
+#include <assert.h>
+
+// Bits of `own` masks: one for each inherited key of a section.
+enum {
+#define SECTION(...)
+#define HEADING(...)
+#define KEY(...)
+#define LIST(...)
+#define GROUP(...)
+#define MAP(...)
+#define INHERIT(where, key_name, key_kind, member, from, words) OWN_##where##_##member,
+#include "config/keys.def"
+    OWN_COUNT_OF
+};
+_Static_assert(OWN_COUNT_OF <= 32, "the own masks are too small");
+
+#define SECTION(name, type) typedef type section_##name;
+#define HEADING(...)
+#define KEY(...)
+#define LIST(...)
+#define GROUP(...)
+#define MAP(...)
+#define INHERIT(...)
+#include "config/keys.def"
+
+#define KIND(name, type) typedef type kind_##name;
+CONFIG_KINDS(KIND)
+#undef KIND
+
+// A row that stores into a member of another type does not compile.
+#define SAME_TYPE(where, member, type)                                                                       \
+    _Static_assert(__builtin_types_compatible_p(__typeof__(((section_##where *)0)->member), type),           \
+                   #member " is of another type than its row in keys.def says");
+#define SECTION(...)
+#define HEADING(...)
+#define KEY(where, key_name, key_kind, member, ...) SAME_TYPE(where, member, kind_##key_kind)
+#define LIST(where, key_name, key_kind, member, counter, ...)                                                \
+    SAME_TYPE(where, member, kind_##key_kind) SAME_TYPE(where, counter, unsigned)
+#define GROUP(...)
+#define MAP(where, key_name, entry, member, counter, ...)                                                    \
+    SAME_TYPE(where, member, section_##entry *)                                                              \
+    SAME_TYPE(where, counter, unsigned)                                                                      \
+    SAME_TYPE(entry, name, struct str)                                                                       \
+    _Static_assert(sizeof(section_##entry) <= sizeof(union config_entry), "union config_entry is too small");
+#define INHERIT(where, key_name, key_kind, member, ...)                                                      \
+    SAME_TYPE(where, member, uint64_t) SAME_TYPE(where, own, uint32_t)
+#include "config/keys.def"
+
+#define DEFAULT(value) .presence = PRESENCE_DEFAULT, .sample = value
+#define REQUIRED(value) .presence = PRESENCE_REQUIRED, .sample = value
+#define OPTIONAL(value) .presence = PRESENCE_OPTIONAL, .sample = value
+#define USUAL(value) .presence = PRESENCE_USUAL, .sample = value
+#define RANGE(least, most) .min = least, .max = most
+#define ANY .min = NULL, .max = NULL
+
+#define SECTION(...)
+#define HEADING(where, words) {.section = SECTION_##where, .shape = SHAPE_HEADING, .name = "", .text = words},
+#define KEY(where, key_name, key_kind, member, usage, range, words)                                          \
+    {.section = SECTION_##where, .shape = SHAPE_SCALAR, .kind = KIND_##key_kind, .name = key_name,           \
+     .text = words, .offset = offsetof(section_##where, member), usage, range},
+#define LIST(where, key_name, key_kind, member, counter, range, shown, words)                                \
+    {.section = SECTION_##where, .shape = SHAPE_LIST, .kind = KIND_##key_kind, .name = key_name,             \
+     .text = words, .offset = offsetof(section_##where, member),                                             \
+     .count_offset = offsetof(section_##where, counter), .sample = shown,                                    \
+     .presence = PRESENCE_USUAL, .entry_size = sizeof *((section_##where *)0)->member, range},
+#define GROUP(where, key_name, inside, words)                                                                \
+    {.section = SECTION_##where, .shape = SHAPE_GROUP, .name = key_name, .text = words,                      \
+     .presence = PRESENCE_USUAL, .inner = SECTION_##inside},
+#define MAP(where, key_name, entry, member, counter, range, shown, second, words)                            \
+    {.section = SECTION_##where, .shape = SHAPE_MAP, .name = key_name, .text = words,                        \
+     .inner = SECTION_##entry, .offset = offsetof(section_##where, member),                                  \
+     .count_offset = offsetof(section_##where, counter), .name_offset = offsetof(section_##entry, name),     \
+     .entry_size = sizeof(section_##entry), .presence = PRESENCE_USUAL, .sample = shown, .more = second,     \
+     range},
+#define INHERIT(where, key_name, key_kind, member, from, words)                                              \
+    {.section = SECTION_##where, .shape = SHAPE_SCALAR, .kind = KIND_##key_kind, .name = key_name,           \
+     .text = words, .offset = offsetof(section_##where, member), .presence = PRESENCE_INHERITED,             \
+     .inner = SECTION_##from, .own_offset = offsetof(section_##where, own),                                  \
+     .own_bit = OWN_##where##_##member},
+
+const struct key config_keys[] = {
+#include "config/keys.def"
+};
+const unsigned config_key_rows = ARRAY_LEN(config_keys);
+
+const struct key *key_find(enum section section, struct str name) {
+    for (unsigned i = 0; i < config_key_rows; i++) {
+        const struct key *key = &config_keys[i];
+        if (key->section == section && key->shape != SHAPE_HEADING && str_eq(str_c(key->name), name)) {
+            return key;
+        }
+    }
+    return NULL;
+}
+
+size_t key_names(enum section section, const char *names[KEY_NAMES_MAX]) {
+    _Static_assert(ARRAY_LEN(config_keys) <= KEY_NAMES_MAX, "KEY_NAMES_MAX is too small");
+    size_t n = 0;
+    for (unsigned i = 0; i < config_key_rows; i++) {
+        if (config_keys[i].section == section && config_keys[i].shape != SHAPE_HEADING) {
+            names[n++] = config_keys[i].name;
+        }
+    }
+    return n;
+}
+
+const struct key *key_rule(const struct key *key) {
+    return key->presence == PRESENCE_INHERITED ? key_find(key->inner, str_c(key->name)) : key;
+}
+
+unsigned key_count(const struct key *key, const void *base) {
+    unsigned count;
+    memcpy(&count, (const char *)base + key->count_offset, sizeof count);
+    return count;
+}
+
+// Entries lie in a block whose size is the power of two that holds them, so no capacity needs to be kept; a
+// block that was outgrown stays in the arena (as much again, at most). The array's pointer is one of several
+// types, hence memcpy.
+enum err key_add_entry(const struct key *key, struct arena *arena, void *base, const void *entry) {
+    unsigned count = key_count(key, base);
+    char *entries;
+    memcpy(&entries, key_place(key, base), sizeof entries);
+    if ((count & (count - 1)) == 0) {
+        char *grown = arena_alloc(arena, (count ? (size_t)count * 2 : 1) * key->entry_size);
+        if (!grown) {
+            return ERR_NOMEM;
+        }
+        if (count) {
+            memcpy(grown, entries, count * key->entry_size);
+        }
+        entries = grown;
+    }
+    memcpy(entries + count * key->entry_size, entry, key->entry_size);
+    count++;
+    memcpy(key_place(key, base), &entries, sizeof entries);
+    memcpy((char *)base + key->count_offset, &count, sizeof count);
+    return OK;
+}

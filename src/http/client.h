@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// The client side of HTTP on one loop: origins (whom we call), their kept connections, exchanges out.
+#pragma once
+#include "http/xchg.h"
+#include "net/dial.h"
+
+struct http_client {
+    struct loop *loop;
+    struct dns *dns;
+    struct http_limits limits;
+    uint64_t idle_ms;   // how long an unused connection is kept
+    struct h1 *spare;   // a parser at rest; a connection has one only while an answer arrives
+};
+
+// A server we call. Kept connections form a stack: the last one used is used first, so that few stay warm and the
+// rest times out.
+struct origin {
+    struct http_client *client;
+    struct dial_target target;  // target.timeout_ms bounds a connection's making
+    struct str authority;       // what Host says
+    // In-process origins: gives the near end of a connection (net/mem) instead of dialling. NULL: dial.
+    struct conn *(*connect_local)(void *context);
+    void *context;
+
+    struct list idle;           // most recently used first
+    struct list open_list;      // all connections, for origin_finish
+    unsigned idle_count;
+    unsigned open;
+};
+
+// The caller has set loop, dns, limits and idle_ms, other fields zero.
+void http_client_init(struct http_client *client);
+void http_client_finish(struct http_client *client);
+// The caller has set target and authority (and connect_local), other fields zero.
+void origin_init(struct origin *o, struct http_client *client);
+// Closes all connections; exchanges on them are over without an event.
+void origin_finish(struct origin *o);
+
+// Gives x (x->events set) a connection: OK when it has a kept one and the request can be sent at once; ERR_AGAIN when
+// on_drain will say so, or on_fail that there is none. `fresh`: no kept connection, a new one.
+MUSTCHECK enum err client_start(struct origin *o, struct xchg *x, bool fresh);
+// The connection that carries x had carried an exchange before. While x is not over, or in its on_fail.
+bool client_reused(const struct xchg *x);
+// In on_fail: the peer cannot have seen any of the request (net/conn.h, conn_untouched).
+bool client_untouched(const struct xchg *x);

@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: MIT
+// One HTTP/1 client connection. It carries one exchange at a time; bytes of the next request wait unread in the
+// socket, or in `unread` where they came along in the same read.
+//
+//            first byte            head complete             request complete
+//   IDLE ---------------> HEAD -------------------> BODY ----------------------> ANSWER
+//    ^                      |                        |                              |
+//    |                      | malformed, too slow    | answered before the body     | answered
+//    |                      v                        v was read                     |
+//    |                   LINGER <--------------------+------------------------------+ not to be kept
+//    |                      | the client closed, or linger_ms                       |
+//    |                      v                                                       |
+//    +---------------  CLOSED                       IDLE <--------------------------+ kept alive
+//
+//   IDLE    no parser, no exchange; deadline idle_ms
+//   HEAD    a parser (it goes back as soon as the request is complete); deadline header_ms
+//   BODY    the owner has the exchange and hears of the body; it may be answering already; deadline idle_ms
+//           between two reads. A rejected request is answered in this state too, with nothing read any more
+//   ANSWER  the request is complete; nothing is read; the client's leaving is seen by CONN_HUP
+//   LINGER  the answer is out; what comes is thrown away so that closing does not reset it (RFC 9112 section 9.6)
+//   CLOSED  in the loop's graveyard
+#include <assert.h>
+
+#include "base/mem.h"
+#include "http/server.h"
+#include "http/wire.h"
+
+enum {
+    READS_PER_TURN = 4,          // of LOOP_READ_BUFFER each; then others get their turn
+    UNREAD_CAP = LOOP_READ_BUFFER,
+    LINGER_BYTES = 1024 * 1024,
+};
+
+enum conn_state { S_IDLE, S_HEAD, S_BODY, S_ANSWER, S_LINGER, S_CLOSED };
+
+struct server_conn {
+    struct http_server *server;
+    struct conn *conn;
+    struct list node;        // in server->connections
+    struct xchg x;
+    struct wire wire;
+    struct h1 *parser;       // in HEAD and BODY
+    struct buf unread;
+    struct timer deadline;
+    struct task work;        // put off to the next turn: reading on, the next request, a failed write
+    struct task flush;       // end of turn: a head that got no body in it
+    struct grave grave;
+    size_t lingered;
+    enum conn_state state;
+    unsigned char minor;     // of the request
+    bool to_head;            // the request is a HEAD
+    bool keep_alive;         // as the request wants it
+    bool paused;             // the owner wants no body now
+    bool readable;           // there may be bytes in the socket that were not asked for
+    bool hup;                // the client stopped sending
+};
+
+static const struct xchg_ops server_ops;
+static void close_conn(struct server_conn *s, bool abort);
+
+static struct server_conn *of(struct xchg *x) { return x->impl; }
+
+static void set_state(struct server_conn *s, enum conn_state state) {
+    uint64_t wait_ms = 0;
+    assert(s->state != S_CLOSED);
+    s->state = state;
+    switch (state) {
+    case S_IDLE:
+    case S_BODY: wait_ms = s->server->idle_ms; break;
+    case S_HEAD: wait_ms = s->server->header_ms; break;
+    case S_LINGER: wait_ms = s->server->linger_ms; break;
+    case S_ANSWER:
+    case S_CLOSED: break;
+    }
+    if (wait_ms) {
+        timer_set(s->server->loop, &s->deadline, wait_ms);
+    } else {
+        timer_clear(&s->deadline);
+    }
+}
+
+static bool has_owner(const struct server_conn *s) { return !xchg_over(&s->x); }
+
+static struct h1 *take_parser(struct server_conn *s) {
+    struct h1 *p = s->server->spare;
+    s->server->spare = NULL;
+    return p ? p : h1_create(H1_REQUEST, &s->server->limits);
+}
+
+static void give_parser_back(struct server_conn *s) {
+    if (s->parser && !s->server->spare) {
+        h1_reset(s->parser);
+        s->server->spare = s->parser;
+    } else {
+        h1_destroy(s->parser);
+    }
+    s->parser = NULL;
+}
+
+// ---- the end of an exchange
+
+// The owner hears of it and lets go.
+static void fail_owner(struct server_conn *s, enum err e, const char *problem) {
+    struct xchg *x = &s->x;
+    if (has_owner(s)) {
+        x->ops = NULL;
+        x->events->on_fail(x, e, problem);
+    }
+}
+
+static void client_gone(struct server_conn *s) {
+    fail_owner(s, ERR_GONE, "the client closed the connection");
+    close_conn(s, false);
+}
+
+static void start_linger(struct server_conn *s) {
+    give_parser_back(s);
+    set_state(s, S_LINGER);
+    conn_shutdown(s->conn);
+    s->lingered = 0;
+    loop_defer(s->server->loop, &s->work);
+}
+
+static bool may_keep(const struct server_conn *s) {
+    return s->keep_alive && !s->server->draining && !s->hup && s->wire.framing != H1_UNTIL_CLOSE;
+}
+
+// The answer left completely.
+static void answered(struct server_conn *s) {
+    bool request_complete = s->state == S_ANSWER;
+    bool keep = may_keep(s);
+    s->x.ops = NULL;
+    wire_reset(&s->wire);
+    give_parser_back(s);
+    if (!request_complete || (!keep && (s->readable || buf_len(&s->unread)))) {
+        start_linger(s);
+    } else if (!keep) {
+        close_conn(s, false);
+    } else {
+        set_state(s, S_IDLE);
+        if (buf_len(&s->unread) || s->readable) {
+            loop_defer(s->server->loop, &s->work);
+        }
+    }
+}
+
+// After anything was sent: is the answer out, or has the connection failed?
+static void after_send(struct server_conn *s) {
+    if (s->wire.state == WIRE_BROKEN) {
+        loop_defer(s->server->loop, &s->work); // never fail inside the owner's own call
+    } else if (wire_complete(&s->wire)) {
+        answered(s);
+    }
+}
+
+static void bury(struct grave *grave) {
+    struct server_conn *s = container_of(grave, struct server_conn, grave);
+    wire_finish(&s->wire);
+    buf_finish(&s->unread);
+    free(s);
+}
+
+static void close_conn(struct server_conn *s, bool abort) {
+    struct http_server *server = s->server;
+    if (s->state == S_CLOSED) {
+        return;
+    }
+    set_state(s, S_CLOSED);
+    give_parser_back(s);
+    task_cancel(&s->work);
+    task_cancel(&s->flush);
+    list_unlink(&s->node);
+    server->open--;
+    s->x.ops = NULL;
+    if (abort) {
+        conn_abort(s->conn);
+    } else {
+        conn_close(s->conn);
+    }
+    loop_bury(server->loop, &s->grave, bury);
+}
+
+// ---- sending: what the owner calls
+
+static void send_head(struct xchg *x, const struct head *head) {
+    struct server_conn *s = of(x);
+    enum h1_framing framing = H1_NO_BODY;
+    bool close = !may_keep(s) || s->state != S_ANSWER;
+    if (s->wire.state != WIRE_IDLE) {
+        return; // broken: the owner is about to hear of it
+    }
+    if (h1_write_response(&s->wire.pending, head, s->to_head, s->minor, close, &framing) != OK) {
+        wire_break(&s->wire);
+        after_send(s);
+        return;
+    }
+    if (head->status >= 200) {
+        s->keep_alive = s->keep_alive && !close;
+        wire_begin(&s->wire, framing, head->body_len);
+    }
+    loop_flush_later(s->server->loop, &s->flush);
+}
+
+static size_t send_body(struct xchg *x, const struct iovec *v, int count, bool end) {
+    struct server_conn *s = of(x);
+    size_t taken = wire_send(&s->wire, s->conn, v, count, end);
+    task_cancel(&s->flush);
+    after_send(s);
+    return taken;
+}
+
+static void on_flush(struct task *task) {
+    struct server_conn *s = container_of(task, struct server_conn, flush);
+    wire_flush(&s->wire, s->conn);
+    after_send(s);
+}
+
+static void set_paused(struct xchg *x, bool paused) {
+    struct server_conn *s = of(x);
+    if (s->paused && !paused && (s->readable || s->hup || buf_len(&s->unread))) {
+        loop_defer(s->server->loop, &s->work);
+    }
+    s->paused = paused;
+}
+
+// A body that would be complete at the connection's end must not seem so: that end is a reset.
+static void abort_exchange(struct xchg *x) {
+    struct server_conn *s = of(x);
+    bool began = s->wire.state != WIRE_IDLE;
+    wire_flush(&s->wire, s->conn);
+    close_conn(s, began && s->wire.framing == H1_UNTIL_CLOSE);
+}
+
+static const struct xchg_ops server_ops = {send_head, send_body, set_paused, abort_exchange};
+
+static void ignore_head(struct xchg *x UNUSED, const struct head *head UNUSED) {}
+static void ignore_body(struct xchg *x UNUSED, struct str bytes UNUSED, bool end UNUSED) {}
+static void ignore_drain(struct xchg *x UNUSED) {}
+static void ignore_fail(struct xchg *x UNUSED, enum err e UNUSED, const char *problem UNUSED) {}
+static const struct xchg_events nobody = {ignore_head, ignore_body, ignore_drain, ignore_fail};
+
+static void begin_exchange(struct server_conn *s) {
+    s->x = (struct xchg){.ops = &server_ops, .events = &nobody, .impl = s};
+    s->paused = false;
+}
+
+// ---- receiving
+
+static bool wants_bytes(const struct server_conn *s) {
+    return s->state == S_IDLE || s->state == S_HEAD || (s->state == S_BODY && !s->paused);
+}
+
+// RFC 9112 section 9.3: HTTP/1.0 connections are not kept alive by an intermediary.
+static void request_complete(struct server_conn *s, const struct h1_result *r) {
+    s->keep_alive = r->keep_alive && s->minor > 0;
+    set_state(s, S_ANSWER);
+}
+
+static void reject(struct server_conn *s, enum err e, const char *problem) {
+    if (has_owner(s)) { // in the middle of a body: whoever was answering cannot go on
+        fail_owner(s, e, problem);
+        if (s->wire.state != WIRE_IDLE) {
+            close_conn(s, false);
+            return;
+        }
+    }
+    give_parser_back(s);
+    set_state(s, S_BODY);
+    s->keep_alive = false;
+    s->to_head = false;
+    s->minor = 1;
+    begin_exchange(s);
+    s->paused = true;
+    s->server->on_reject(s->server, &s->x, e, problem);
+}
+
+static void deliver_head(struct server_conn *s, const struct h1_result *r) {
+    const struct head *head = h1_head(s->parser);
+    s->minor = head->minor;
+    s->to_head = head->method == METHOD_HEAD;
+    s->keep_alive = false;
+    set_state(s, S_BODY);
+    begin_exchange(s);
+    if (r->end) {
+        request_complete(s, r);
+    }
+    s->server->on_request(s->server, &s->x, head);
+}
+
+// The request is all there: deliver the last of its body, then its head is of no use any more.
+static void deliver_body(struct server_conn *s, const struct h1_result *r) {
+    if (r->end && s->state == S_BODY) {
+        request_complete(s, r);
+    }
+    if (has_owner(s) && (r->body.len || r->end)) {
+        s->x.events->on_body(&s->x, r->body, r->end);
+    }
+    if (r->end) {
+        give_parser_back(s);
+    } else if (s->state == S_BODY && r->head_done && h1_keep_head(s->parser) != OK) {
+        fail_owner(s, ERR_NOMEM, "out of memory");
+        close_conn(s, true);
+    }
+}
+
+// Parses one read, or what is left of one.
+static void feed(struct server_conn *s, char *bytes, size_t n) {
+    struct h1_result r;
+    if (s->state == S_IDLE) {
+        s->parser = take_parser(s);
+        if (!s->parser) {
+            close_conn(s, true);
+            return;
+        }
+        set_state(s, S_HEAD);
+    }
+    enum err e = h1_feed(s->parser, bytes, n, &r);
+    if (e != OK) {
+        char problem[160]; // outlives the parser
+        snprintf(problem, sizeof problem, "%s", h1_problem(s->parser));
+        reject(s, e, problem);
+        return;
+    }
+    if (r.end && r.used < n && buf_append(&s->unread, bytes + r.used, n - r.used) != OK) {
+        close_conn(s, true);
+        return;
+    }
+    if (r.head_done) {
+        deliver_head(s, &r);
+    }
+    if (s->state == S_BODY || s->state == S_ANSWER) {
+        deliver_body(s, &r);
+    }
+}
+
+static void feed_unread(struct server_conn *s) {
+    struct buf taken = s->unread;
+    buf_init(&s->unread, UNREAD_CAP);
+    feed(s, taken.ptr + taken.start, buf_len(&taken));
+    buf_finish(&taken);
+}
+
+static void on_eof(struct server_conn *s, enum err e) {
+    s->hup = true;
+    s->readable = false;
+    if (s->state == S_BODY && has_owner(s)) {
+        fail_owner(s, ERR_GONE, e == ERR_EOF ? "the client closed the connection in the middle of its request"
+                                             : "the client reset the connection");
+    }
+    if (s->state != S_CLOSED) {
+        close_conn(s, false);
+    }
+}
+
+static void read_some(struct server_conn *s) {
+    char *into = s->server->loop->read_buffer;
+    for (int i = 0; wants_bytes(s); i++) {
+        size_t n = 0;
+        if (i == READS_PER_TURN) {
+            loop_defer(s->server->loop, &s->work);
+            return;
+        }
+        if (buf_len(&s->unread)) {
+            feed_unread(s);
+            continue;
+        }
+        enum err e = conn_read(s->conn, into, LOOP_READ_BUFFER, &n);
+        if (e == ERR_AGAIN) {
+            s->readable = false;
+            return;
+        }
+        if (e != OK) {
+            on_eof(s, e);
+            return;
+        }
+        s->readable = n == LOOP_READ_BUFFER || s->hup; // a short read emptied the socket; an end may lie behind
+        if (s->state == S_BODY) {
+            set_state(s, S_BODY); // the deadline is between two reads
+        }
+        feed(s, into, n);
+        if (!s->readable) {
+            return;
+        }
+    }
+}
+
+static void discard(struct server_conn *s) {
+    char *into = s->server->loop->read_buffer;
+    for (int i = 0; i < READS_PER_TURN; i++) {
+        size_t n = 0;
+        enum err e = conn_read(s->conn, into, LOOP_READ_BUFFER, &n);
+        if (e == ERR_AGAIN) {
+            return;
+        }
+        s->lingered += n;
+        if (e != OK || s->lingered > LINGER_BYTES) {
+            close_conn(s, false);
+            return;
+        }
+    }
+    loop_defer(s->server->loop, &s->work);
+}
+
+// ---- events
+
+static void do_work(struct server_conn *s) {
+    if (s->wire.state == WIRE_BROKEN) {
+        client_gone(s);
+        return;
+    }
+    switch (s->state) {
+    case S_IDLE:
+    case S_HEAD:
+    case S_BODY: read_some(s); break;
+    case S_LINGER: discard(s); break;
+    case S_ANSWER:
+    case S_CLOSED: break;
+    }
+    // Half-closing counts as leaving, also in the middle of a paused upload: tokens cost money (facts A52).
+    if (s->hup && (s->state == S_ANSWER || (s->state == S_BODY && s->paused))) {
+        client_gone(s);
+    }
+}
+
+static void on_work(struct task *task) { do_work(container_of(task, struct server_conn, work)); }
+
+static void on_writable(struct server_conn *s) {
+    if (!s->wire.blocked || !wire_flush(&s->wire, s->conn)) {
+        return;
+    }
+    if (s->state == S_LINGER) {
+        return;
+    }
+    after_send(s);
+    if (has_owner(s) && s->wire.state == WIRE_BODY) {
+        s->x.events->on_drain(&s->x);
+    }
+}
+
+static void on_event(struct conn *c, unsigned events) {
+    struct server_conn *s = c->owner;
+    if (events & CONN_HUP) {
+        s->hup = true;
+    }
+    if (events & (CONN_READABLE | CONN_HUP)) {
+        s->readable = true;
+    }
+    if (events & CONN_WRITABLE) {
+        on_writable(s);
+    }
+    if (s->state != S_CLOSED && ((events & (CONN_READABLE | CONN_HUP)) || s->wire.state == WIRE_BROKEN)) {
+        do_work(s);
+    }
+}
+
+static void on_deadline(struct timer *timer) {
+    struct server_conn *s = container_of(timer, struct server_conn, deadline);
+    if (s->state == S_HEAD || (s->state == S_BODY && s->wire.state == WIRE_IDLE && !s->paused)) {
+        reject(s, ERR_SLOW, "the request did not arrive in time");
+    } else if (s->state == S_BODY && s->paused && has_owner(s) && s->parser) {
+        set_state(s, S_BODY); // it is the owner who lets the client wait
+    } else {
+        fail_owner(s, ERR_GONE, "the client did not go on in time");
+        close_conn(s, false);
+    }
+}
+
+// ---- the server
+
+void http_server_init(struct http_server *s) {
+    list_init(&s->connections);
+    s->linger_ms = s->linger_ms ? s->linger_ms : 2000;
+}
+
+void http_server_accept(struct http_server *server, struct conn *take_conn) {
+    struct server_conn *s = xcalloc(1, sizeof *s);
+    s->server = server;
+    s->conn = take_conn;
+    s->work.run = on_work;
+    s->flush.run = on_flush;
+    s->deadline.on_timer = on_deadline;
+    wire_init(&s->wire);
+    buf_init(&s->unread, UNREAD_CAP);
+    list_push_back(&server->connections, &s->node);
+    server->open++;
+    take_conn->owner = s;
+    take_conn->on_event = on_event;
+    set_state(s, S_IDLE);
+    read_some(s);
+}
+
+void http_server_drain(struct http_server *server) {
+    server->draining = true;
+    list_each(node, &server->connections) {
+        struct server_conn *s = container_of(node, struct server_conn, node);
+        if (s->state == S_IDLE && !buf_len(&s->unread)) {
+            close_conn(s, false);
+        }
+    }
+}
+
+void http_server_finish(struct http_server *server) {
+    list_each(node, &server->connections) {
+        close_conn(container_of(node, struct server_conn, node), true);
+    }
+    h1_destroy(server->spare);
+    server->spare = NULL;
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// The server side of HTTP on one loop: connections in, exchanges out. Which version a connection speaks stays here.
+#pragma once
+#include "http/xchg.h"
+#include "net/conn.h"
+
+struct http_server {
+    struct loop *loop;
+    struct http_limits limits;
+    uint64_t header_ms;  // from a request's first byte to its last header byte, else 408
+    uint64_t idle_ms;    // between requests, else the connection is closed
+    uint64_t linger_ms;  // reading on after an early answer, so that the client can see it
+
+    // A request's head arrived: set x->events and x->owner; the answer may be sent at once. An owner that expects a
+    // body from a client which waits for leave (head->expect_continue) sends an interim head with status 100.
+    void (*on_request)(struct http_server *s, struct xchg *x, const struct head *head);
+    // Something came that is no request: answer it (head and body) before returning. The connection is closed behind it.
+    void (*on_reject)(struct http_server *s, struct xchg *x, enum err e, const char *problem);
+    void *owner;
+
+    struct list connections;
+    unsigned open;        // connections
+    bool draining;        // no connection is kept alive any more
+    struct h1 *spare;     // a parser at rest; a connection has one only while a request arrives
+};
+
+// The fields above the blank line in http_server are set by the caller before (others zero).
+void http_server_init(struct http_server *s);
+// Breaks off what is still open. Nothing calls back.
+void http_server_finish(struct http_server *s);
+// Takes a new connection and reads what is already there. A TCP conn is watched (tcp_watch) by the caller afterwards.
+void http_server_accept(struct http_server *s, struct conn *take_conn);
+// Idle connections are closed, the others after their current answer.
+void http_server_drain(struct http_server *s);

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#include "net/listen.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "net/tcp.h"
+
+enum { ACCEPTS_PER_TURN = 64, FILES_PAUSE_MS = 100 };
+
+static enum err bind_socket(struct address *address, bool share, int *result) {
+    int on = 1;
+    int fd = socket(address->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (share) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    }
+    if (address->sa.sa_family == AF_INET6) { // [::] means both families, whatever the system's default
+        int off = 0;
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    }
+    if (bind(fd, &address->sa, address->len) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
+        enum err e = errno == EADDRINUSE ? ERR_FULL : err_from_errno(errno);
+        close(fd);
+        return e;
+    }
+    address->len = sizeof address->storage;
+    (void)getsockname(fd, &address->sa, &address->len);
+    *result = fd;
+    return OK;
+}
+
+enum err listen_claim(struct address *address) {
+    int fd = -1;
+    enum err e = bind_socket(address, false, &fd);
+    if (e == OK) {
+        close(fd);
+    }
+    return e;
+}
+
+static void accept_some(struct listener *l) {
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        if (l->io.fd < 0) {
+            return; // closed by the callback
+        }
+        int fd = accept4(l->io.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            l->on_accept(l, tcp_adopt(l->loop, fd));
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            if (l->refused_files++ == 0) {
+                log_warning("out of file descriptors (or memory): new connections wait. Raise the limit "
+                            "(ulimit -n, LimitNOFILE=)");
+            }
+            timer_set(l->loop, &l->retry, FILES_PAUSE_MS);
+            return;
+        } else if (errno == EAGAIN) {
+            return;
+        } // else the connection died in the backlog (ECONNABORTED): the next one
+    }
+    loop_defer(l->loop, &l->more);
+}
+
+static void on_ready(struct io *io, unsigned events UNUSED) {
+    accept_some(container_of(io, struct listener, io));
+}
+
+static void on_retry(struct timer *timer) { accept_some(container_of(timer, struct listener, retry)); }
+
+static void on_more(struct task *task) { accept_some(container_of(task, struct listener, more)); }
+
+enum err listener_open(struct listener *l, struct loop *loop, const struct address *address,
+                       void (*on_accept)(struct listener *l, struct conn *c), void *owner) {
+    int fd = -1;
+    struct address bound = *address;
+    *l = (struct listener){.loop = loop, .on_accept = on_accept, .owner = owner, .io.fd = -1};
+    l->retry.on_timer = on_retry;
+    l->more.run = on_more;
+    enum err e = bind_socket(&bound, true, &fd);
+    if (e != OK) {
+        return e;
+    }
+    int on = 1;
+    int lowat = LISTEN_NOTSENT_LOWAT;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+    e = io_open(loop, &l->io, fd, IO_READ, on_ready);
+    if (e != OK) {
+        close(fd);
+    }
+    return e;
+}
+
+void listener_close(struct listener *l) {
+    if (l->loop) {
+        timer_clear(&l->retry);
+        task_cancel(&l->more);
+        io_close(l->loop, &l->io);
+    }
+}
