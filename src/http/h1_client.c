@@ -78,14 +78,17 @@ static bool take_parser(struct client_conn *c) {
     return c->parser != NULL;
 }
 
-static void give_parser_back(struct client_conn *c) {
-    struct http_client *client = c->origin->client;
-    if (c->parser && !client->spare) {
-        h1_reset(c->parser);
-        client->spare = c->parser;
+static void recycle(struct http_client *client, struct h1 *parser) {
+    if (parser && !client->spare) {
+        h1_reset(parser);
+        client->spare = parser;
     } else {
-        h1_destroy(c->parser);
+        h1_destroy(parser);
     }
+}
+
+static void give_parser_back(struct client_conn *c) {
+    recycle(c->origin->client, c->parser);
     c->parser = NULL;
 }
 
@@ -194,17 +197,24 @@ static const struct xchg_ops client_ops = {send_head, send_body, set_paused, abo
 
 // ---- receiving
 
-static void answered(struct client_conn *c, bool keep) {
+// The connection is free before the owner hears of the end, so that the next exchange finds it. `r` may point into
+// the parser, which is recycled last.
+static void answered(struct client_conn *c, const struct h1_result *r, bool keep) {
+    struct http_client *client = c->origin->client;
+    struct h1 *parser = c->parser;
+    struct xchg *x = c->x;
+    c->parser = NULL;
     keep = keep && wire_complete(&c->wire) && !c->hup;
     detach(c);
-    give_parser_back(c);
-    if (!keep) {
+    if (keep) {
+        wire_reset(&c->wire);
+        c->used = true;
+        set_state(c, C_IDLE);
+    } else {
         close_conn(c);
-        return;
     }
-    wire_reset(&c->wire);
-    c->used = true;
-    set_state(c, C_IDLE);
+    x->events->on_body(x, r->body, true);
+    recycle(client, parser);
 }
 
 // Parses what one read brought; there may be interim answers before the final one.
@@ -240,11 +250,8 @@ static void feed(struct client_conn *c, char *bytes, size_t n) {
             h1_reset(c->parser);
             continue;
         }
-        if (r.end) { // first the connection, so that the owner's next exchange finds it
-            c->x = NULL;
-            x->ops = NULL;
-            answered(c, r.keep_alive && n == 0); // bytes behind an answer: whose would they be? (facts A15)
-            x->events->on_body(x, r.body, true);
+        if (r.end) { // bytes behind an answer: whose would they be? (facts A15)
+            answered(c, &r, r.keep_alive && n == 0);
             return;
         }
         if (r.body.len) {
@@ -263,9 +270,7 @@ static void on_eof(struct client_conn *c, enum err e) {
     }
     enum err ended = e == ERR_EOF && c->parser ? h1_feed_eof(c->parser, &r) : e;
     if (ended == OK) {
-        struct xchg *x = c->x;
-        answered(c, false);
-        x->events->on_body(x, r.body, true);
+        answered(c, &r, false);
     } else if (c->parser && h1_begun(c->parser)) {
         fail(c, ERR_CUT, e == ERR_EOF ? "the upstream closed the connection in the middle of its answer"
                                       : "the upstream reset the connection in the middle of its answer");

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "cmd/args.h"
+
+extern const struct verb verb_serve;
+extern const struct verb verb_mock;
