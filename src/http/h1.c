@@ -371,7 +371,7 @@ void h1_reset(struct h1 *p) {
 
 void h1_expect_no_body(struct h1 *p) { p->no_body = true; }
 bool h1_begun(const struct h1 *p) { return p->state != H1_START; }
-const struct head *h1_head(const struct h1 *p) { return &p->head; }
+struct head *h1_head(struct h1 *p) { return &p->head; }
 const char *h1_problem(const struct h1 *p) { return p->problem ? p->problem : "malformed HTTP"; }
 
 // ---- feeding

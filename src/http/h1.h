@@ -37,7 +37,7 @@ MUSTCHECK enum err h1_feed_eof(struct h1 *p, struct h1_result *r);
 bool h1_begun(const struct h1 *p);
 // After head_done, until the message's end has been fed: the head. Valid as long as the bytes it came in; if the
 // message is to outlive them, h1_keep_head copies it (ERR_NOMEM).
-const struct head *h1_head(const struct h1 *p);
+struct head *h1_head(struct h1 *p);
 MUSTCHECK enum err h1_keep_head(struct h1 *p);
 // What was wrong, for people; never quotes what was sent.
 const char *h1_problem(const struct h1 *p);

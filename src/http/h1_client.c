@@ -183,6 +183,8 @@ static void on_flush(struct task *task) {
     after_send(c);
 }
 
+static bool retract_head(struct xchg *x UNUSED) { return false; }
+
 static void set_paused(struct xchg *x, bool paused) {
     struct client_conn *c = of(x);
     if (c->paused && !paused && (c->readable || c->hup)) {
@@ -193,7 +195,7 @@ static void set_paused(struct xchg *x, bool paused) {
 
 static void abort_exchange(struct xchg *x) { close_conn(of(x)); }
 
-static const struct xchg_ops client_ops = {send_head, send_body, set_paused, abort_exchange};
+static const struct xchg_ops client_ops = {send_head, send_body, retract_head, set_paused, abort_exchange};
 
 // ---- receiving
 

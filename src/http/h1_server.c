@@ -186,8 +186,8 @@ static void send_head(struct xchg *x, const struct head *head) {
     struct server_conn *s = of(x);
     enum h1_framing framing = H1_NO_BODY;
     bool close = !may_keep(s) || s->state != S_ANSWER;
-    if (s->wire.state != WIRE_IDLE) {
-        return; // broken: the owner is about to hear of it
+    if (s->wire.state != WIRE_IDLE || (head->status < 200 && s->minor == 0)) {
+        return; // broken: the owner is about to hear of it; or an interim answer, which HTTP/1.0 does not know
     }
     if (h1_write_response(&s->wire.pending, head, s->to_head, s->minor, close, &framing) != OK) {
         wire_break(&s->wire);
@@ -215,6 +215,15 @@ static void on_flush(struct task *task) {
     after_send(s);
 }
 
+static bool retract_head(struct xchg *x) {
+    struct server_conn *s = of(x);
+    if (!wire_retract(&s->wire)) {
+        return false;
+    }
+    task_cancel(&s->flush);
+    return true;
+}
+
 static void set_paused(struct xchg *x, bool paused) {
     struct server_conn *s = of(x);
     if (s->paused && !paused && (s->readable || s->hup || buf_len(&s->unread))) {
@@ -231,9 +240,9 @@ static void abort_exchange(struct xchg *x) {
     close_conn(s, began && s->wire.framing == H1_UNTIL_CLOSE);
 }
 
-static const struct xchg_ops server_ops = {send_head, send_body, set_paused, abort_exchange};
+static const struct xchg_ops server_ops = {send_head, send_body, retract_head, set_paused, abort_exchange};
 
-static void ignore_head(struct xchg *x UNUSED, const struct head *head UNUSED) {}
+static void ignore_head(struct xchg *x UNUSED, struct head *head UNUSED) {}
 static void ignore_body(struct xchg *x UNUSED, struct str bytes UNUSED, bool end UNUSED) {}
 static void ignore_drain(struct xchg *x UNUSED) {}
 static void ignore_fail(struct xchg *x UNUSED, enum err e UNUSED, const char *problem UNUSED) {}
@@ -275,7 +284,7 @@ static void reject(struct server_conn *s, enum err e, const char *problem) {
 }
 
 static void deliver_head(struct server_conn *s, const struct h1_result *r) {
-    const struct head *head = h1_head(s->parser);
+    struct head *head = h1_head(s->parser);
     s->minor = head->minor;
     s->to_head = head->method == METHOD_HEAD;
     s->keep_alive = false;

@@ -13,7 +13,7 @@ struct http_server {
 
     // A request's head arrived: set x->events and x->owner; the answer may be sent at once. An owner that expects a
     // body from a client which waits for leave (head->expect_continue) sends an interim head with status 100.
-    void (*on_request)(struct http_server *s, struct xchg *x, const struct head *head);
+    void (*on_request)(struct http_server *s, struct xchg *x, struct head *head);
     // Something came that is no request: answer it (head and body) before returning. The connection is closed behind it.
     void (*on_reject)(struct http_server *s, struct xchg *x, enum err e, const char *problem);
     void *owner;

@@ -28,7 +28,17 @@ void wire_begin(struct wire *w, enum h1_framing framing, int64_t body_len) {
     assert(w->state == WIRE_IDLE);
     w->framing = framing;
     w->left = framing == H1_LENGTH ? (uint64_t)body_len : 0;
+    w->untouched = true;
     wire_set_state(w, WIRE_BODY);
+}
+
+bool wire_retract(struct wire *w) {
+    if (w->state != WIRE_BODY || !w->untouched) {
+        return false;
+    }
+    buf_finish(&w->pending);
+    wire_set_state(w, WIRE_IDLE);
+    return true;
 }
 
 void wire_break(struct wire *w) {
@@ -43,6 +53,7 @@ bool wire_flush(struct wire *w, struct conn *c) {
     if (bytes.len == 0) {
         return true;
     }
+    w->untouched = false;
     if (conn_writev(c, &v, 1, &written) != OK) {
         wire_break(w);
         return false;
@@ -103,6 +114,7 @@ static size_t post(struct wire *w, struct conn *c, struct parcel *p, struct str 
     if (after.len) {
         all[count++] = (struct iovec){(void *)(uintptr_t)after.ptr, after.len};
     }
+    w->untouched = false;
     if (count && conn_writev(c, all, count, &written) != OK) {
         wire_break(w);
         return 0;

@@ -17,6 +17,7 @@ struct wire {
     enum wire_state state;
     enum h1_framing framing;
     bool blocked;            // the connection was full: CONN_WRITABLE will come
+    bool untouched;          // nothing was sent since wire_begin
 };
 
 void wire_init(struct wire *w);
@@ -30,6 +31,8 @@ void wire_begin(struct wire *w, enum h1_framing framing, int64_t body_len);
 size_t wire_send(struct wire *w, struct conn *c, const struct iovec *v, int count, bool end);
 // Sends what is pending; true if nothing is any more.
 bool wire_flush(struct wire *w, struct conn *c);
+// Back to IDLE if the head begun last is still pending whole and nothing was sent behind it.
+bool wire_retract(struct wire *w);
 // Nothing more can be sent; WIRE_BROKEN.
 void wire_break(struct wire *w);
 // All of the message was handed to the connection.

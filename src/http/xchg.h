@@ -5,7 +5,7 @@
 //   server side: on_head and on_body bring the request; the owner sends the answer.
 //   client side: the owner sends the request; on_head (1xx answers may come before) and on_body bring the answer.
 //
-// Receiving. on_head once per head, then on_body until `end` is true (always called with it, perhaps with no
+// Receiving. on_head once per head (its fields may be changed in place), then on_body until `end` is true (always called with it, perhaps with no
 // bytes). What they pass is valid until they return, with one exception: a request's head stays valid until the
 // request's last on_body has returned. xchg_pause stops the reading at the socket, xchg_resume goes on.
 //
@@ -26,12 +26,13 @@ struct xchg;
 struct xchg_ops {
     void (*send_head)(struct xchg *x, const struct head *head);
     size_t (*send)(struct xchg *x, const struct iovec *v, int count, bool end);
+    bool (*retract_head)(struct xchg *x);
     void (*pause)(struct xchg *x, bool paused);
     void (*abort)(struct xchg *x);
 };
 
 struct xchg_events {
-    void (*on_head)(struct xchg *x, const struct head *head);
+    void (*on_head)(struct xchg *x, struct head *head);
     void (*on_body)(struct xchg *x, struct str bytes, bool end);
     // There is room to send; on the client side also: the connection is there, the request may be sent.
     void (*on_drain)(struct xchg *x);
@@ -60,6 +61,8 @@ MUSTCHECK static inline size_t xchg_send(struct xchg *x, struct str bytes, bool 
     struct iovec v = {(void *)(uintptr_t)bytes.ptr, bytes.len};
     return xchg_sendv(x, &v, bytes.len ? 1 : 0, end);
 }
+// Takes the head of an answer back if none of it has left yet: true, and another one may be sent.
+static inline bool xchg_retract_head(struct xchg *x) { return x->ops && x->ops->retract_head(x); }
 static inline void xchg_pause(struct xchg *x) {
     if (x->ops) {
         x->ops->pause(x, true);

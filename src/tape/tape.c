@@ -109,14 +109,20 @@ static void finish_reader(struct tape_reader *r) {
     }
 }
 
-void tape_put_head(struct tape *t, const struct tape_head *head) {
-    assert(!t->has_head && t->end == TAPE_RUNNING);
+static void record_head(struct tape *t, const struct tape_head *head) {
     t->has_head = true;
     t->status = head->status;
     t->body_len = head->body_len;
     if (t->kept) {
         t->head = xmalloc(fields_packed_size(&head->fields));
         fields_pack(&head->fields, t->head);
+    }
+}
+
+void tape_put_head(struct tape *t, const struct tape_head *head) {
+    assert(!t->has_head && t->end == TAPE_RUNNING);
+    if (head->status >= 200) {
+        record_head(t, head);
     }
     list_each(node, &t->readers) {
         reader_of(node)->events->on_head(reader_of(node), head);
@@ -145,7 +151,7 @@ void tape_append(struct tape *t, struct str bytes, bool last) {
     t->written = from + bytes.len;
     if (!recorded) {
         t->end = TAPE_RUNNING;
-        tape_end_cut(t, ERR_NOMEM, "out of memory for the answer");
+        tape_end_cut(t, ERR_NOMEM, 0, "out of memory for the answer");
     } else if (!t->kept) {
         settle(t);
         t->full = t->written - slowest(t) > TAPE_WINDOW;
@@ -165,9 +171,10 @@ static void end_tape(struct tape *t, enum tape_end end) {
     tape_unref(t);
 }
 
-void tape_end_cut(struct tape *t, enum err error, const char *problem) {
+void tape_end_cut(struct tape *t, enum err error, int reason, const char *problem) {
     assert(t->end == TAPE_RUNNING);
     t->error = error;
+    t->reason = reason;
     t->problem = str_dup(str_c(problem));
     end_tape(t, TAPE_CUT);
 }

@@ -49,8 +49,9 @@ struct tape {
     char *head;             // packed, of kept tapes
     int status;
     int64_t body_len;
-    // Why it was cut: for people, and as an error.
+    // Why it was cut: as an error, in the writer's own terms, and for people.
     enum err error;
+    int reason;
     char *problem;
 };
 
@@ -77,11 +78,12 @@ struct tape *tape_ref(struct tape *t);
 void tape_unref(struct tape *t);
 
 // The writer's side. After tape_end_* or tape_release no event comes to it.
+// Interim heads (status 100-199) go to the readers there are and are not recorded.
 void tape_put_head(struct tape *t, const struct tape_head *head);
 // `last` completes the answer.
 void tape_append(struct tape *t, struct str bytes, bool last);
 static inline bool tape_full(const struct tape *t) { return t->full; }
-void tape_end_cut(struct tape *t, enum err error, const char *problem);
+void tape_end_cut(struct tape *t, enum err error, int reason, const char *problem);
 void tape_end_cancelled(struct tape *t);
 
 // The reader's side. The reader is the caller's storage; it takes a reference of the tape until tape_leave. Opening

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+# The front door. Every target does its own set-up first; Meson and Ninja do the work.
+#   make run     set everything up and start the gateway on a built-in mock
+#   make test    set everything up and run all tests, under ASan and UBSan
+#   make bench   side by side with nginx and HAProxy
+MAKEFLAGS += --no-print-directory
+MESON = meson setup --fatal-meson-warnings
+PREFIX ?= /usr/local
+CI ?=
+WERROR = $(if $(CI),-Dwerror=true)
+
+.PHONY: all build run test test-unit test-system test-threads fuzz check bench fmt install clean
+
+all: build
+
+build/release/build.ninja:
+	@./setup
+	@$(MESON) build/release --buildtype=release -Doptimization=2 -Ddebug=true -Db_lto=true -Db_pie=true $(WERROR) >build/release.log 2>&1 || { cat build/release.log; exit 1; }
+
+build: | builddir
+	@./setup
+	@$(MAKE) -s build/release/build.ninja
+	@ninja --quiet -C build/release thaw-bin
+	@ln -sf release/thaw-bin build/thaw
+
+builddir:
+	@mkdir -p build
+
+run: build
+	@echo "try: curl localhost:8080/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"mock-1s\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'"
+	@exec build/thaw serve --mock
+
+build/asan/build.ninja:
+	@$(MESON) build/asan --buildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false -Dtests=true $(WERROR) >build/asan.log 2>&1 || { cat build/asan.log; exit 1; }
+
+build/tsan/build.ninja:
+	@$(MESON) build/tsan --buildtype=debug -Doptimization=1 -Db_sanitize=thread -Db_lundef=false $(WERROR) >build/tsan.log 2>&1 || { cat build/tsan.log; exit 1; }
+
+build/fuzz/build.ninja:
+	@CC=clang $(MESON) build/fuzz --buildtype=debug -Doptimization=1 -Dfuzz=true -Db_lundef=false >build/fuzz.log 2>&1 || { cat build/fuzz.log; exit 1; }
+
+test: | builddir
+	@./setup test
+	@$(MAKE) check test-unit test-system test-threads
+
+check:
+	@tools/check
+
+test-unit: | builddir
+	@$(MAKE) -s build/asan/build.ninja
+	@ninja --quiet -C build/asan
+	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson test -C build/asan --print-errorlogs
+
+# The whole binary under ASan and UBSan, real sockets, real clients.
+test-system:
+	@THAW=$(CURDIR)/build/asan/thaw-bin tests/system/run -m 'not threads'
+
+# What crosses threads, under TSan.
+test-threads: | builddir
+	@$(MAKE) -s build/tsan/build.ninja
+	@ninja --quiet -C build/tsan thaw-bin
+	@THAW=$(CURDIR)/build/tsan/thaw-bin tests/system/run -m threads
+
+SECONDS ?= 60
+fuzz: | builddir
+	@./setup test
+	@$(MAKE) -s build/fuzz/build.ninja
+	@ninja --quiet -C build/fuzz
+	@tests/fuzz/run build/fuzz $(SECONDS)
+
+bench: build
+	@./setup bench
+	@ninja --quiet -C build/release bench/thaw-bench-sim bench/thaw-bench-swarm
+	@python3 bench/run.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
+fmt:
+	@./setup test
+	@command -v clang-format >/dev/null || { echo "make fmt wants clang-format (apt install clang-format)"; exit 1; }
+	@git ls-files 'src/*.[ch]' 'tests/*.[ch]' 'bench/*.c' | xargs clang-format -i
+
+install: build
+	install -D -m 755 build/release/thaw-bin $(DESTDIR)$(PREFIX)/bin/thaw
+	install -D -m 644 thaw.example.yaml $(DESTDIR)$(PREFIX)/share/doc/thaw/thaw.example.yaml
+
+clean:
+	rm -rf build

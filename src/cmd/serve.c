@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: MIT
+// thaw serve: arguments and configuration in, workers wired together and run until a signal.
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "cmd/machine.h"
+#include "cmd/verbs.h"
+#include "gateway/worker.h"
+#include "mock/mock.h"
+
+enum {
+    DRAIN_MS = 15 * 60 * 1000,
+    FILES_RESERVED = 32,      // descriptors that no call gets: loops, listeners, DNS
+    FILES_PER_CALL = 2,
+    BYTES_PER_CALL = 11 * 1024, // 2.5 KB of thaw's and 2 x 4.2 KB of the kernel's (bench/)
+    SHARE_OF_MEMORY = 4,      // three of four parts are for calls
+};
+
+static const char OPENAI_URL[] = "https://api.openai.com/v1";
+
+// ---- what was asked for
+
+struct serve {
+    const struct verb *verb;
+    struct config *config;
+    const char *config_file;
+    const char *ca_file;
+    const char *upstreams[16];
+    size_t upstream_count;
+    bool mock;
+    bool check;
+    const char *settings[3][2]; // config keys set on the command line, over the file's
+    size_t setting_count;
+};
+
+static int say(const struct config_problem *problem) {
+    fprintf(stderr, "thaw serve: %s\n", problem->text);
+    return EXIT_USAGE;
+}
+
+static int too_many_upstreams(void) {
+    fprintf(stderr, "thaw serve: more than 16 --upstream; use --config\n");
+    return EXIT_USAGE;
+}
+
+// Options whose value goes to the configuration's key of the same name.
+static bool is_setting(const char *name) {
+    return strcmp(name, "listen") == 0 || strcmp(name, "workers") == 0 || strcmp(name, "open") == 0;
+}
+
+static int take_option(struct serve *s, const char *name, const char *value) {
+    if (is_setting(name)) {
+        for (size_t i = 0; i < s->setting_count; i++) {
+            if (strcmp(s->settings[i][0], name) == 0) {
+                s->settings[i][1] = value;
+                return EXIT_FINE;
+            }
+        }
+        s->settings[s->setting_count][0] = name;
+        s->settings[s->setting_count++][1] = value ? value : "true";
+    } else if (strcmp(name, "upstream") == 0) {
+        if (s->upstream_count == ARRAY_LEN(s->upstreams)) {
+            return too_many_upstreams();
+        }
+        s->upstreams[s->upstream_count++] = value;
+    } else if (strcmp(name, "upstream-ca") == 0) {
+        s->ca_file = value;
+    } else if (strcmp(name, "config") == 0) {
+        s->config_file = value;
+    } else if (strcmp(name, "mock") == 0) {
+        s->mock = true;
+    } else if (strcmp(name, "check") == 0) {
+        s->check = true;
+    } else if (strcmp(name, "verbose") == 0) {
+        log_set_level(LOG_DEBUG);
+    }
+    return EXIT_FINE;
+}
+
+// EXIT_FINE with *go false: --help was printed.
+static int take_arguments(struct serve *s, int argc, char **argv, bool *go) {
+    struct args args = {.verb = s->verb, .argc = argc, .argv = argv};
+    const struct args_option *option;
+    const char *value;
+    for (;;) {
+        switch (args_next(&args, &option, &value)) {
+        case ARGS_OPTION: {
+            int wrong = take_option(s, option->name, value);
+            if (wrong) {
+                return wrong;
+            }
+            break;
+        }
+        case ARGS_WORD:
+            fprintf(stderr, "thaw serve: unexpected argument '%s'; an upstream is given with --upstream URL\n", value);
+            return EXIT_USAGE;
+        case ARGS_WRONG: return EXIT_USAGE;
+        case ARGS_HELP: *go = false; return EXIT_FINE;
+        case ARGS_END: *go = true; return EXIT_FINE;
+        }
+    }
+}
+
+// ---- the configuration from file, environment and arguments
+
+static bool is_plain_remote(const char *url) {
+    struct str rest = str_c(url);
+    struct str host;
+    if (!str_starts(rest, STR("http://"))) {
+        return false;
+    }
+    rest = str_skip(rest, 7);
+    host = str_first(rest, MIN(str_find(rest, '/'), rest.len));
+    if (host.len && host.ptr[0] == '[') {
+        host = str_first(str_skip(host, 1), str_find(str_skip(host, 1), ']'));
+    } else {
+        host = str_first(host, str_find(host, ':'));
+    }
+    return !config_is_loopback(host);
+}
+
+// The key of the environment goes where the SDKs would send it, with their base URL set, but never in the clear over
+// a network.
+static struct str environment_key(const char *url) {
+    const char *key = getenv("OPENAI_API_KEY");
+    if (key && *key && is_plain_remote(url)) {
+        log_warning("OPENAI_API_KEY is not sent to %s: the way there is not encrypted. To insist, set the key of that "
+                    "upstream in a configuration file", url);
+        return STR("");
+    }
+    return str_c(key ? key : "");
+}
+
+static int add_upstreams(struct serve *s) {
+    struct config_problem problem;
+    struct str ca = str_c(s->ca_file ? s->ca_file : "");
+    for (size_t i = 0; i < s->upstream_count; i++) {
+        struct str key = environment_key(s->upstreams[i]);
+        if (config_add_upstream(s->config, STR(""), str_c(s->upstreams[i]), key, ca, &problem) != OK) {
+            return say(&problem);
+        }
+    }
+    if (s->mock && config_add_mock(s->config, &problem) != OK) {
+        return say(&problem);
+    }
+    if (s->config->upstream_count) {
+        return EXIT_FINE;
+    }
+    const char *key = getenv("OPENAI_API_KEY");
+    if (!key || !*key) {
+        fprintf(stderr, "thaw serve: nothing to send calls to. Set OPENAI_API_KEY for api.openai.com, or use --upstream URL, "
+                        "--mock, or --config FILE\n");
+        return EXIT_USAGE;
+    }
+    if (config_add_upstream(s->config, STR("openai"), str_c(OPENAI_URL), str_c(key), ca, &problem) != OK) {
+        return say(&problem);
+    }
+    return EXIT_FINE;
+}
+
+static int build_config(struct serve *s) {
+    struct config_problem problem;
+    if (!s->config_file) {
+        s->config = config_create();
+    } else if (config_read_file(s->config_file, &s->config, &problem) != OK) {
+        return say(&problem);
+    }
+    for (size_t i = 0; i < s->setting_count; i++) {
+        if (config_set(s->config, s->settings[i][0], s->settings[i][1], &problem) != OK) {
+            return say(&problem);
+        }
+    }
+    int wrong = add_upstreams(s);
+    if (wrong) {
+        return wrong;
+    }
+    return config_check(s->config, &problem) == OK ? EXIT_FINE : say(&problem);
+}
+
+// ---- what is made once and shared by the workers
+
+struct shared {
+    struct address listen;
+    struct tls_client **tls; // per upstream
+    unsigned workers;
+};
+
+static int resolve_listen(const struct config *config, struct address *address) {
+    struct str host;
+    uint16_t port = 0;
+    struct addrinfo *found = NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    if (config_listen_parse(config->listen, &host, &port) != OK) {
+        return EXIT_USAGE; // config_check has said so
+    }
+    if (host.len == 0) {
+        host = STR("::");
+    }
+    if (address_parse(host, port, address) == OK) {
+        return EXIT_FINE;
+    }
+    char *name = str_dup(host);
+    char service[8];
+    snprintf(service, sizeof service, "%u", port);
+    int problem = getaddrinfo(name, service, &hints, &found);
+    if (problem) {
+        fprintf(stderr, "thaw serve: cannot listen on '%s': %s\n", name, gai_strerror(problem));
+    } else {
+        memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
+        address->len = found->ai_addrlen;
+        freeaddrinfo(found);
+    }
+    free(name);
+    return problem ? EXIT_USAGE : EXIT_FINE;
+}
+
+static int claim(const struct config *config, struct address *address) {
+    int wrong = resolve_listen(config, address);
+    if (wrong) {
+        return wrong;
+    }
+    enum err e = listen_claim(address);
+    if (e != OK && address->sa.sa_family == AF_INET6 && str_starts(config->listen, STR(":"))) {
+        struct str host;
+        uint16_t port = 0; // no IPv6 on this machine: all addresses are the IPv4 ones
+        if (config_listen_parse(config->listen, &host, &port) == OK && address_parse(STR("0.0.0.0"), port, address) == OK) {
+            e = listen_claim(address);
+        }
+    }
+    if (e == OK) {
+        return EXIT_FINE;
+    }
+    fprintf(stderr, "thaw serve: cannot listen on %.*s: %s\n", STR_ARG(config->listen),
+            e == ERR_FULL ? "the address is in use. Is thaw running already? --listen takes another one" : err_text(e));
+    return EXIT_UNREACHABLE;
+}
+
+static int make_tls(const struct config *config, struct shared *shared) {
+    shared->tls = xcalloc(config->upstream_count, sizeof(struct tls_client *));
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        const struct config_upstream *u = &config->upstreams[i];
+        char problem[300];
+        for (unsigned j = 0; u->tls && j < i && !shared->tls[i]; j++) {
+            bool same = shared->tls[j] && str_eq(config->upstreams[j].ca_file, u->ca_file);
+            shared->tls[i] = same ? shared->tls[j] : NULL;
+        }
+        if (!u->tls || shared->tls[i]) {
+            continue;
+        }
+        struct tls_client_options options = {.ca_file = u->ca_file.len ? u->ca_file.ptr : NULL, .alpn = "http/1.1"};
+        if (tls_client_create(&options, &shared->tls[i], problem, sizeof problem) != OK) {
+            fprintf(stderr, "thaw serve: upstream '%.*s': %s\n", STR_ARG(u->name), problem);
+            return EXIT_USAGE;
+        }
+    }
+    return EXIT_FINE;
+}
+
+static void free_tls(const struct config *config, struct shared *shared) {
+    for (unsigned i = 0; shared->tls && i < config->upstream_count; i++) {
+        bool first = true;
+        for (unsigned j = 0; j < i; j++) {
+            first = first && shared->tls[j] != shared->tls[i];
+        }
+        if (first) {
+            tls_client_destroy(shared->tls[i]);
+        }
+    }
+    free(shared->tls);
+}
+
+// ---- workers and their threads
+
+struct hand { // a worker, its thread, and the messages the main thread may send it
+    struct worker worker;
+    pthread_t thread;
+    struct message drain;
+    struct message stop;
+};
+
+static void *run_hand(void *arg) {
+    struct hand *hand = arg;
+    worker_run(&hand->worker);
+    return NULL;
+}
+
+static void deliver_drain(struct message *m) { worker_drain(&container_of(m, struct hand, drain)->worker, DRAIN_MS); }
+static void deliver_stop(struct message *m) { loop_stop(&container_of(m, struct hand, stop)->worker.loop); }
+
+static void *make_mock(struct loop *loop) {
+    struct mock_options options = {.latency_ms = 0};
+    return mock_create(loop, &options);
+}
+
+static void free_mock(void *mock) { mock_destroy(mock); }
+
+static int open_hands(struct hand *hands, const struct serve *s, const struct shared *shared) {
+    struct worker_options options = {
+        .config = s->config,
+        .listen = &shared->listen,
+        .tls = shared->tls,
+        .mock_connect = mock_connect,
+        .mock_create = make_mock,
+        .mock_destroy = free_mock,
+    };
+    for (unsigned i = 0; i < shared->workers; i++) {
+        enum err e = worker_init(&hands[i].worker, &options);
+        if (e != OK) {
+            fprintf(stderr, "thaw serve: worker %u did not start: %s\n", i + 1, err_text(e));
+            while (i--) {
+                worker_finish(&hands[i].worker);
+            }
+            return EXIT_UNREACHABLE;
+        }
+        hands[i].drain.deliver = deliver_drain;
+        hands[i].stop.deliver = deliver_stop;
+    }
+    return EXIT_FINE;
+}
+
+static void block_signals(sigset_t *set) {
+    sigemptyset(set);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+// The helper thread that turns signals into messages: the first one drains, the second one stops.
+struct signals {
+    sigset_t set;
+    struct hand *hands;
+    unsigned count;
+};
+
+static void *watch_signals(void *arg) {
+    struct signals *s = arg;
+    int got = 0;
+    sigwait(&s->set, &got);
+    log_info("taking no new calls, finishing the running ones; a second signal stops at once");
+    for (unsigned i = 0; i < s->count; i++) {
+        loop_post(&s->hands[i].worker.loop, &s->hands[i].drain);
+    }
+    sigwait(&s->set, &got);
+    for (unsigned i = 0; i < s->count; i++) {
+        loop_post(&s->hands[i].worker.loop, &s->hands[i].stop);
+    }
+    return NULL;
+}
+
+static int run_hands(struct hand *hands, unsigned count, sigset_t set) {
+    struct signals signals = {.set = set, .hands = hands, .count = count};
+    pthread_t watcher;
+    if (pthread_create(&watcher, NULL, watch_signals, &signals) != 0) {
+        return EXIT_UNREACHABLE;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (pthread_create(&hands[i].thread, NULL, run_hand, &hands[i]) != 0) {
+            log_error("worker %u has no thread: %s", i + 1, strerror(errno));
+            abort();
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        pthread_join(hands[i].thread, NULL);
+    }
+    pthread_cancel(watcher);
+    pthread_join(watcher, NULL);
+    return EXIT_FINE;
+}
+
+// ---- start-up lines
+
+static void describe_upstreams(const struct config *config) {
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        const struct config_upstream *u = &config->upstreams[i];
+        if (u->mock) {
+            log_info("upstream '%.*s': the built-in mock, no key needed", STR_ARG(u->name));
+        } else {
+            log_info("upstream '%.*s': %.*s, %s", STR_ARG(u->name), STR_ARG(u->url),
+                     u->key.len ? "with its own key" : "with the client's Authorization");
+        }
+    }
+}
+
+static void describe_machine(const struct machine *m, unsigned workers) {
+    char memory[24];
+    char quota[48] = "no quota";
+    uint64_t by_files = m->files > FILES_RESERVED ? (m->files - FILES_RESERVED) / FILES_PER_CALL : 0;
+    uint64_t by_memory = m->memory_bytes / SHARE_OF_MEMORY * (SHARE_OF_MEMORY - 1) / BYTES_PER_CALL;
+    format_size(memory, sizeof memory, m->memory_bytes >> 20 << 20);
+    if (m->cpu_quota > 0) {
+        snprintf(quota, sizeof quota, "cgroup quota %.2f", m->cpu_quota);
+    }
+    log_info("limits: %u CPU%s usable (%u allowed, %s), %llu descriptors, %s of memory (%s)", m->cpus_usable,
+             m->cpus_usable == 1 ? "" : "s", m->cpus_allowed, quota, (unsigned long long)m->files, memory,
+             m->memory_from_cgroup ? "cgroup" : "machine");
+    log_info("%u worker%s; room for about %llu calls at once (by %s)", workers, workers == 1 ? "" : "s",
+             (unsigned long long)MIN(by_files, by_memory), by_files < by_memory ? "descriptors" : "memory");
+}
+
+static int serve(struct serve *s) {
+    struct machine machine;
+    struct shared shared = {0};
+    sigset_t set;
+    char text[ADDRESS_TEXT];
+    machine_read(&machine, "", true);
+    shared.workers = s->config->workers ? s->config->workers : machine.cpus_usable;
+    int wrong = make_tls(s->config, &shared);
+    wrong = wrong || s->check ? wrong : claim(s->config, &shared.listen);
+    if (wrong || s->check) {
+        if (!wrong) {
+            log_info("the configuration is fine");
+        }
+        free_tls(s->config, &shared);
+        return wrong;
+    }
+    block_signals(&set);
+    struct hand *hands = xcalloc(shared.workers, sizeof *hands);
+    wrong = open_hands(hands, s, &shared);
+    if (!wrong) {
+        log_info("listening on http://%s", address_format(&shared.listen, text));
+        describe_upstreams(s->config);
+        describe_machine(&machine, shared.workers);
+        wrong = run_hands(hands, shared.workers, set);
+        for (unsigned i = 0; i < shared.workers; i++) {
+            worker_finish(&hands[i].worker);
+        }
+    }
+    free(hands);
+    free_tls(s->config, &shared);
+    return wrong;
+}
+
+static int run(const struct verb *verb, int argc, char **argv) {
+    struct serve s = {.verb = verb};
+    bool go = false;
+    int wrong = take_arguments(&s, argc, argv, &go);
+    if (wrong || !go) {
+        return wrong;
+    }
+    wrong = build_config(&s);
+    wrong = wrong ? wrong : serve(&s);
+    if (s.config) {
+        config_unref(s.config);
+    }
+    return wrong;
+}
+
+static const struct args_option options[] = {
+    {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:8080)"},
+    {"upstream", 'u', "URL", "where calls go; may repeat: tried in this order"},
+    {"upstream-ca", 0, "FILE", "PEM certificates to trust for https upstreams instead of the system's"},
+    {"mock", 0, NULL, "answer from a built-in mock, without any upstream"},
+    {"config", 'c', "FILE", "YAML; thaw.example.yaml documents every key"},
+    {"workers", 'w', "N", "threads (one per usable CPU)"},
+    {"open", 0, NULL, "answer other machines without keys, although an upstream key is set"},
+    {"check", 0, NULL, "do all of the start-up but the listening"},
+    {"verbose", 'v', NULL, "say more on stderr"},
+};
+
+const struct verb verb_serve = {
+    .name = "serve",
+    .summary = "the gateway: holds slow calls, relays them, never freezes",
+    .usage = "[options]",
+    .about = "Serves an OpenAI-compatible API on 127.0.0.1:8080 and relays its calls. With OPENAI_API_KEY set and nothing\n"
+             "else they go to api.openai.com.",
+    .example = "  thaw serve --mock &\n"
+               "  curl localhost:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+               "       -d '{\"model\":\"mock-1s\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n",
+    .options = options,
+    .option_count = ARRAY_LEN(options),
+    .run = run,
+};

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+// What thaw says itself: local answers, and errors in OpenAI's shape.
+#include <stdarg.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "gateway/request.h"
+#include "gateway/steps.h"
+#include "llm/json.h"
+
+enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64, DATE_MAX = 40 };
+
+// OpenAI's `type`, and the `code` where nothing more exact is known.
+static const struct {
+    int status;
+    const char *type;
+    const char *code;
+} kinds[] = {
+    {400, "invalid_request_error", "bad_request"},
+    {401, "authentication_error", "invalid_api_key"},
+    {404, "invalid_request_error", "not_found"},
+    {405, "invalid_request_error", "method_not_allowed"},
+    {408, "invalid_request_error", "request_timeout"},
+    {413, "invalid_request_error", "request_too_large"},
+    {414, "invalid_request_error", "target_too_long"},
+    {415, "invalid_request_error", "unsupported_media_type"},
+    {417, "invalid_request_error", "expectation_failed"},
+    {431, "invalid_request_error", "head_too_large"},
+    {501, "invalid_request_error", "not_implemented"},
+    {502, "upstream_error", "upstream_failed"},
+    {503, "server_error", "overloaded"},
+    {504, "upstream_error", "upstream_timeout"},
+    {505, "invalid_request_error", "http_version"},
+    {508, "invalid_request_error", "loop_detected"},
+};
+
+static void add_allow(const struct route *route, struct fields *fields, char room[ALLOW_MAX]) {
+    size_t at = 0;
+    for (unsigned m = METHOD_GET; m <= METHOD_TRACE; m++) {
+        if (route->methods & 1u << m) {
+            at += (size_t)snprintf(room + at, ALLOW_MAX - at, "%s%s", at ? ", " : "", method_name((enum method)m));
+        }
+    }
+    worker_add(fields, STR("Allow"), str_from(room, at));
+}
+
+// RFC 9110 section 6.6.1: an origin server with a clock sends a date.
+static void add_date(struct fields *fields, char room[DATE_MAX]) {
+    time_t now = time(NULL);
+    struct tm utc;
+    size_t n = strftime(room, DATE_MAX, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));
+    worker_add(fields, STR("Date"), str_from(room, n));
+}
+
+static void send_answer_head(struct request *r, int status, size_t body_len) {
+    char id[REQUEST_ID_MAX];
+    char allow[ALLOW_MAX];
+    char date[DATE_MAX];
+    struct fields fields = worker_scratch(r->worker);
+    if (body_len) {
+        worker_add(&fields, STR("Content-Type"), STR("application/json"));
+    }
+    if (status == 401) {
+        worker_add(&fields, STR("WWW-Authenticate"), STR("Bearer"));
+    }
+    if (r->route && (status == 405 || (status == 204 && r->head && r->head->method == METHOD_OPTIONS))) {
+        add_allow(r->route, &fields, allow);
+    }
+    add_date(&fields, date);
+    worker_add(&fields, STR("x-request-id"), request_id(r, id));
+    struct head head = {.status = status, .fields = fields, .body_len = (int64_t)body_len};
+    xchg_send_head(r->x, &head);
+}
+
+void request_send_local(struct request *r) {
+    struct str rest = str_skip(buf_str(&r->body), r->local_sent);
+    r->local_sent += (uint32_t)xchg_send(r->x, rest, true);
+    if (r->local_sent == buf_len(&r->body)) {
+        request_finish(r, r->outcome);
+    }
+}
+
+void request_answer(struct request *r, int status, enum outcome outcome, struct str json) {
+    struct buf body;
+    request_set_state(r, REQUEST_ANSWERING);
+    r->outcome = outcome;
+    tape_leave(&r->reader);
+    buf_init(&body, json.len);
+    if (buf_str_append(&body, json) != OK) {
+        xchg_abort(r->x);
+        request_finish(r, OUTCOME_EXHAUSTED);
+        return;
+    }
+    buf_finish(&r->body);
+    r->body = body;
+    send_answer_head(r, status, json.len);
+    request_send_local(r);
+}
+
+static enum err write_error(struct buf *out, const char *type, const char *param, const char *code,
+                            struct str message) {
+    enum err e = buf_str_append(out, STR("{\"error\":{\"message\":"));
+    e = e == OK ? json_append_string(out, message) : e;
+    e = e == OK ? buf_printf(out, ",\"type\":\"%s\",\"param\":", type) : e;
+    e = e == OK ? buf_printf(out, param ? "\"%s\"" : "null", param) : e;
+    return e == OK ? buf_printf(out, ",\"code\":\"%s\"}}", code) : e;
+}
+
+void request_error(struct request *r, int status, enum outcome outcome, const char *param, const char *code,
+                   const char *format, ...) {
+    char message[MESSAGE_MAX];
+    const char *type = "server_error";
+    struct buf json;
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (kinds[i].status == status) {
+            type = kinds[i].type;
+            code = code ? code : kinds[i].code;
+        }
+    }
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    buf_init(&json, ERROR_MAX);
+    if (write_error(&json, type, param, code ? code : "error", str_c(message)) != OK) {
+        buf_clear(&json);
+    }
+    request_answer(r, status, outcome, buf_str(&json));
+    buf_finish(&json);
+}

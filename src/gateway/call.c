@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: MIT
+// One call.
+//
+//               connection there       all of the request sent        answer's head
+//   CONNECTING ------------------> SENDING --------------> WAITING ------------------> ANSWERING
+//       |  ^                          |                       |                            |
+//       |  +--- untouched, or next target (only if the request can be sent again) <-------+|
+//       v                             v                       v                            v
+//     ENDED <------------------------ failed, timed out, abandoned, answered ---------------
+//
+//   CONNECTING  the dial has its own time limit; the total one runs here
+//   SENDING     deadline first_byte since the last progress
+//   WAITING     deadline first_byte
+//   ANSWERING   what was kept of the request is freed; deadline between, since the last content
+//   ENDED       the tape has its end or nobody wants it; in the graveyard
+//
+// A request is sent again only where no upstream can have worked on it: the connection was never made, or it broke
+// before the peer's TCP had acknowledged any byte (conn_untouched; docs/internals/transport.md). Anything else may
+// have been billed: the client is told and decides.
+#include "gateway/call.h"
+
+#include <assert.h>
+#include <inttypes.h>
+
+#include "base/mem.h"
+#include "llm/json.h"
+
+enum { HELD_MAX = 256 * 1024, PROBLEM_MAX = 400, PARTS = 3 };
+
+enum call_state { CALL_CONNECTING, CALL_SENDING, CALL_WAITING, CALL_ANSWERING, CALL_ENDED };
+
+struct call {
+    struct worker *worker;
+    struct xchg up;
+    struct tape *tape;
+    struct timer deadline;
+    const struct targets *targets;
+    uint64_t started_ms;
+    char *asked;             // packed: target's length, target, fields; kept until the answer begins
+    struct buf body;         // kept: all of it; streamed: what the upstream could not take yet
+    size_t sent;             // kept: bytes of it, as rewritten, taken by the upstream
+    uint32_t model_at, model_len; // where the model's name stands in the body; 0, 0: nowhere
+    struct sse *sse;         // of an event stream's answer
+    const struct call_owner *owner_events; // of a streamed body's source; NULL: gone
+    void *owner;
+    struct grave grave;
+    int64_t body_len;        // as the client announced it
+    enum call_state state;
+    enum method method;
+    unsigned char at;        // in targets
+    bool streamed;
+    bool uploaded;           // streamed: bytes of it are gone, it cannot be sent again
+    bool upload_done;
+    bool again;              // this target was tried a second time
+};
+
+static const struct xchg_events up_events;
+static const struct tape_events tape_events;
+static void dispatch(struct call *c, bool fresh);
+
+static struct target *target_of(const struct call *c) { return &c->targets->v[c->at]; }
+static const struct config_upstream *upstream_config(const struct call *c) { return target_of(c)->upstream->config; }
+static uint64_t now_ms(const struct call *c) { return c->worker->loop.now_ms; }
+
+// (Re)starts the state's deadline, never beyond the total one.
+static void set_deadline(struct call *c) {
+    const struct config_upstream *config = upstream_config(c);
+    uint64_t spent = now_ms(c) - c->started_ms;
+    uint64_t left = config->total_ms > spent ? config->total_ms - spent : 0;
+    switch (c->state) {
+    case CALL_CONNECTING: break;
+    case CALL_SENDING:
+    case CALL_WAITING: left = MIN(left, config->first_byte_ms); break;
+    case CALL_ANSWERING: left = MIN(left, config->between_ms); break;
+    case CALL_ENDED: return;
+    }
+    timer_set(&c->worker->loop, &c->deadline, left);
+}
+
+static void call_set_state(struct call *c, enum call_state state) {
+    assert(c->state != CALL_ENDED);
+    c->state = state;
+    set_deadline(c);
+}
+
+static void forget_request(struct call *c) {
+    free(c->asked);
+    c->asked = NULL;
+    if (!c->streamed) {
+        buf_finish(&c->body);
+    }
+}
+
+static void bury(struct grave *grave) {
+    struct call *c = container_of(grave, struct call, grave);
+    forget_request(c);
+    buf_finish(&c->body);
+    if (c->sse) {
+        sse_finish(c->sse);
+        free(c->sse);
+    }
+    free(c);
+}
+
+// The tape has its end, or gets none from us any more.
+static void end_call(struct call *c) {
+    struct tape *tape = c->tape;
+    call_set_state(c, CALL_ENDED);
+    timer_clear(&c->deadline);
+    if (c->owner) {
+        c->owner_events->on_over(c->owner);
+        c->owner = NULL;
+    }
+    xchg_abort(&c->up);
+    c->tape = NULL;
+    tape->events = NULL;
+    loop_bury(&c->worker->loop, &c->grave, bury);
+    tape_unref(tape);
+}
+
+// ---- failing
+
+// In an event stream the end of the connection is too quiet: many clients take it for the answer's end.
+static void append_cut_event(struct call *c, const char *problem) {
+    struct buf event;
+    buf_init(&event, 4 * PROBLEM_MAX);
+    enum err e = buf_str_append(&event, sse_at_boundary(c->sse) ? STR("") : STR("\n\n"));
+    e = e == OK ? buf_str_append(&event, STR("data: {\"error\":{\"message\":")) : e;
+    e = e == OK ? json_append_string(&event, str_c(problem)) : e;
+    e = e == OK ? buf_str_append(&event, STR(",\"type\":\"upstream_error\",\"param\":null,\"code\":\"stream_cut\"}}\n\n")) : e;
+    if (e == OK) {
+        tape_append(c->tape, buf_str(&event), false);
+    }
+    buf_finish(&event);
+}
+
+static void fail_call(struct call *c, enum err e, enum outcome outcome, const char *what) {
+    char problem[PROBLEM_MAX];
+    struct tape *tape = tape_ref(c->tape);
+    snprintf(problem, sizeof problem, "The upstream '%.*s' failed: %s.", STR_ARG(upstream_config(c)->name), what);
+    if (c->sse && tape->end == TAPE_RUNNING) {
+        append_cut_event(c, problem);
+    }
+    end_call(c);
+    if (tape->end == TAPE_RUNNING) {
+        tape_end_cut(tape, e, (int)outcome, problem);
+    }
+    tape_unref(tape);
+}
+
+static bool replayable(const struct call *c) { return c->asked && (!c->streamed || !c->uploaded); }
+
+// True if another attempt was started.
+static bool try_elsewhere(struct call *c, bool same_target) {
+    if (!replayable(c)) {
+        return false;
+    }
+    if (same_target && !c->again) {
+        c->again = true;
+        dispatch(c, true);
+        return true;
+    }
+    if (c->at + 1u < c->targets->n) {
+        c->at++;
+        c->again = false;
+        dispatch(c, false);
+        return true;
+    }
+    return false;
+}
+
+static void on_fail(struct xchg *x, enum err e, const char *problem) {
+    struct call *c = container_of(x, struct call, up);
+    char what[PROBLEM_MAX]; // outlives the connection that says it
+    snprintf(what, sizeof what, "%s", problem);
+    switch (c->state) {
+    case CALL_CONNECTING:
+        if (!try_elsewhere(c, false)) {
+            fail_call(c, e, OUTCOME_UPSTREAM_UNREACHED, what);
+        }
+        break;
+    case CALL_SENDING:
+    case CALL_WAITING:
+        if (!client_untouched(x) || !try_elsewhere(c, true)) {
+            fail_call(c, e, e == ERR_NOMEM ? OUTCOME_EXHAUSTED : OUTCOME_UPSTREAM_LOST, what);
+        }
+        break;
+    case CALL_ANSWERING: fail_call(c, ERR_CUT, OUTCOME_UPSTREAM_CUT, what); break;
+    case CALL_ENDED: break;
+    }
+}
+
+static void on_deadline(struct timer *timer) {
+    struct call *c = container_of(timer, struct call, deadline);
+    const struct config_upstream *config = upstream_config(c);
+    char what[PROBLEM_MAX];
+    char time[24];
+    bool total = now_ms(c) - c->started_ms >= config->total_ms;
+    bool answering = c->state == CALL_ANSWERING;
+    uint64_t ms = total ? config->total_ms : answering ? config->between_ms : config->first_byte_ms;
+    enum outcome outcome = total       ? OUTCOME_TIMEOUT_TOTAL
+                           : answering ? OUTCOME_TIMEOUT_BETWEEN
+                                       : OUTCOME_TIMEOUT_FIRST_BYTE;
+    const char *of = total       ? "its answer was not complete within"
+                     : answering ? "it sent nothing for"
+                                 : "it did not begin to answer within";
+    format_duration(time, sizeof time, ms);
+    snprintf(what, sizeof what, "%s %s (timeouts: %s)", of, time, total ? "total" : answering ? "between" : "first_byte");
+    fail_call(c, ERR_TIMEOUT, outcome, what);
+}
+
+// ---- sending
+
+// The kept body from `skip` on, with the upstream's own name of the model in the place of the client's.
+static int body_parts(const struct call *c, size_t skip, struct iovec v[PARTS]) {
+    struct str body = buf_str(&c->body);
+    const char *model = target_of(c)->model_json;
+    struct str parts[PARTS] = {body, {NULL, 0}, {NULL, 0}};
+    int count = 0;
+    if (model && c->model_len) {
+        parts[0] = str_first(body, c->model_at);
+        parts[1] = str_c(model);
+        parts[2] = str_skip(body, c->model_at + c->model_len);
+    }
+    for (int i = 0; i < PARTS; i++) {
+        size_t drop = MIN(skip, parts[i].len);
+        skip -= drop;
+        if (parts[i].len > drop) {
+            v[count++] = (struct iovec){(void *)(uintptr_t)(parts[i].ptr + drop), parts[i].len - drop};
+        }
+    }
+    return count;
+}
+
+static size_t total(const struct iovec *v, int count) {
+    size_t n = 0;
+    for (int i = 0; i < count; i++) {
+        n += v[i].iov_len;
+    }
+    return n;
+}
+
+// An answer may have begun before the request was all sent: then that state stays.
+static void all_sent(struct call *c, bool all) {
+    if (all && c->state == CALL_SENDING) {
+        call_set_state(c, CALL_WAITING);
+    } else {
+        set_deadline(c);
+    }
+}
+
+static void send_kept(struct call *c) {
+    struct iovec v[PARTS];
+    int count = body_parts(c, c->sent, v);
+    size_t taken = xchg_sendv(&c->up, v, count, true);
+    c->sent += taken;
+    all_sent(c, taken == total(v, count));
+}
+
+static void send_streamed(struct call *c) {
+    struct str held = buf_str(&c->body);
+    size_t taken = xchg_send(&c->up, held, c->upload_done);
+    c->uploaded = c->uploaded || taken;
+    buf_consume(&c->body, taken);
+    all_sent(c, taken == held.len && c->upload_done);
+    if (taken == held.len && !c->upload_done) {
+        if (c->owner) {
+            c->owner_events->on_room(c->owner);
+        }
+    }
+}
+
+static void send_body(struct call *c) {
+    if (c->streamed) {
+        send_streamed(c);
+    } else {
+        send_kept(c);
+    }
+}
+
+// The upstream's base path, then the client's target without thaw's prefix.
+static struct str upstream_target(const struct call *c, struct str target) {
+    struct str base = upstream_config(c)->base_path;
+    struct str rest = str_skip(target, c->worker->config->prefix.len);
+    char *room = c->worker->target_room;
+    memcpy(room, base.ptr, base.len);
+    memcpy(room + base.len, rest.ptr, rest.len);
+    return str_from(room, base.len + rest.len);
+}
+
+static void send_request(struct call *c) {
+    const struct upstream *upstream = target_of(c)->upstream;
+    struct fields fields = worker_scratch(c->worker);
+    struct iovec v[PARTS];
+    uint32_t target_len;
+    memcpy(&target_len, c->asked, sizeof target_len);
+    struct str target = str_from(c->asked + sizeof target_len, target_len);
+    const char *unpacked = fields_unpack(&fields, target.ptr + target.len);
+    assert(unpacked); // scratch has room for what was packed from it
+    (void)unpacked;
+    if (upstream->authorization) {
+        who_strip(&fields);
+        worker_add(&fields, STR("Authorization"), str_c(upstream->authorization));
+    }
+    struct head head = {
+        .method = c->method,
+        .method_name = str_c(method_name(c->method)),
+        .target = upstream_target(c, target),
+        .authority = str_c(upstream->authority),
+        .fields = fields,
+        .body_len = c->streamed ? c->body_len : (int64_t)total(v, body_parts(c, 0, v)),
+    };
+    call_set_state(c, CALL_SENDING);
+    xchg_send_head(&c->up, &head);
+    send_body(c);
+}
+
+static void dispatch(struct call *c, bool fresh) {
+    c->sent = 0;
+    c->up = (struct xchg){.events = &up_events};
+    if (c->state != CALL_CONNECTING) {
+        call_set_state(c, CALL_CONNECTING);
+    }
+    if (client_start(&target_of(c)->upstream->origin, &c->up, fresh) == OK) {
+        send_request(c);
+    }
+}
+
+static void on_drain(struct xchg *x) {
+    struct call *c = container_of(x, struct call, up);
+    if (c->state == CALL_CONNECTING) {
+        send_request(c);
+    } else if (c->state == CALL_SENDING || c->state == CALL_ANSWERING) {
+        send_body(c);
+    }
+}
+
+bool call_upload(struct call *c, struct str bytes, bool end) {
+    size_t taken = 0;
+    if (c->state == CALL_ENDED || xchg_over(&c->up)) {
+        return true;
+    }
+    c->upload_done = end;
+    if (c->state != CALL_CONNECTING && buf_len(&c->body) == 0) {
+        taken = xchg_send(&c->up, bytes, end);
+        c->uploaded = c->uploaded || taken;
+    }
+    if (taken < bytes.len) {
+        if (buf_str_append(&c->body, str_skip(bytes, taken)) != OK) {
+            fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for the upload");
+            return true;
+        }
+        return false;
+    }
+    all_sent(c, end);
+    return true;
+}
+
+void call_forget_owner(struct call *c) { c->owner = NULL; }
+
+// ---- the answer
+
+static bool is_event_stream(const struct fields *fields) {
+    struct str type = fields_value(fields, STR("content-type"));
+    struct str coding = fields_value(fields, STR("content-encoding"));
+    return str_ieq(str_first(type, 17), STR("text/event-stream")) && (!coding.ptr || str_ieq(coding, STR("identity")));
+}
+
+static void on_head(struct xchg *x, struct head *head) {
+    struct call *c = container_of(x, struct call, up);
+    if (head->status == 100) {
+        return; // leave to send a body, which was sent without asking
+    }
+    http_head_strip(&head->fields);
+    struct tape_head tape_head = {head->status, head->fields, head->body_len};
+    if (head->status >= 200) {
+        if (is_event_stream(&head->fields)) {
+            c->sse = xcalloc(1, sizeof *c->sse);
+            sse_init(c->sse, NULL);
+        }
+        if (c->state == CALL_WAITING) { // else it is still being sent
+            forget_request(c);
+        }
+        call_set_state(c, CALL_ANSWERING);
+    }
+    tape_put_head(c->tape, &tape_head);
+}
+
+// Content counts as progress; comments and half an event do not.
+static bool is_content(struct call *c, struct str bytes) {
+    if (!c->sse) {
+        return bytes.len > 0;
+    }
+    uint64_t before = c->sse->events;
+    sse_feed(c->sse, bytes);
+    return c->sse->events != before;
+}
+
+static void on_body(struct xchg *x, struct str bytes, bool end) {
+    struct call *c = container_of(x, struct call, up);
+    struct tape *tape = tape_ref(c->tape);
+    if (is_content(c, bytes)) {
+        set_deadline(c);
+    }
+    if (bytes.len || end) {
+        tape_append(tape, bytes, end);
+    }
+    if (c->state == CALL_ENDED) { // abandoned by its last reader meanwhile
+    } else if (tape->end != TAPE_RUNNING) {
+        end_call(c);
+    } else if (tape_full(tape)) {
+        xchg_pause(&c->up);
+    }
+    tape_unref(tape);
+}
+
+static const struct xchg_events up_events = {on_head, on_body, on_drain, on_fail};
+
+static void on_room(struct tape *t) {
+    struct call *c = t->writer;
+    xchg_resume(&c->up);
+}
+
+static void on_abandoned(struct tape *t) {
+    struct call *c = t->writer;
+    end_call(c);
+    tape_end_cancelled(t);
+}
+
+static const struct tape_events tape_events = {on_room, on_abandoned};
+
+// ---- beginning
+
+// What clients say about the way to us is nobody's business upstream, and could not be trusted there (RFC 7239).
+static const char *const private_fields[] = {"forwarded",        "x-forwarded-for",  "x-forwarded-host",
+                                             "x-forwarded-proto", "x-forwarded-port", "x-real-ip",
+                                             "x-request-id"};
+
+static bool is_private(struct str name) {
+    for (size_t i = 0; i < ARRAY_LEN(private_fields); i++) {
+        if (str_ieq(name, str_c(private_fields[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void pack(struct call *c, const struct call_request *request) {
+    const struct head *head = request->head;
+    struct fields fields = worker_scratch(c->worker);
+    for (unsigned i = 0; i < head->fields.n; i++) {
+        if (!is_private(head->fields.v[i].name)) {
+            worker_add(&fields, head->fields.v[i].name, head->fields.v[i].value);
+        }
+    }
+    http_head_strip(&fields);
+    if (c->worker->who.count) {
+        who_strip(&fields); // it opened this door, and is for no other
+    }
+    worker_add(&fields, STR("x-request-id"), request->request_id);
+    worker_add(&fields, STR("Via"), STR("1.1 thaw"));
+    uint32_t target_len = (uint32_t)head->target.len;
+    c->asked = xmalloc(sizeof target_len + head->target.len + fields_packed_size(&fields));
+    memcpy(c->asked, &target_len, sizeof target_len);
+    memcpy(c->asked + sizeof target_len, head->target.ptr, head->target.len);
+    fields_pack(&fields, c->asked + sizeof target_len + head->target.len);
+}
+
+static bool keep_body(struct call *c, const struct call_request *request) {
+    buf_init(&c->body, c->streamed ? HELD_MAX : MAX(request->body.len, (size_t)1));
+    if (request->model_raw.ptr) { // with its quotes
+        c->model_at = (uint32_t)(request->model_raw.ptr - request->body.ptr) - 1;
+        c->model_len = (uint32_t)request->model_raw.len + 2;
+    }
+    if (request->take_body) {
+        c->body = *request->take_body;
+        *request->take_body = (struct buf){.cap = c->body.cap};
+        return true;
+    }
+    return buf_str_append(&c->body, request->body) == OK;
+}
+
+struct call *call_start(struct worker *w, const struct call_request *request, struct tape **tape) {
+    struct call *c = xcalloc(1, sizeof *c);
+    c->worker = w;
+    c->method = request->head->method;
+    c->targets = request->targets;
+    c->started_ms = w->loop.now_ms;
+    c->streamed = !request->body_kept;
+    c->body_len = request->head->body_len;
+    c->owner_events = request->owner_events;
+    c->owner = request->owner;
+    c->deadline.on_timer = on_deadline;
+    c->up.events = &up_events;
+    c->tape = tape_create(&tape_events, c);
+    *tape = tape_ref(c->tape);
+    pack(c, request);
+    call_set_state(c, CALL_CONNECTING);
+    if (!keep_body(c, request)) {
+        fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for the request");
+        return c;
+    }
+    dispatch(c, false);
+    return c;
+}

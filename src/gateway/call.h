@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// A call: one request to a model's upstreams, in their order, whose answer goes on a tape. It ends with the tape's end,
+// or when the tape's last reader has left. Who reads the tape is not its business.
+#pragma once
+#include "gateway/worker.h"
+#include "http/sse.h"
+#include "tape/tape.h"
+
+struct call;
+
+struct call_owner {
+    void (*on_room)(void *owner); // call_upload takes more
+    void (*on_over)(void *owner); // the call takes nothing any more; its pointer is void
+};
+
+// What is asked, borrowed for call_start.
+struct call_request {
+    const struct head *head;           // the client's, with its fields as received
+    struct str request_id;
+    const struct targets *targets;
+    bool body_kept;                    // `body` is all of it, and kept for another try
+    struct str body;                   // with model_raw inside
+    struct buf *take_body;             // instead of copying: the buffer that `body` lies in, or NULL
+    struct str model_raw;              // where the model's name stands in the body, ptr NULL: nowhere
+    // Who streams the body (body_kept false); else NULL.
+    const struct call_owner *owner_events;
+    void *owner;
+};
+
+// Starts it; the caller gets a reference of the tape in *tape. The call itself is looked after by its worker.
+struct call *call_start(struct worker *w, const struct call_request *request, struct tape **tape);
+// More of a streamed body. False: no more until on_room (what was given is kept). Ignored once the call is over.
+bool call_upload(struct call *c, struct str bytes, bool end);
+// The owner goes away; nothing more will be uploaded.
+void call_forget_owner(struct call *c);
+// A tape that was cut has the outcome in t->reason: UPSTREAM_*, TIMEOUT_* or EXHAUSTED.

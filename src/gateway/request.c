@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT
+// Between the client's exchange and the tape. States (request.h): READING -> RELAYING | ANSWERING -> ENDED; every way
+// out goes through request_finish, which counts the one outcome.
+#include "gateway/request.h"
+
+#include <assert.h>
+#include <inttypes.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "gateway/steps.h"
+
+static const struct xchg_events client_events;
+static const struct tape_reader_events reader_events;
+
+void request_set_state(struct request *r, enum request_state state) {
+    assert(r->state != REQUEST_ENDED);
+    r->state = state;
+}
+
+static void bury(struct grave *grave) {
+    struct request *r = container_of(grave, struct request, grave);
+    buf_finish(&r->body);
+    free(r->client_id);
+    free(r);
+}
+
+// The only way out.
+void request_finish(struct request *r, enum outcome outcome) {
+    struct worker *w = r->worker;
+    request_set_state(r, REQUEST_ENDED);
+    r->outcome = outcome;
+    w->outcomes[outcome]++;
+    w->in_flight--;
+    list_unlink(&r->node);
+    if (r->call) {
+        call_forget_owner(r->call);
+        r->call = NULL;
+    }
+    tape_leave(&r->reader);
+    loop_bury(&w->loop, &r->grave, bury);
+}
+
+static void run_steps(struct request *r) {
+    while (r->step < step_count) {
+        switch (steps[r->step].run(r)) {
+        case NEXT: r->step++; break;
+        case WAIT:
+        case DONE: return;
+        }
+    }
+}
+
+// ---- the client's side
+
+static struct request *new_request(struct http_server *s, struct xchg *x, const struct head *head) {
+    struct worker *w = s->owner;
+    struct request *r = xcalloc(1, sizeof *r);
+    r->worker = w;
+    r->x = x;
+    r->head = head;
+    r->serial = w->serial++;
+    buf_init(&r->body, w->config->max_body);
+    list_push_back(&w->requests, &r->node);
+    w->in_flight++;
+    x->events = &client_events;
+    x->owner = r;
+    return r;
+}
+
+void request_begin(struct http_server *s, struct xchg *x, struct head *head) {
+    run_steps(new_request(s, x, head));
+}
+
+void request_reject(struct http_server *s, struct xchg *x, enum err e, const char *problem) {
+    static const struct head nothing = {.method = METHOD_OTHER};
+    struct request *r = new_request(s, x, &nothing);
+    request_error(r, err_status(e), OUTCOME_REFUSED, NULL, NULL, "The request was refused: %s.", problem);
+}
+
+static void on_head(struct xchg *x UNUSED, struct head *head UNUSED) {} // a request has one, told by request_begin
+
+// A looked-at body is gathered; one that came in a single piece is used where it lies.
+static void gather(struct request *r, struct str bytes, bool end) {
+    if (end && buf_len(&r->body) == 0) {
+        r->whole = bytes;
+    } else if (buf_str_append(&r->body, bytes) != OK) {
+        request_error(r, 413, OUTCOME_REFUSED, NULL, NULL, "The body is larger than the %zu bytes allowed here (max_body).", r->body.cap);
+        return;
+    } else {
+        r->whole = buf_str(&r->body);
+    }
+    if (end) {
+        r->body_complete = true;
+        run_steps(r);
+    }
+}
+
+static void on_body(struct xchg *x, struct str bytes, bool end) {
+    struct request *r = x->owner;
+    if (r->call) {
+        if (!call_upload(r->call, bytes, end) && !end) {
+            xchg_pause(x);
+        }
+    } else if (r->state == REQUEST_READING) {
+        gather(r, bytes, end);
+    }
+    if (end) {
+        r->head = NULL;
+    }
+}
+
+static void on_upload_room(void *owner) {
+    struct request *r = owner;
+    xchg_resume(r->x);
+}
+
+static void on_upload_over(void *owner) {
+    struct request *r = owner;
+    r->call = NULL;
+    xchg_resume(r->x);
+}
+
+static const struct call_owner upload_events = {on_upload_room, on_upload_over};
+
+static enum outcome gone(const struct request *r) {
+    switch (r->state) {
+    case REQUEST_READING: return OUTCOME_GONE_SENDING;
+    case REQUEST_RELAYING: return r->head_sent ? OUTCOME_GONE_READING : OUTCOME_GONE_WAITING;
+    case REQUEST_ANSWERING: return OUTCOME_GONE_READING;
+    case REQUEST_ENDED: break;
+    }
+    return OUTCOME_GONE_SENDING;
+}
+
+static void on_fail(struct xchg *x, enum err e, const char *problem) {
+    struct request *r = x->owner;
+    enum outcome outcome = e == ERR_GONE ? gone(r) : e == ERR_NOMEM ? OUTCOME_EXHAUSTED : OUTCOME_REFUSED;
+    log_debug("request %" PRIu64 ": %s", r->serial, problem);
+    request_finish(r, outcome);
+}
+
+static void on_drain(struct xchg *x) {
+    struct request *r = x->owner;
+    if (r->state == REQUEST_ANSWERING) {
+        request_send_local(r);
+    } else if (r->state == REQUEST_RELAYING) {
+        tape_read(&r->reader);
+    }
+}
+
+static const struct xchg_events client_events = {on_head, on_body, on_drain, on_fail};
+
+void request_shutdown(struct request *r) {
+    xchg_abort(r->x);
+    request_finish(r, OUTCOME_SHUTDOWN);
+}
+
+// ---- the tape's side
+
+static struct request *request_of(struct tape_reader *reader) { return container_of(reader, struct request, reader); }
+
+struct str request_id(const struct request *r, char out[REQUEST_ID_MAX]) {
+    if (r->client_id) {
+        return str_c(r->client_id);
+    }
+    int n = snprintf(out, REQUEST_ID_MAX, "thaw-%s-%" PRIu64, r->worker->id_prefix, r->serial);
+    return str_from(out, (size_t)n);
+}
+
+static bool is_event_stream(const struct fields *fields) {
+    struct str type = fields_value(fields, STR("content-type"));
+    return type.len >= 17 && str_ieq(str_first(type, 17), STR("text/event-stream"));
+}
+
+static void on_tape_head(struct tape_reader *reader, const struct tape_head *tape_head) {
+    struct request *r = request_of(reader);
+    char id[REQUEST_ID_MAX];
+    struct fields fields = worker_scratch(r->worker);
+    for (unsigned i = 0; i < tape_head->fields.n; i++) {
+        worker_add(&fields, tape_head->fields.v[i].name, tape_head->fields.v[i].value);
+    }
+    http_fields_remove(&fields, STR("alt-svc")); // another origin's offer of other ways to it
+    if (is_event_stream(&fields)) {
+        http_fields_remove(&fields, STR("cache-control"));
+        http_fields_remove(&fields, STR("x-accel-buffering"));
+        worker_add(&fields, STR("Cache-Control"), STR("no-cache"));
+        worker_add(&fields, STR("X-Accel-Buffering"), STR("no"));
+    }
+    if (!fields_find(&fields, STR("x-request-id"))) {
+        worker_add(&fields, STR("x-request-id"), request_id(r, id));
+    }
+    struct head head = {.status = tape_head->status, .fields = fields, .body_len = tape_head->body_len};
+    r->head_sent = r->head_sent || head.status >= 200;
+    xchg_send_head(r->x, &head);
+}
+
+static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, int count, bool last) {
+    struct request *r = request_of(reader);
+    size_t total = 0;
+    for (int i = 0; i < count; i++) {
+        total += v[i].iov_len;
+    }
+    size_t taken = xchg_sendv(r->x, v, count, last);
+    if (last && taken == total) {
+        request_finish(r, OUTCOME_COMPLETE);
+    }
+    return taken;
+}
+
+// The answer ends here without being whole: said properly while its head is still ours, else broken off.
+static void on_tape_end(struct tape_reader *reader, enum tape_end end UNUSED) {
+    struct request *r = request_of(reader);
+    struct tape *t = reader->tape;
+    enum outcome outcome = (enum outcome)t->reason;
+    if (r->head_sent && !xchg_retract_head(r->x)) {
+        xchg_abort(r->x);
+        request_finish(r, outcome);
+        return;
+    }
+    int status = t->error == OK ? 502 : err_status(t->error);
+    char *problem = t->problem ? str_dup(str_c(t->problem)) : NULL; // the tape may go with its last reader
+    request_error(r, status, outcome, NULL, NULL, "%s", problem ? problem : "The call was cancelled.");
+    free(problem);
+}
+
+static const struct tape_reader_events reader_events = {on_tape_head, on_tape_bytes, on_tape_end};
+
+void request_call(struct request *r) {
+    char id[REQUEST_ID_MAX];
+    struct tape *tape = NULL;
+    bool kept = r->route->looked_at || r->head->body_len == 0;
+    struct call_request asked = {
+        .head = r->head,
+        .request_id = request_id(r, id),
+        .targets = r->targets,
+        .body_kept = kept,
+        .body = r->whole,
+        .take_body = buf_len(&r->body) ? &r->body : NULL,
+        .model_raw = r->model_raw,
+        .owner_events = &upload_events,
+        .owner = kept ? NULL : r,
+    };
+    request_set_state(r, REQUEST_RELAYING);
+    if (!kept && r->head->expect_continue) {
+        struct head leave = {.status = 100};
+        xchg_send_head(r->x, &leave);
+    }
+    struct call *call = call_start(r->worker, &asked, &tape);
+    if (!kept && tape->end == TAPE_RUNNING) {
+        r->call = call;
+    }
+    tape_open(tape, &r->reader, &reader_events);
+    tape_unref(tape);
+    tape_read(&r->reader);
+}

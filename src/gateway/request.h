@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// A request: one client exchange on its way through the steps table (steps.c), from its head to its one outcome.
+#pragma once
+#include "gateway/call.h"
+#include "gateway/worker.h"
+
+struct route;
+struct tape_head;
+
+enum request_state {
+    REQUEST_READING,  // steps are being run, or wait for the body
+    REQUEST_RELAYING, // a reader on a call's tape
+    REQUEST_ANSWERING,// a local answer is being sent
+    REQUEST_ENDED,    // in the graveyard
+};
+
+struct request {
+    struct worker *worker;
+    struct xchg *x;            // the client's; over once ENDED
+    struct list node;          // in worker->requests
+    const struct head *head;   // until the body's end was delivered
+    const struct route *route;
+    const struct targets *targets;
+    struct tape_reader reader;
+    struct call *call;         // while a body is streamed to it
+    struct buf body;           // of a looked-at request that came in pieces; of a local answer
+    struct str whole;          // the whole body, in `body` or in the read buffer
+    struct str model_raw;
+    struct grave grave;
+    uint64_t serial;
+    char *client_id;           // x-request-id as the client gave it, or NULL
+    uint32_t local_sent;       // bytes of a local answer
+    enum request_state state;
+    enum outcome outcome;      // of a local answer, as it will be counted
+    unsigned char step;
+    bool head_sent;
+    bool body_complete;
+};
+
+enum verdict {
+    NEXT, // go on with the next step
+    DONE, // answered, or a call was started
+    WAIT, // run this step again when the body is complete
+};
+
+// As http_server wants them.
+void request_begin(struct http_server *s, struct xchg *x, struct head *head);
+void request_reject(struct http_server *s, struct xchg *x, enum err e, const char *problem);
+// The worker ends: the client's connection is broken off.
+void request_shutdown(struct request *r);
+
+enum { REQUEST_ID_MAX = 128 };
+// "thaw-4b1f...-17", or the client's own.
+struct str request_id(const struct request *r, char out[REQUEST_ID_MAX]);
+// Hands the looked-at or streamed request to a call and follows its tape.
+void request_call(struct request *r);
+
+// answer.c: what thaw says itself. Ends the request once it is sent; `json` is copied and may be empty.
+void request_answer(struct request *r, int status, enum outcome outcome, struct str json);
+// OpenAI's error shape; `type` and, where it is NULL, `code` follow from the status. `param` may be NULL.
+void request_error(struct request *r, int status, enum outcome outcome, const char *param, const char *code,
+                   const char *format, ...) PRINTF(6, 7);
+// Sends what is left of a local answer.
+void request_send_local(struct request *r);
+
+// The only writer of r->state, and the only way out of a request.
+void request_set_state(struct request *r, enum request_state state);
+void request_finish(struct request *r, enum outcome outcome);

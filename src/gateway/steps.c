@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT
+// The steps a request passes through, and the paths thaw knows. This file is where to look first: what happens to a
+// request, and in which order, is the table at its end.
+#include "gateway/steps.h"
+
+#include <inttypes.h>
+
+#include "base/mem.h"
+#include "llm/json.h"
+#include "llm/peek.h"
+
+enum { LOOPS_MAX = 8, MODELS_JSON_MAX = 4 << 20 };
+
+#define M(method) (1u << METHOD_##method)
+
+// ---- local answers
+
+static void answer_health(struct request *r) {
+    char json[160];
+    double lag_ms = (double)loop_lag_ns(&r->worker->loop) / 1e6;
+    int n = snprintf(json, sizeof json, "{\"status\":\"ok\",\"loop_lag_ms\":%.3f,\"in_flight\":%u}\n", lag_ms,
+                     r->worker->in_flight - 1); // without this request
+    request_answer(r, 200, OUTCOME_LOCAL, str_from(json, (size_t)n));
+}
+
+static void answer_ready(struct request *r) {
+    if (r->worker->server.draining) {
+        request_error(r, 503, OUTCOME_LOCAL, NULL, "draining", "thaw is shutting down and takes no new calls.");
+    } else {
+        request_answer(r, 200, OUTCOME_LOCAL, STR("{\"status\":\"ready\"}\n"));
+    }
+}
+
+// The configured models; without any, whatever the upstream says.
+static void answer_models(struct request *r) {
+    const struct config *config = r->worker->config;
+    if (config->model_count == 0) {
+        r->targets = &r->worker->any;
+        request_call(r);
+        return;
+    }
+    struct buf json;
+    buf_init(&json, MODELS_JSON_MAX);
+    enum err e = buf_str_append(&json, STR("{\"object\":\"list\",\"data\":["));
+    for (unsigned i = 0; e == OK && i < config->model_count; i++) {
+        e = buf_printf(&json, "%s{\"id\":", i ? "," : "");
+        e = e == OK ? json_append_string(&json, config->models[i].name) : e;
+        e = e == OK ? buf_printf(&json, ",\"object\":\"model\",\"created\":0,\"owned_by\":\"thaw\"}") : e;
+    }
+    e = e == OK ? buf_str_append(&json, STR("]}\n")) : e;
+    if (e == OK) {
+        request_answer(r, 200, OUTCOME_LOCAL, buf_str(&json));
+    } else {
+        request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the list of models.");
+    }
+    buf_finish(&json);
+}
+
+static const struct route routes[] = {
+    {.path = "/healthz", .methods = M(GET) | M(HEAD), .open = true, .answer = answer_health},
+    {.path = "/readyz", .methods = M(GET) | M(HEAD), .open = true, .answer = answer_ready},
+    {.path = "/models", .prefixed = true, .methods = M(GET) | M(HEAD), .answer = answer_models},
+    {.path = "/chat/completions", .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = "/completions", .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = "/embeddings", .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = "/responses", .prefixed = true, .methods = M(POST), .looked_at = true},
+};
+// Any other path below the prefix.
+static const struct route relayed = {
+    .prefixed = true,
+    .methods = M(GET) | M(HEAD) | M(POST) | M(PUT) | M(DELETE) | M(PATCH),
+};
+
+// ---- path: which route
+
+// Paths are never normalised, so none may be sent on that a server behind could read as another one: no empty, dot or
+// encoded-dot segments, no encoded slash, backslash or NUL (facts A18).
+static bool path_plain(struct str path) {
+    static const char *const encoded[] = {"%2e", "%2f", "%5c", "%00"};
+    struct str rest = str_skip(path, 1);
+    struct str segment;
+    while (str_split(&rest, '/', &segment)) {
+        bool inner_empty = segment.len == 0 && rest.ptr;
+        if (inner_empty || str_eq(segment, STR(".")) || str_eq(segment, STR(".."))) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < path.len; i++) {
+        if (path.ptr[i] == '\\') {
+            return false;
+        }
+        for (size_t e = 0; path.ptr[i] == '%' && e < ARRAY_LEN(encoded); e++) {
+            if (str_ieq(str_first(str_skip(path, i), 3), str_c(encoded[e]))) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+// The path behind the prefix; ptr == NULL when it does not begin with it.
+static struct str below_prefix(const struct worker *w, struct str path) {
+    struct str prefix = w->config->prefix;
+    if (!str_starts(path, prefix) || path.len == prefix.len || path.ptr[prefix.len] != '/') {
+        return (struct str){NULL, 0};
+    }
+    return str_skip(path, prefix.len);
+}
+
+static const struct route *find_route(const struct worker *w, struct str path, enum method method) {
+    struct str below = below_prefix(w, path);
+    for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+        const struct route *route = &routes[i];
+        struct str known = route->prefixed ? below : path;
+        if (known.ptr && str_eq(known, str_c(route->path))) {
+            bool other_method = route->prefixed && !(route->methods & 1u << method);
+            return other_method ? &relayed : route;
+        }
+    }
+    return below.ptr && path_plain(path) ? &relayed : NULL;
+}
+
+// x-request-id is taken over when it is plain enough to stand in logs and heads everywhere.
+static void take_over_id(struct request *r) {
+    struct str id = fields_value(&r->head->fields, STR("x-request-id"));
+    if (id.len == 0 || id.len > REQUEST_ID_MAX) {
+        return;
+    }
+    for (size_t i = 0; i < id.len; i++) {
+        char c = ascii_lower(id.ptr[i]);
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-')) {
+            return;
+        }
+    }
+    r->client_id = str_dup(id);
+}
+
+static enum verdict step_path(struct request *r) {
+    const struct head *head = r->head;
+    take_over_id(r);
+    if (head->method == METHOD_OTHER || head->method == METHOD_TRACE || head->method == METHOD_CONNECT) {
+        request_error(r, 501, OUTCOME_REFUSED, NULL, NULL, "The method is not supported.");
+        return DONE;
+    }
+    bool everything = str_eq(head->target, STR("*")); // OPTIONS only
+    r->route = everything ? &relayed : find_route(r->worker, target_path(head->target), head->method);
+    if (!r->route) {
+        struct str prefix = r->worker->config->prefix;
+        request_error(r, 404, OUTCOME_REFUSED, NULL, NULL, "There is nothing at this path; the API is below %.*s/.",
+                      STR_ARG(prefix));
+        return DONE;
+    }
+    if (head->method == METHOD_OPTIONS) {
+        request_answer(r, 204, OUTCOME_LOCAL, STR(""));
+        return DONE;
+    }
+    if (!(r->route->methods & 1u << head->method)) {
+        request_error(r, 405, OUTCOME_REFUSED, NULL, NULL, "The path does not answer to %s.", method_name(head->method));
+        return DONE;
+    }
+    return NEXT;
+}
+
+// ---- who: may this client call
+
+static enum verdict step_who(struct request *r) {
+    if (r->route->open) {
+        return NEXT;
+    }
+    switch (who_check(&r->worker->who, &r->head->fields)) {
+    case WHO_FINE: return NEXT;
+    case WHO_NOBODY:
+        request_error(r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,
+                      "No key was presented. Send one of thaw's keys as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.");
+        return DONE;
+    case WHO_UNKNOWN:
+        request_error(r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL, "The key that was presented is not one of thaw's keys.");
+        return DONE;
+    case WHO_TWO:
+        request_error(r, 400, OUTCOME_REFUSED, NULL, "conflicting_credentials",
+                      "Two different credentials were presented; send one.");
+        return DONE;
+    }
+    return DONE;
+}
+
+// ---- loop: a request that has been here too often already (RFC 9110 section 7.6.3)
+
+static enum verdict step_loop(struct request *r) {
+    unsigned seen = 0;
+    for (unsigned i = 0; i < r->head->fields.n; i++) {
+        const struct field *f = &r->head->fields.v[i];
+        struct str list = f->value;
+        struct str part;
+        while (str_ieq(f->name, STR("via")) && str_split(&list, ',', &part)) {
+            seen += str_ends(str_trim(part), STR(" thaw"));
+        }
+    }
+    if (seen >= LOOPS_MAX) {
+        request_error(r, 508, OUTCOME_REFUSED, NULL, NULL,
+                      "This request has passed through thaw %u times: an upstream points back here.", seen);
+        return DONE;
+    }
+    return NEXT;
+}
+
+// ---- body: wait for all of a looked-at body
+
+static bool is_json(struct str type) {
+    type = str_trim(str_first(type, str_find(type, ';')));
+    return type.len == 0 || str_ieq(type, STR("application/json")) ||
+           (type.len > 5 && str_ieq(str_skip(type, type.len - 5), STR("+json")));
+}
+
+static bool body_acceptable(struct request *r) {
+    const struct head *head = r->head;
+    struct str coding = fields_value(&head->fields, STR("content-encoding"));
+    if (coding.len && !str_ieq(coding, STR("identity"))) {
+        request_error(r, 415, OUTCOME_REFUSED, NULL, NULL, "Compressed request bodies are not accepted; send plain JSON.");
+        return false;
+    }
+    if (!is_json(fields_value(&head->fields, STR("content-type")))) {
+        request_error(r, 415, OUTCOME_REFUSED, NULL, NULL, "The body must be JSON: send 'Content-Type: application/json'.");
+        return false;
+    }
+    if (head->body_len > 0 && (uint64_t)head->body_len > r->worker->config->max_body) {
+        request_error(r, 413, OUTCOME_REFUSED, NULL, NULL, "The body is larger than the %" PRIu64 " bytes allowed here (max_body).",
+                      r->worker->config->max_body);
+        return false;
+    }
+    return true;
+}
+
+static enum verdict step_body(struct request *r) {
+    if (!r->route->looked_at || r->body_complete) {
+        return NEXT;
+    }
+    if (!body_acceptable(r)) {
+        return DONE;
+    }
+    if (r->head->expect_continue) {
+        struct head leave = {.status = 100};
+        xchg_send_head(r->x, &leave);
+    }
+    return WAIT;
+}
+
+// ---- peek: what the body says
+
+static const struct targets *targets_of(const struct worker *w, struct str model) {
+    for (unsigned i = 0; i < w->config->model_count; i++) {
+        if (str_eq(w->models[i].model, model)) {
+            return &w->models[i];
+        }
+    }
+    return NULL;
+}
+
+static enum verdict unknown_model(struct request *r, struct str model) {
+    const struct config *config = r->worker->config;
+    const char **names = xcalloc(config->model_count, sizeof *names);
+    for (unsigned i = 0; i < config->model_count; i++) {
+        names[i] = config->models[i].name.ptr; // strings of a configuration end with a NUL
+    }
+    const char *near = str_nearest(model, names, config->model_count);
+    request_error(r, 404, OUTCOME_REFUSED, "model", "model_not_found",
+                  "The model '%.*s' is not configured here%s%s%s. GET %.*s/models lists what is.", STR_ARG(model),
+                  near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", STR_ARG(config->prefix));
+    free(names);
+    return DONE;
+}
+
+static enum verdict find_targets(struct request *r, const struct peek *peek) {
+    r->model_raw = peek->model_raw;
+    if (r->worker->config->model_count == 0) {
+        r->targets = &r->worker->any;
+        return NEXT;
+    }
+    if (!peek->model.ptr) {
+        request_error(r, 400, OUTCOME_REFUSED, "model", "missing_model", "The request names no model.");
+        return DONE;
+    }
+    r->targets = targets_of(r->worker, peek->model);
+    return r->targets ? NEXT : unknown_model(r, peek->model);
+}
+
+static enum verdict step_peek(struct request *r) {
+    struct peek peek;
+    struct peek_error error;
+    if (!r->route->looked_at) {
+        r->targets = &r->worker->any;
+        return NEXT;
+    }
+    if (!peek_request(r->whole, &peek, &error)) {
+        int status = error.problem == PEEK_TOO_LARGE ? 413 : error.problem == PEEK_NO_MEMORY ? 503 : 400;
+        enum outcome outcome = status == 503 ? OUTCOME_EXHAUSTED : OUTCOME_REFUSED;
+        request_error(r, status, outcome, error.param, error.problem == PEEK_NOT_JSON ? "invalid_json" : NULL, "%s",
+                      error.message);
+        return DONE;
+    }
+    return find_targets(r, &peek);
+}
+
+// ---- answer: here, or by a call
+
+static enum verdict step_answer(struct request *r) {
+    if (r->route->answer) {
+        r->route->answer(r);
+    } else {
+        request_call(r);
+    }
+    return DONE;
+}
+
+const struct step steps[] = {
+    {"path", step_path},     // 404, 405, OPTIONS
+    {"who", step_who},       // 401
+    {"loop", step_loop},     // 508
+    {"body", step_body},     // 413, 415; waits until a looked-at body is there
+    {"peek", step_peek},     // 400: JSON; 404: the model's upstreams
+    {"answer", step_answer}, // a local answer, or a call whose tape is followed
+};
+const unsigned step_count = ARRAY_LEN(steps);

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#include "gateway/who.h"
+
+#include "base/mem.h"
+#include "http/msg.h"
+
+static const char *const carriers[] = {"authorization", "x-api-key", "api-key"};
+
+void who_init(struct who *who, const struct config *config) {
+    *who = (struct who){.count = config->key_count};
+    who->keys = xcalloc(config->key_count, sizeof *who->keys);
+    for (unsigned i = 0; i < config->key_count; i++) {
+        who->keys[i] = digest_sha256(config->keys[i].secret);
+    }
+}
+
+void who_finish(struct who *who) {
+    free(who->keys);
+    *who = (struct who){0};
+}
+
+// Without its "Bearer ", where it has one.
+static struct str credential(struct str value) {
+    struct str scheme = STR("bearer ");
+    if (value.len > scheme.len && str_ieq(str_first(value, scheme.len), scheme)) {
+        return str_trim(str_skip(value, scheme.len));
+    }
+    return value;
+}
+
+enum who_verdict who_check(const struct who *who, const struct fields *fields) {
+    struct str presented = {NULL, 0};
+    for (unsigned i = 0; i < fields->n; i++) {
+        for (size_t c = 0; c < ARRAY_LEN(carriers); c++) {
+            if (!str_ieq(fields->v[i].name, str_c(carriers[c]))) {
+                continue;
+            }
+            struct str found = credential(fields->v[i].value);
+            if (presented.ptr && !str_eq(presented, found)) {
+                return WHO_TWO;
+            }
+            presented = found;
+        }
+    }
+    if (who->count == 0) {
+        return WHO_FINE;
+    }
+    if (!presented.ptr) {
+        return WHO_NOBODY;
+    }
+    struct digest digest = digest_sha256(presented);
+    unsigned found = 0;
+    for (unsigned i = 0; i < who->count; i++) { // all of them: the time says nothing about which
+        found |= digest_equal(&who->keys[i], &digest);
+    }
+    return found ? WHO_FINE : WHO_UNKNOWN;
+}
+
+void who_strip(struct fields *fields) {
+    for (size_t c = 0; c < ARRAY_LEN(carriers); c++) {
+        http_fields_remove(fields, str_c(carriers[c]));
+    }
+}

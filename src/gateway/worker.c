@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT
+#include "gateway/worker.h"
+
+#include "base/mem.h"
+#include "gateway/request.h"
+#include "llm/json.h"
+#include "net/tcp.h"
+
+enum { DRAIN_LOOK_MS = 20, UPSTREAM_IDLE_MS = 50 * 1000, PACE_MIN_IOS = 64 };
+
+static const struct {
+    const char *name;
+    const char *text;
+} outcomes[] = {
+#define OUTCOME(name, text) {#name, text},
+#include "gateway/outcome.def"
+#undef OUTCOME
+};
+
+const char *outcome_name(enum outcome o) { return outcomes[o].name; }
+const char *outcome_text(enum outcome o) { return outcomes[o].text; }
+
+struct fields worker_scratch(struct worker *w) {
+    return (struct fields){.v = w->scratch, .cap = w->server.limits.fields + HEAD_EXTRA};
+}
+
+static void on_accept(struct listener *l, struct conn *c) {
+    struct worker *w = l->owner;
+    http_server_accept(&w->server, c);
+    if (tcp_watch(c) != OK) {
+        conn_close(c);
+    }
+}
+
+// ---- what the configuration says, as this worker uses it
+
+static char *format_authority(const struct config_upstream *config) {
+    char text[300];
+    bool v6 = str_find(config->host, ':') < config->host.len;
+    bool usual = config->port == (config->tls ? 443 : 80);
+    int n = snprintf(text, sizeof text, "%s%.*s%s", v6 ? "[" : "", STR_ARG(config->host), v6 ? "]" : "");
+    if (!usual) {
+        snprintf(text + n, sizeof text - (size_t)n, ":%u", (unsigned)config->port);
+    }
+    return str_dup(str_c(text));
+}
+
+static char *format_authorization(struct str key) {
+    if (key.len == 0) {
+        return NULL;
+    }
+    size_t size = key.len + sizeof "Bearer ";
+    char *text = xmalloc(size);
+    snprintf(text, size, "Bearer %.*s", STR_ARG(key));
+    return text;
+}
+
+static void init_upstream(struct worker *w, unsigned i) {
+    const struct config_upstream *config = &w->config->upstreams[i];
+    struct upstream *u = &w->upstreams[i];
+    u->config = config;
+    u->authority = config->mock ? str_dup(STR("mock")) : format_authority(config);
+    u->authorization = format_authorization(config->key);
+    u->origin.authority = str_c(u->authority);
+    u->origin.target = (struct dial_target){
+        .host = config->host,
+        .port = config->port,
+        .tls = w->options.tls ? w->options.tls[i] : NULL,
+        .timeout_ms = config->connect_ms,
+    };
+    if (config->mock) {
+        if (!w->mock) {
+            w->mock = w->options.mock_create(&w->loop);
+        }
+        u->origin.connect_local = w->options.mock_connect;
+        u->origin.context = w->mock;
+    }
+    origin_init(&u->origin, &w->client);
+}
+
+static char *json_string_of(struct str s) {
+    struct buf json;
+    if (s.len == 0) {
+        return NULL;
+    }
+    buf_init(&json, 8 * s.len + 64);
+    char *text = json_append_string(&json, s) == OK ? str_dup(buf_str(&json)) : NULL;
+    buf_finish(&json);
+    return text;
+}
+
+static void init_targets(struct worker *w, struct targets *targets, const struct config_model *model) {
+    *targets = (struct targets){.model = model->name, .n = model->use_count};
+    targets->v = xcalloc(model->use_count, sizeof *targets->v);
+    for (unsigned i = 0; i < model->use_count; i++) {
+        const struct config_use *use = &model->use[i];
+        bool same = str_eq(use->model, model->name);
+        targets->v[i].upstream = &w->upstreams[use->upstream];
+        targets->v[i].model_json = same ? NULL : json_string_of(use->model);
+    }
+}
+
+static void init_any(struct worker *w) {
+    w->any = (struct targets){.n = w->config->upstream_count};
+    w->any.v = xcalloc(w->any.n, sizeof *w->any.v);
+    for (unsigned i = 0; i < w->any.n; i++) {
+        w->any.v[i].upstream = &w->upstreams[i];
+    }
+}
+
+static void finish_targets(struct targets *targets) {
+    for (unsigned i = 0; i < targets->n; i++) {
+        free(targets->v[i].model_json);
+    }
+    free(targets->v);
+}
+
+static size_t longest_base_path(const struct config *config) {
+    size_t longest = 0;
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        longest = MAX(longest, config->upstreams[i].base_path.len);
+    }
+    return longest;
+}
+
+// ---- life
+
+static void init_id_prefix(struct worker *w) {
+    unsigned char random[8];
+    random_bytes(random, sizeof random);
+    for (size_t i = 0; i < sizeof random; i++) {
+        snprintf(w->id_prefix + 2 * i, 3, "%02x", random[i]);
+    }
+}
+
+static void init_http(struct worker *w) {
+    const struct config *config = w->config;
+    struct http_limits limits = HTTP_LIMITS_DEFAULT;
+    limits.head_bytes = config->max_head;
+    limits.fields = config->max_fields;
+    w->server.loop = &w->loop;
+    w->server.limits = limits;
+    w->server.header_ms = config->header_ms;
+    w->server.idle_ms = config->idle_ms;
+    w->server.on_request = request_begin;
+    w->server.on_reject = request_reject;
+    w->server.owner = w;
+    http_server_init(&w->server);
+    w->client.loop = &w->loop;
+    w->client.dns = w->dns;
+    w->client.limits = limits;
+    w->client.idle_ms = UPSTREAM_IDLE_MS;
+    http_client_init(&w->client);
+    w->scratch = xcalloc(limits.fields + HEAD_EXTRA, sizeof *w->scratch);
+    w->target_room = xmalloc(longest_base_path(config) + limits.target_bytes + limits.head_bytes);
+}
+
+enum err worker_init(struct worker *w, const struct worker_options *options) {
+    *w = (struct worker){.options = *options};
+    struct loop_options loop_options = {
+        .clock = options->clock,
+        .pace_us = options->clock ? 0 : (unsigned)options->config->pace_us,
+        .pace_min_ios = PACE_MIN_IOS,
+    };
+    enum err e = loop_init(&w->loop, &loop_options);
+    if (e != OK) {
+        return e;
+    }
+    w->config = config_ref(options->config);
+    w->listener.io.fd = -1;
+    list_init(&w->requests);
+    init_id_prefix(w);
+    struct dns_options dns_options = {.servers = options->dns_servers};
+    w->dns = dns_create(&w->loop, &dns_options);
+    init_http(w);
+    who_init(&w->who, w->config);
+    w->upstreams = xcalloc(w->config->upstream_count, sizeof *w->upstreams);
+    for (unsigned i = 0; i < w->config->upstream_count; i++) {
+        init_upstream(w, i);
+    }
+    init_any(w);
+    w->models = xcalloc(w->config->model_count, sizeof *w->models);
+    for (unsigned i = 0; i < w->config->model_count; i++) {
+        init_targets(w, &w->models[i], &w->config->models[i]);
+    }
+    if (options->listen) {
+        e = listener_open(&w->listener, &w->loop, options->listen, on_accept, w);
+    }
+    if (e != OK) {
+        worker_finish(w);
+    }
+    return e;
+}
+
+void worker_finish(struct worker *w) {
+    listener_close(&w->listener);
+    timer_clear(&w->drain);
+    list_each(node, &w->requests) {
+        request_shutdown(container_of(node, struct request, node));
+    }
+    http_server_finish(&w->server);
+    for (unsigned i = 0; i < w->config->upstream_count; i++) {
+        origin_finish(&w->upstreams[i].origin);
+        if (w->upstreams[i].authorization) {
+            explicit_bzero(w->upstreams[i].authorization, strlen(w->upstreams[i].authorization));
+        }
+        free(w->upstreams[i].authorization);
+        free(w->upstreams[i].authority);
+    }
+    if (w->mock) {
+        w->options.mock_destroy(w->mock);
+    }
+    http_client_finish(&w->client);
+    dns_destroy(w->dns);
+    for (unsigned i = 0; i < w->config->model_count; i++) {
+        finish_targets(&w->models[i]);
+    }
+    finish_targets(&w->any);
+    free(w->models);
+    free(w->upstreams);
+    who_finish(&w->who);
+    free(w->scratch);
+    free(w->target_room);
+    loop_finish(&w->loop);
+    config_unref(w->config);
+}
+
+static void look_whether_done(struct timer *timer) {
+    struct worker *w = container_of(timer, struct worker, drain);
+    if (w->server.open == 0 || w->loop.now_ms >= w->drain_until_ms) {
+        loop_stop(&w->loop);
+    } else {
+        timer_set(&w->loop, &w->drain, DRAIN_LOOK_MS);
+    }
+}
+
+void worker_drain(struct worker *w, uint64_t drain_ms) {
+    if (timer_is_set(&w->drain)) {
+        return;
+    }
+    listener_close(&w->listener);
+    http_server_drain(&w->server);
+    w->drain_until_ms = w->loop.now_ms + drain_ms;
+    w->drain.on_timer = look_whether_done;
+    timer_set(&w->loop, &w->drain, 0);
+}

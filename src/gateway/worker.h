@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// A worker: one thread's loop and everything on it. Workers share nothing but the read-only configuration; the only
+// way in from another thread is loop_post (worker_drain, worker_stop).
+#pragma once
+#include <stdatomic.h>
+
+#include "config/config.h"
+#include "gateway/who.h"
+#include "http/client.h"
+#include "http/server.h"
+#include "net/listen.h"
+
+enum outcome {
+#define OUTCOME(name, text) OUTCOME_##name,
+#include "gateway/outcome.def"
+#undef OUTCOME
+    OUTCOME_COUNT
+};
+const char *outcome_name(enum outcome o); // the identifier
+const char *outcome_text(enum outcome o);
+
+// An upstream as this worker calls it.
+struct upstream {
+    const struct config_upstream *config;
+    struct origin origin;
+    char *authorization; // "Bearer KEY", secret; NULL: the client's own goes on
+    char *authority;     // for Host
+};
+
+// Where a model's calls go: an upstream and the name it knows the model by, as JSON with its quotes (NULL: as asked).
+struct target {
+    struct upstream *upstream;
+    char *model_json;
+};
+
+struct targets {
+    struct str model;   // as clients ask for it; empty: the list for all that names no configured model
+    struct target *v;   // in the order to be tried
+    unsigned n;
+};
+
+struct worker_options {
+    struct config *config;           // the worker takes a reference
+    struct clock *clock;             // NULL: the monotonic clock
+    const struct address *listen;    // NULL: no listener (tests bring their own connections)
+    struct tls_client *const *tls;   // per upstream of the configuration: NULL where it is plain
+    struct conn *(*mock_connect)(void *mock); // for upstreams whose URL is `mock`
+    void *(*mock_create)(struct loop *loop);
+    void (*mock_destroy)(void *mock);
+    const char *dns_servers;         // NULL: the system's
+};
+
+struct worker {
+    struct loop loop;
+    struct config *config;
+    struct http_server server;
+    struct http_client client;
+    struct listener listener;
+    struct dns *dns;
+    struct who who;
+    struct upstream *upstreams;     // config->upstream_count
+    struct targets *models;         // config->model_count
+    struct targets any;             // every upstream in order, models as asked
+    struct worker_options options;
+    void *mock;
+    struct list requests;
+    unsigned in_flight;             // requests between head and end
+    uint64_t serial;                // of requests, for ids
+    char id_prefix[17];             // random, so that ids of workers and restarts differ
+    struct field *scratch;          // for building heads: limits.fields + HEAD_EXTRA
+    char *target_room;              // for building a target: an upstream's base path and what a client asks for
+    struct timer drain;             // while draining: looks whether everything is done
+    uint64_t drain_until_ms;
+    uint64_t outcomes[OUTCOME_COUNT];
+};
+
+enum { HEAD_EXTRA = 16 };
+
+MUSTCHECK enum err worker_init(struct worker *w, const struct worker_options *options);
+// Ends everything that is open; the requests' outcome is SHUTDOWN.
+void worker_finish(struct worker *w);
+static inline void worker_run(struct worker *w) { loop_run(&w->loop); }
+
+// No new connections; running requests are finished, for at most drain_ms; then worker_run returns. Loop's thread only.
+void worker_drain(struct worker *w, uint64_t drain_ms);
+// The fields array for building one head; empty, valid until the next call.
+struct fields worker_scratch(struct worker *w);
+// Adds to such an array: it has HEAD_EXTRA more places than a received head may have fields.
+static inline void worker_add(struct fields *fields, struct str name, struct str value) {
+    enum err e = fields_add(fields, name, value);
+    (void)e;
+}
