@@ -120,6 +120,9 @@ static enum err parse_scaled(struct str number, uint64_t factor, uint64_t *value
             thousandths *= 10;
         }
     }
+    if (thousandths * factor % 1000) {
+        return ERR_INVALID; // finer than the unit can say
+    }
     if (__builtin_mul_overflow(whole, factor, &whole) ||
         __builtin_add_overflow(whole, thousandths * factor / 1000, value)) {
         return ERR_FULL;

@@ -21,7 +21,9 @@ static bool is_digits(struct str s) {
     return s.len > 0;
 }
 
-static bool in_set(char c, const char *set) { return c && strchr(set, c) != NULL; }
+static bool in_set(char c, const char *set) {
+    return c && strchr(set, c) != NULL;
+}
 
 static bool is_word(char c) {
     char lower = ascii_lower(c);
@@ -49,7 +51,7 @@ static bool is_ipv4(struct str s) {
     return numeric(AF_INET, s, &address);
 }
 
-static const char *name_check(struct str name) {
+static const char *host_check(struct str name) {
     struct str rest = name;
     struct str label = {NULL, 0};
     if (name.len > NAME_MAX_LEN) {
@@ -66,7 +68,7 @@ static const char *name_check(struct str name) {
         }
     }
     // Resolvers read "0x7f.1" and "127.1" as addresses; a name that ends in a number is one or nothing.
-    return is_digits(label) && !is_ipv4(name) ? "has an IPv4 address that is none" : NULL;
+    return is_digits(label) && !is_ipv4(name) ? "has no valid IPv4 address" : NULL;
 }
 
 static const char *endpoint_split(struct str text, struct endpoint *out) {
@@ -92,7 +94,8 @@ static const char *endpoint_split(struct str text, struct endpoint *out) {
     if (str_find(out->port, ':') < out->port.len) {
         return "has more than one colon: an IPv6 address needs brackets, as in [::1]:8080";
     }
-    return text.ptr && text.len && text.ptr[0] == '[' ? NULL : (out->host.len ? name_check(out->host) : NULL);
+    bool bracketed = text.len && text.ptr[0] == '[';
+    return bracketed || !out->host.len ? NULL : host_check(out->host);
 }
 
 static bool port_parse(struct str text, uint64_t least, uint16_t *port) {
@@ -104,7 +107,7 @@ static bool port_parse(struct str text, uint64_t least, uint16_t *port) {
     return true;
 }
 
-// ---- Listeners ----------------------------------------------------------------------------------------------
+// ---- Listeners -------------------------------------------------------------------------------------------
 
 const char *listen_parse(struct str text, struct str *host, uint16_t *port) {
     struct endpoint endpoint;
@@ -142,7 +145,7 @@ bool config_is_loopback(struct str host) {
     return str_ieq(host, STR("localhost"));
 }
 
-// ---- URLs ---------------------------------------------------------------------------------------------------
+// ---- URLs ------------------------------------------------------------------------------------------------
 
 static const char *characters_check(struct str text) {
     for (size_t i = 0; i < text.len; i++) {
@@ -161,17 +164,17 @@ static const char *characters_check(struct str text) {
 }
 
 const char *path_check(struct str path) {
-    if (path.len && path.ptr[0] != '/') {
-        return "must begin with /";
-    }
-    if (str_search(path, STR("//")) < path.len) {
-        return "must not contain //";
-    }
     if (str_find(path, '?') < path.len) {
         return "must not have a query (?)";
     }
     if (str_find(path, '#') < path.len) {
         return "must not have a fragment (#)";
+    }
+    if (path.len && path.ptr[0] != '/') {
+        return "must begin with /";
+    }
+    if (str_search(path, STR("//")) < path.len) {
+        return "must not contain //";
     }
     return characters_check(path);
 }
@@ -233,18 +236,15 @@ const char *url_parse(struct str text, struct url *url) {
     while (str_ends(url->base_path, STR("/"))) {
         url->base_path.len--;
     }
-    // A query right behind the host has no slash in front, but is still a query.
-    return url->base_path.len && url->base_path.ptr[0] != '/' && url->base_path.ptr[0] == '?'
-               ? "must not have a query (?)"
-           : url->base_path.len && url->base_path.ptr[0] == '#' ? "must not have a fragment (#)"
-                                                                : path_check(url->base_path);
+    return path_check(url->base_path);
 }
 
 const char *url_guess_scheme(struct str text) {
     struct endpoint endpoint;
     struct str host = str_first(text, str_find(text, '/'));
-    if (str_search(text, STR("://")) < text.len || str_find(text, '?') < text.len ||
-        str_find(text, '@') < text.len || endpoint_split(host, &endpoint) || !endpoint.host.len) {
+    if (characters_check(text) || str_search(text, STR("://")) < text.len || str_find(text, '?') < text.len ||
+        str_find(text, '#') < text.len || str_find(text, '@') < text.len || endpoint_split(host, &endpoint) ||
+        !endpoint.host.len) {
         return NULL;
     }
     bool local = config_is_loopback(endpoint.host) || is_ipv4(endpoint.host) || is_ipv6(endpoint.host);
@@ -260,7 +260,8 @@ struct str host_nickname(struct str host) {
     if (is_ipv4(host) || is_ipv6(host)) {
         return host;
     }
-    // From the right: the top level goes, and a short one before it ("co" of co.uk) too.
+    static const char *const public[] = {"co", "com", "org", "net", "gov", "edu", "ac", "or", "ne", "go"};
+    // From the right: the top level goes, and what only registers names under it ("co" of co.uk) too.
     struct str labels[NAME_MAX_LEN];
     struct str rest = host;
     size_t n = 0;
@@ -271,8 +272,10 @@ struct str host_nickname(struct str host) {
         return host;
     }
     n--;
-    while (n > 1 && labels[n - 1].len <= 3) {
-        n--;
+    for (size_t i = 0; i < ARRAY_LEN(public) && n > 1; i++) {
+        if (str_ieq(labels[n - 1], str_c(public[i]))) {
+            return labels[n - 2];
+        }
     }
     return labels[n - 1];
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Addresses as people write them: upstream URLs and HOST:PORT. Nothing is resolved here. Functions that say why
-// return NULL when all is well, else the rest of a sentence that begins with the key's name ("must ...", "needs
+// Addresses as people write them: upstream URLs and HOST:PORT. Nothing is resolved here. Functions that say
+// why return NULL when all is well, else the rest of a sentence that begins with the key's name ("must ...",
+// "needs
 // ..."). It never contains what was written: a URL is where passwords turn up.
 #pragma once
 #include "config/config.h"
 
 struct url {
     bool tls;
-    struct str host;      // a name, or an address without brackets
+    struct str host; // a name, or an address without brackets
     uint16_t port;
     struct str base_path; // begins with / or is empty, no / at its end
 };

@@ -87,9 +87,10 @@ MUSTCHECK enum err config_read_text(const char *name, struct str text, config_en
 // What command-line options do. Each validates like the file's key of that name; `key` may be dotted
 // ("timeouts.connect"), a list gets one entry more, and ${NAME} is left alone: the shell has had its turn.
 // On failure the configuration is as it was.
-MUSTCHECK enum err config_set(struct config *c, const char *key, const char *value, struct config_problem *problem);
-// name empty: made from the host ("api.openai.com" -> "openai", a second one "openai-2"); a name that was given and
-// is taken already is refused. key and ca_file may be empty; url may be the word `mock`.
+MUSTCHECK enum err config_set(struct config *c, const char *key, const char *value,
+                              struct config_problem *problem);
+// name empty: made from the host ("api.openai.com" -> "openai", a second one "openai-2"); a name that was
+// given and is taken already is refused. key and ca_file may be empty; url may be the word `mock`.
 MUSTCHECK enum err config_add_upstream(struct config *c, struct str name, struct str url, struct str key,
                                        struct str ca_file, struct config_problem *problem);
 MUSTCHECK enum err config_add_mock(struct config *c, struct config_problem *problem);
@@ -101,11 +102,12 @@ MUSTCHECK enum err config_check(const struct config *c, struct config_problem *p
 // The model's entry, or NULL. With no models configured at all every name goes to the first upstream.
 const struct config_model *config_model_find(const struct config *c, struct str name);
 
-// "127.0.0.1:8080", "localhost:8080", "[::1]:8080", ":8080" or "*:8080" (all addresses: host is empty), "8080"
-// (127.0.0.1). The host comes without brackets, is numeric or a name for the caller to resolve, and borrows from
-// `listen` (or from constant memory). Port 0 lets the system choose.
+// "127.0.0.1:8080", "localhost:8080", "[::1]:8080", ":8080" or "*:8080" (all addresses: host is empty),
+// "8080" (127.0.0.1). The host comes without brackets, is numeric or a name for the caller to resolve, and
+// borrows from `listen` (or from constant memory). Port 0 lets the system choose.
 MUSTCHECK enum err config_listen_parse(struct str listen, struct str *host, uint16_t *port);
-// 127.0.0.0/8, ::1, either in IPv4-mapped form, "localhost". Any other name counts as beyond loopback, unresolved.
+// 127.0.0.0/8 (IPv4-mapped too), ::1, "localhost". Any other name counts as beyond loopback: it is not
+// resolved here.
 bool config_is_loopback(struct str host);
 
 // The documented example: every key of the table with its text and default, as thaw.example.yaml holds it.

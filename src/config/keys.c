@@ -43,8 +43,7 @@ CONFIG_KINDS(KIND)
 #define MAP(where, key_name, entry, member, counter, ...)                                                    \
     SAME_TYPE(where, member, section_##entry *)                                                              \
     SAME_TYPE(where, counter, unsigned)                                                                      \
-    SAME_TYPE(entry, name, struct str)                                                                       \
-    _Static_assert(sizeof(section_##entry) <= sizeof(union config_entry), "union config_entry is too small");
+    SAME_TYPE(entry, name, struct str)
 #define INHERIT(where, key_name, key_kind, member, ...)                                                      \
     SAME_TYPE(where, member, uint64_t) SAME_TYPE(where, own, uint32_t)
 #include "config/keys.def"
@@ -59,26 +58,56 @@ CONFIG_KINDS(KIND)
 #define SECTION(...)
 #define HEADING(where, words) {.section = SECTION_##where, .shape = SHAPE_HEADING, .name = "", .text = words},
 #define KEY(where, key_name, key_kind, member, usage, range, words)                                          \
-    {.section = SECTION_##where, .shape = SHAPE_SCALAR, .kind = KIND_##key_kind, .name = key_name,           \
-     .text = words, .offset = offsetof(section_##where, member), usage, range},
-#define LIST(where, key_name, key_kind, member, counter, range, shown, words)                                \
-    {.section = SECTION_##where, .shape = SHAPE_LIST, .kind = KIND_##key_kind, .name = key_name,             \
-     .text = words, .offset = offsetof(section_##where, member),                                             \
-     .count_offset = offsetof(section_##where, counter), .sample = shown,                                    \
-     .presence = PRESENCE_USUAL, .entry_size = sizeof *((section_##where *)0)->member, range},
+    {.section = SECTION_##where,                                                                             \
+     .shape = SHAPE_SCALAR,                                                                                  \
+     .kind = KIND_##key_kind,                                                                                \
+     .name = key_name,                                                                                       \
+     .text = words,                                                                                          \
+     .offset = offsetof(section_##where, member),                                                            \
+     usage,                                                                                                  \
+     range},
+#define LIST(where, key_name, key_kind, member, counter, usage, range, words)                                \
+    {.section = SECTION_##where,                                                                             \
+     .shape = SHAPE_LIST,                                                                                    \
+     .kind = KIND_##key_kind,                                                                                \
+     .name = key_name,                                                                                       \
+     .text = words,                                                                                          \
+     .offset = offsetof(section_##where, member),                                                            \
+     .count_offset = offsetof(section_##where, counter),                                                     \
+     .entry_size = sizeof *((section_##where *)0)->member,                                                   \
+     usage,                                                                                                  \
+     range},
 #define GROUP(where, key_name, inside, words)                                                                \
-    {.section = SECTION_##where, .shape = SHAPE_GROUP, .name = key_name, .text = words,                      \
-     .presence = PRESENCE_USUAL, .inner = SECTION_##inside},
+    {.section = SECTION_##where,                                                                             \
+     .shape = SHAPE_GROUP,                                                                                   \
+     .name = key_name,                                                                                       \
+     .text = words,                                                                                          \
+     .presence = PRESENCE_USUAL,                                                                             \
+     .inner = SECTION_##inside},
 #define MAP(where, key_name, entry, member, counter, range, shown, second, words)                            \
-    {.section = SECTION_##where, .shape = SHAPE_MAP, .name = key_name, .text = words,                        \
-     .inner = SECTION_##entry, .offset = offsetof(section_##where, member),                                  \
-     .count_offset = offsetof(section_##where, counter), .name_offset = offsetof(section_##entry, name),     \
-     .entry_size = sizeof(section_##entry), .presence = PRESENCE_USUAL, .sample = shown, .more = second,     \
+    {.section = SECTION_##where,                                                                             \
+     .shape = SHAPE_MAP,                                                                                     \
+     .name = key_name,                                                                                       \
+     .text = words,                                                                                          \
+     .inner = SECTION_##entry,                                                                               \
+     .offset = offsetof(section_##where, member),                                                            \
+     .count_offset = offsetof(section_##where, counter),                                                     \
+     .name_offset = offsetof(section_##entry, name),                                                         \
+     .entry_size = sizeof(section_##entry),                                                                  \
+     .presence = PRESENCE_USUAL,                                                                             \
+     .sample = shown,                                                                                        \
+     .more = second,                                                                                         \
      range},
 #define INHERIT(where, key_name, key_kind, member, from, words)                                              \
-    {.section = SECTION_##where, .shape = SHAPE_SCALAR, .kind = KIND_##key_kind, .name = key_name,           \
-     .text = words, .offset = offsetof(section_##where, member), .presence = PRESENCE_INHERITED,             \
-     .inner = SECTION_##from, .own_offset = offsetof(section_##where, own),                                  \
+    {.section = SECTION_##where,                                                                             \
+     .shape = SHAPE_SCALAR,                                                                                  \
+     .kind = KIND_##key_kind,                                                                                \
+     .name = key_name,                                                                                       \
+     .text = words,                                                                                          \
+     .offset = offsetof(section_##where, member),                                                            \
+     .presence = PRESENCE_INHERITED,                                                                         \
+     .inner = SECTION_##from,                                                                                \
+     .own_offset = offsetof(section_##where, own),                                                           \
      .own_bit = OWN_##where##_##member},
 
 const struct key config_keys[] = {

@@ -8,13 +8,13 @@
     KIND(LISTEN, struct str)                                                                                 \
     KIND(PREFIX, struct str)                                                                                 \
     KIND(PATH, struct str)                                                                                   \
-    KIND(URL, struct str) /* in a config_upstream, whose tls, host, port, base_path and mock it sets too */ \
+    KIND(URL, struct str) /* in a config_upstream, whose tls, host, port, base_path and mock it sets too */  \
     KIND(SECRET, struct str)                                                                                 \
     KIND(BOOL, bool)                                                                                         \
     KIND(COUNT, unsigned)                                                                                    \
     KIND(SIZE, uint64_t)                                                                                     \
-    KIND(DURATION, uint64_t)    /* milliseconds */                                                           \
-    KIND(DURATION_US, uint64_t) /* microseconds */                                                           \
+    KIND(DURATION, uint64_t)              /* milliseconds */                                                 \
+    KIND(DURATION_US, uint64_t)           /* microseconds */                                                 \
     KIND(CLIENT_KEY, struct config_key *) /* of lists: one entry, file:PATH several */                       \
     KIND(REFERENCE, struct config_use *)  /* of lists: upstream or upstream/model */
 
@@ -22,7 +22,7 @@ enum kind {
 #define KIND(name, type) KIND_##name,
     CONFIG_KINDS(KIND)
 #undef KIND
-    KIND_COUNT_OF
+        KIND_COUNT_OF
 };
 
 enum section {
@@ -44,26 +44,32 @@ enum presence { PRESENCE_DEFAULT, PRESENCE_REQUIRED, PRESENCE_OPTIONAL, PRESENCE
 struct key {
     enum section section;
     enum shape shape;
-    enum kind kind;         // of a scalar, or of each entry of a list
+    enum kind kind; // of a scalar, or of each entry of a list
     enum presence presence;
     const char *name;
-    const char *sample;     // the default; an example where there is none; the documented entry of a map
-    const char *more;       // of a map: a second entry, in full
-    const char *min, *max;  // as written; of lists and maps: how many entries
+    const char *sample;    // the default; an example where there is none; the documented entry of a map
+    const char *more;      // of a map: a second entry, in full
+    const char *min, *max; // as written; of lists and maps: how many entries
     const char *text;
-    enum section inner;     // of the keys inside a group or an entry; of the key that is inherited from
-    size_t offset;          // in the section's struct
-    size_t count_offset;    // lists and maps
-    size_t entry_size;      // lists and maps
-    size_t name_offset;     // maps: in an entry
-    size_t own_offset;      // inherited keys: a uint32_t with bit `own_bit` for this key
+    enum section inner;  // of the keys inside a group or an entry; of the key that is inherited from
+    size_t offset;       // in the section's struct
+    size_t count_offset; // lists and maps
+    size_t entry_size;   // lists and maps
+    size_t name_offset;  // maps: in an entry
+    size_t own_offset;   // inherited keys: a uint32_t with bit `own_bit` for this key
     unsigned own_bit;
 };
 
 // Room for one entry of any map.
 union config_entry {
-    struct config_upstream upstream;
-    struct config_model model;
+#define SECTION(name, type) type name;
+#define HEADING(...)
+#define KEY(...)
+#define LIST(...)
+#define GROUP(...)
+#define MAP(...)
+#define INHERIT(...)
+#include "config/keys.def"
 };
 
 extern const struct key config_keys[];
@@ -77,7 +83,9 @@ size_t key_names(enum section section, const char *names[KEY_NAMES_MAX]);
 // The key whose kind, range and default hold for this one: itself, or the one it inherits from.
 const struct key *key_rule(const struct key *key);
 
-static inline void *key_place(const struct key *key, void *base) { return (char *)base + key->offset; }
+static inline void *key_place(const struct key *key, void *base) {
+    return (char *)base + key->offset;
+}
 unsigned key_count(const struct key *key, const void *base);
 // Adds a copy of `entry` at the end of a list or map. ERR_NOMEM leaves it as it was.
 MUSTCHECK enum err key_add_entry(const struct key *key, struct arena *arena, void *base, const void *entry);

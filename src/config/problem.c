@@ -37,40 +37,41 @@ static bool is_alpha(char c) {
     c = ascii_lower(c);
     return c >= 'a' && c <= 'z';
 }
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
 
-// Digits and letters without a break: what people call things has hyphens, dots, slashes.
-static bool has_random_run(struct str s) {
+static bool in_random(char c) {
+    return is_alpha(c) || is_digit(c);
+}
+static bool in_hex(char c) {
+    return hex_value(c) >= 0 || c == '-';
+}
+
+// Does the text have that many characters of a kind in a row, digits and letters among them?
+static bool has_run(struct str s, bool (*belongs)(char), size_t length) {
+    size_t run = 0;
     size_t letters = 0;
     size_t digits = 0;
     for (size_t i = 0; i < s.len; i++) {
-        if (!is_alpha(s.ptr[i]) && !is_digit(s.ptr[i])) {
-            letters = digits = 0;
+        if (!belongs(s.ptr[i])) {
+            run = letters = digits = 0;
             continue;
         }
+        run++;
         letters += is_alpha(s.ptr[i]);
         digits += is_digit(s.ptr[i]);
-        if (letters && digits && letters + digits >= RANDOM_RUN) {
+        if (letters && digits && run >= length) {
             return true;
         }
     }
     return false;
 }
 
-// UUIDs and their kind.
-static bool is_hex_groups(struct str s) {
-    for (size_t i = 0; i < s.len; i++) {
-        if (hex_value(s.ptr[i]) < 0 && s.ptr[i] != '-') {
-            return false;
-        }
-    }
-    return s.len >= HEX_RUN;
-}
-
 bool looks_secret(struct str text) {
-    static const char *const prefixes[] = {"sk-",  "sk_",  "pk_",  "rk_",  "xai-", "gsk_", "ghp_",   "github_pat_",
-                                           "hf_",  "r8_",  "nvapi-", "xoxb-", "AKIA", "AIza", "eyJ", "glpat-",
-                                           "Bearer ", "Basic "};
+    static const char *const prefixes[] = {"sk-",  "sk_",         "pk_", "rk_",    "xai-",    "gsk_",
+                                           "ghp_", "github_pat_", "hf_", "r8_",    "nvapi-",  "xoxb-",
+                                           "AKIA", "AIza",        "eyJ", "glpat-", "Bearer ", "Basic "};
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
         struct str prefix = str_c(prefixes[i]);
         size_t at = str_search(text, prefix);
@@ -79,7 +80,8 @@ bool looks_secret(struct str text) {
             return true;
         }
     }
-    return has_random_run(text) || is_hex_groups(text);
+    // What people call things has hyphens, dots, slashes every few characters; UUIDs have hyphens too.
+    return has_run(text, in_random, RANDOM_RUN) || has_run(text, in_hex, HEX_RUN);
 }
 
 bool names_secret(struct str key) {

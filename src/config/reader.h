@@ -7,11 +7,11 @@
 struct reader {
     struct config *config;
     struct config_problem *problem;
-    const char *file;              // for messages; NULL: the command line
+    const char *file; // for messages; NULL: the command line
     config_environment *environment;
-    void *context;                 // of environment
-    struct arena *scratch;         // dies when reading is over
-    const struct node *upstreams;  // the map of them, known before models are read; NULL if there is none
+    void *context;                // of environment
+    struct arena *scratch;        // dies when reading is over
+    const struct node *upstreams; // the map of them, known before models are read; NULL if there is none
 };
 
 enum { NO_INDEX = -1 };
@@ -30,8 +30,12 @@ struct value {
     struct str variable; // the first that was filled in; then the text is never shown
 };
 
+// "'upstreams.openai.url'"
+void say_path(struct reader *r, const struct place *place);
 // Starts a message at a place: "thaw.yaml:3:5: 'upstreams.openai.url'".
 void say_place(struct reader *r, const struct place *place);
+// "thaw.yaml:3:5: upstreams.openai.url: "
+void say_at(struct reader *r, const struct place *place);
 // The value as the message may show it.
 void say_value(struct reader *r, const struct place *place, const struct value *value);
 // "'workers' <text>"; always ERR_INVALID.
@@ -39,8 +43,10 @@ MUSTCHECK enum err refuse_at(struct reader *r, const struct place *place, const 
 MUSTCHECK enum err no_memory(struct reader *r);
 
 // value.c: fills in ${NAME}.
-MUSTCHECK enum err value_expand(struct reader *r, const struct place *place, struct str text, struct value *value);
-// Checks a value by the key's kind and range and stores it; of lists, adds it. "'workers' must be a number ...".
+MUSTCHECK enum err value_expand(struct reader *r, const struct place *place, struct str text,
+                                struct value *value);
+// Checks a value by the key's kind and range and stores it; of lists, adds it. "'workers' must be a number
+// ...".
 MUSTCHECK enum err value_set(struct reader *r, const struct place *place, const struct key *key, void *base,
                              struct value value);
 // "must be a number from 0 to 256": what is said of a value of another shape too.
@@ -54,8 +60,8 @@ MUSTCHECK enum err duration_us_parse(struct str s, uint64_t *us);
 // secret.c: kinds SECRET and CLIENT_KEY.
 MUSTCHECK enum err secret_set(struct reader *r, const struct place *place, const struct key *key, void *base,
                               struct value value);
-MUSTCHECK enum err client_key_add(struct reader *r, const struct place *place, const struct key *key, void *base,
-                                  struct value value);
+MUSTCHECK enum err client_key_add(struct reader *r, const struct place *place, const struct key *key,
+                                  void *base, struct value value);
 
 // check.c: a tree over what `config` holds.
 MUSTCHECK enum err check_tree(struct reader *r, const struct node *root);
@@ -63,5 +69,5 @@ void check_defaults(enum section section, void *base);
 // Gives upstreams the general timeouts where they have none of their own.
 void check_inherit(struct config *c);
 // "unknown key 'upstream'; did you mean 'upstreams'?"; `up` is where it stood, NULL for the top.
-MUSTCHECK enum err refuse_unknown(struct reader *r, const struct place *up, struct mark at, enum section section,
-                                  struct str name);
+MUSTCHECK enum err refuse_unknown(struct reader *r, const struct place *up, struct mark at,
+                                  enum section section, struct str name);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Keys, the client's and the upstream's: written out, from ${NAME}, or from files (file:PATH, one on each line,
-// blank lines and lines that begin with # left out). They end up in header fields, so they are visible ASCII and
-// nothing else: a line end at the end of a variable is found here and not as a puzzling 401. No message in this
-// file contains what it complains about; the path of a key file is shown unless it came from a variable.
+// Keys, the client's and the upstream's: written out, from ${NAME}, or from files (file:PATH, one on each
+// line, blank lines and lines that begin with # left out). They end up in header fields, so they are visible
+// ASCII and nothing else: a line end at the end of a variable is found here and not as a puzzling 401. No
+// message in this file contains what it complains about; the path of a key file is shown unless it came from
+// a variable.
 #include "config/reader.h"
 
 #include <errno.h>
@@ -39,8 +40,7 @@ static const char *secret_check(struct str s) {
 static enum err refuse_file(struct reader *r, const struct place *place, const struct value *value,
                             const char *text) {
     struct str path = str_skip(value->text, STR("file:").len);
-    say_place(r, place);
-    problem_add(r->problem, ": ");
+    say_at(r, place);
     if (value->variable.len) {
         problem_add(r->problem, "the key file");
     } else {
@@ -156,9 +156,6 @@ static enum err take_from_file(struct reader *r, const struct place *place, cons
     enum err e = read_file(r, place, value, &content);
     if (e == OK) {
         e = each_in_file(r, place, key, base, value, buf_str(&content), take, &count);
-    }
-    if (content.ptr) {
-        explicit_bzero(content.ptr, content.room);
     }
     buf_finish(&content);
     if (e == OK && count == 0) {

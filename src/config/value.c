@@ -2,20 +2,22 @@
 // Scalars: ${NAME} filled in, then checked and stored by their kind. One table of kinds.
 //
 // What a message may show: never a value that came out of the environment, never one under a key whose name
-// smells of secrets, never one that looks like a secret (problem.c). Kinds whose values tend to contain one by
-// mistake (URL, SECRET, CLIENT_KEY) do not show theirs at all.
+// smells of secrets, never one that looks like a secret (problem.c). Kinds whose values tend to contain one
+// by mistake (URL, SECRET, CLIENT_KEY) do not show theirs at all.
 #include "config/address.h"
 #include "config/reader.h"
 
 #include <assert.h>
 
-enum { VALUE_MAX = 1 << 20, NAME_CAP = 128 };
+// UPSTREAMS_SEEN: more than a file may have, so that a hostile one cannot make each of its many references
+// walk a long list before that limit is reached.
+enum { VALUE_MAX = 1 << 20, NAME_CAP = 128, UPSTREAMS_SEEN = 1024 };
 
-// ---- Messages -----------------------------------------------------------------------------------------------
+// ---- Messages --------------------------------------------------------------------------------------------
 
-static void say_path(struct config_problem *p, const struct place *place) {
+static void say_steps(struct config_problem *p, const struct place *place) {
     if (place->up) {
-        say_path(p, place->up);
+        say_steps(p, place->up);
     }
     if (place->index != NO_INDEX) {
         problem_add(p, "[%ld]", place->index);
@@ -25,11 +27,21 @@ static void say_path(struct config_problem *p, const struct place *place) {
     problem_name(p, place->name);
 }
 
+void say_path(struct reader *r, const struct place *place) {
+    problem_add(r->problem, "'");
+    say_steps(r->problem, place);
+    problem_add(r->problem, "'");
+}
+
 void say_place(struct reader *r, const struct place *place) {
     problem_begin(r->problem, r->file, place->mark);
-    problem_add(r->problem, "'");
-    say_path(r->problem, place);
-    problem_add(r->problem, "'");
+    say_path(r, place);
+}
+
+void say_at(struct reader *r, const struct place *place) {
+    problem_begin(r->problem, r->file, place->mark);
+    say_steps(r->problem, place);
+    problem_add(r->problem, ": ");
 }
 
 static struct str last_name(const struct place *place) {
@@ -43,7 +55,7 @@ void say_value(struct reader *r, const struct place *place, const struct value *
     if (value->variable.len) {
         problem_add(r->problem, "what ${%.*s} holds", STR_ARG(str_first(value->variable, NAME_CAP)));
     } else if (names_secret(last_name(place))) {
-        problem_add(r->problem, "what it is (not shown)");
+        problem_add(r->problem, "the value it has (not shown)");
     } else {
         problem_quote(r->problem, value->text);
     }
@@ -55,9 +67,11 @@ enum err refuse_at(struct reader *r, const struct place *place, const char *text
     return ERR_INVALID;
 }
 
-enum err no_memory(struct reader *r) { return problem_nomem(r->problem, r->file); }
+enum err no_memory(struct reader *r) {
+    return problem_nomem(r->problem, r->file);
+}
 
-// ---- ${NAME} ------------------------------------------------------------------------------------------------
+// ---- ${NAME} ---------------------------------------------------------------------------------------------
 
 static bool is_name_char(char c, bool first) {
     char lower = ascii_lower(c);
@@ -149,7 +163,7 @@ enum err value_expand(struct reader *r, const struct place *place, struct str te
     return e;
 }
 
-// ---- Kinds --------------------------------------------------------------------------------------------------
+// ---- Kinds -----------------------------------------------------------------------------------------------
 
 typedef enum err set_value(struct reader *r, const struct place *place, const struct key *key, void *base,
                            struct value value);
@@ -180,8 +194,8 @@ static enum err wrong(struct reader *r, const struct place *place, const struct 
     return ERR_INVALID;
 }
 
-// "500us", or what parse_duration_ms reads. That one counts whole milliseconds, so 0.5ms is read as 0.5s and its
-// thousandths taken for microseconds.
+// "500us", or what parse_duration_ms reads. That one counts whole milliseconds, so 0.5ms is read as 0.5s and
+// its thousandths taken for microseconds.
 enum err duration_us_parse(struct str s, uint64_t *us) {
     struct str unit = str_skip(s, s.len >= 2 ? s.len - 2 : s.len);
     if (str_ieq(unit, STR("us"))) {
@@ -229,7 +243,8 @@ static bool bool_parse(struct str s, bool *value) {
     static const struct {
         const char *word;
         bool value;
-    } words[] = {{"true", true}, {"false", false}, {"yes", true}, {"no", false}, {"on", true}, {"off", false}};
+    } words[] = {{"true", true}, {"false", false}, {"yes", true},
+                 {"no", false},  {"on", true},     {"off", false}};
     for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         if (str_ieq(s, str_c(words[i].word))) {
             *value = words[i].value;
@@ -329,13 +344,14 @@ static enum err set_url(struct reader *r, const struct place *place, const struc
 
 static enum err refuse_reference(struct reader *r, const struct place *place, const struct value *value,
                                  struct str upstream) {
-    const char *names[1024];
+    const char *names[UPSTREAMS_SEEN];
     size_t n = 0;
-    for (const struct node *u = r->upstreams ? r->upstreams->first : NULL; u && n < ARRAY_LEN(names); u = u->next) {
+    for (const struct node *u = r->upstreams ? r->upstreams->first : NULL; u && n < ARRAY_LEN(names);
+         u = u->next) {
         names[n++] = u->text.ptr; // arena_str puts a terminator behind
     }
-    say_place(r, place);
-    problem_add(r->problem, ": no upstream is called ");
+    say_at(r, place);
+    problem_add(r->problem, "no upstream is called ");
     say_value(r, place, &(struct value){.text = upstream, .variable = value->variable});
     const char *near = str_nearest(upstream, names, n);
     if (near) {
@@ -363,11 +379,11 @@ static enum err add_reference(struct reader *r, const struct place *place, const
     }
     unsigned index = 0;
     const struct node *u = r->upstreams ? r->upstreams->first : NULL;
-    while (u && !str_eq(u->text, upstream)) {
+    while (u && index < UPSTREAMS_SEEN && !str_eq(u->text, upstream)) {
         u = u->next;
         index++;
     }
-    if (!u) {
+    if (!u || index == UPSTREAMS_SEEN) {
         return refuse_reference(r, place, &value, upstream);
     }
     struct config_use use = {.upstream = index, .model = arena_str(&r->config->arena, model)};
@@ -393,7 +409,9 @@ static const struct kind_rules kinds[] = {
 };
 _Static_assert(ARRAY_LEN(kinds) == KIND_COUNT_OF, "a kind without a row");
 
-static const struct kind_rules *rules_of(const struct key *key) { return &kinds[key->kind]; }
+static const struct kind_rules *rules_of(const struct key *key) {
+    return &kinds[key->kind];
+}
 
 enum err value_set(struct reader *r, const struct place *place, const struct key *key, void *base,
                    struct value value) {
@@ -411,19 +429,24 @@ void value_default(const struct key *key, void *base) {
     case KIND_COUNT:
     case KIND_SIZE:
     case KIND_DURATION:
-    case KIND_DURATION_US: store_number(key, base, from_table(key, key->sample)); return;
+    case KIND_DURATION_US:
+        store_number(key, base, from_table(key, key->sample));
+        return;
     case KIND_BOOL:
         (void)bool_parse(str_c(key->sample), &parsed);
         *(bool *)key_place(key, base) = parsed;
         return;
     case KIND_LISTEN:
     case KIND_PREFIX:
-    case KIND_PATH: *(struct str *)key_place(key, base) = str_c(key->sample); return;
+    case KIND_PATH:
+        *(struct str *)key_place(key, base) = str_c(key->sample);
+        return;
     case KIND_URL:
     case KIND_SECRET:
     case KIND_CLIENT_KEY:
     case KIND_REFERENCE:
-    case KIND_COUNT_OF: break;
+    case KIND_COUNT_OF:
+        break;
     }
-    assert(!"a kind that has no defaults");
+    assert(false && "a kind that has no defaults");
 }

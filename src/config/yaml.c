@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// libyaml's events -> a tree. Events, not its documents: the depth is capped before anything is built, marks are
-// kept, and memory is the arena's, with its cap. No recursion: `open` holds the containers not yet closed.
+// libyaml's events -> a tree. Events, not its documents: the depth is capped before anything is built, marks
+// are kept, and memory is the arena's, with its cap. No recursion: `open` holds the containers not yet
+// closed.
 //
 // Invariant: in a map that is open, the last key has no value exactly while its value is awaited.
 #include "config/yaml.h"
@@ -28,13 +29,17 @@ static struct mark mark_of(yaml_mark_t m) {
     return (struct mark){(unsigned)m.line + 1, (unsigned)m.column + 1};
 }
 
+static bool is_before(struct mark a, struct mark b) {
+    return a.line < b.line || (a.line == b.line && a.column < b.column);
+}
+
 static enum err refuse(struct builder *b, struct mark at, const char *text) {
     problem_begin(b->problem, b->file, at);
     problem_add(b->problem, "%s", text);
     return ERR_INVALID;
 }
 
-// ---- What libyaml refused -----------------------------------------------------------------------------------
+// ---- What libyaml refused --------------------------------------------------------------------------------
 
 static struct str line_of(struct str text, size_t line) {
     struct str part = {NULL, 0};
@@ -66,7 +71,8 @@ static const char *advice(const char *problem, struct str line) {
         {"did not find expected ',' or '}'", "${", "inside { } write \"${NAME}\", with quotes"},
         {"mapping values are not allowed in this context", "",
          "is the line above complete and the indentation right? A value with ': ' in it needs quotes"},
-        {"found character that cannot start any token", "", "a value that begins with @, % or ` needs quotes"},
+        {"found character that cannot start any token", "",
+         "a value that begins with @, % or ` needs quotes"},
         {"did not find expected key", "", "is the indentation right?"},
         {"could not find expected ':'", "", "a key is followed by ':' and a blank"},
     };
@@ -84,12 +90,13 @@ static enum err syntax_error(struct builder *b) {
     const char *said = p->problem ? p->problem : "this is not YAML";
     struct str line = line_of(b->text, p->problem_mark.line);
     if (indented_by_tab(line)) {
-        return refuse(b, mark_of(p->problem_mark), "a tab at the beginning of the line: YAML indents with spaces");
+        return refuse(b, mark_of(p->problem_mark),
+                      "a tab at the beginning of the line: YAML indents with spaces");
     }
     const char *hint = advice(said, line);
     (void)refuse(b, mark_of(p->problem_mark), said);
-    if (p->context) {
-        struct mark begun = mark_of(p->context_mark);
+    struct mark begun = mark_of(p->context_mark);
+    if (p->context && is_before(begun, mark_of(p->problem_mark))) {
         problem_add(b->problem, " %s that begins at %u:%u", p->context, begun.line, begun.column);
     }
     if (hint) {
@@ -113,21 +120,25 @@ static enum err reader_error(struct builder *b) {
 
 static enum err parser_failed(struct builder *b) {
     switch (b->parser.error) {
-    case YAML_MEMORY_ERROR: return problem_nomem(b->problem, b->file);
-    case YAML_READER_ERROR: return reader_error(b);
+    case YAML_MEMORY_ERROR:
+        return problem_nomem(b->problem, b->file);
+    case YAML_READER_ERROR:
+        return reader_error(b);
     case YAML_NO_ERROR:
     case YAML_SCANNER_ERROR:
     case YAML_PARSER_ERROR:
     case YAML_COMPOSER_ERROR:
     case YAML_WRITER_ERROR:
-    case YAML_EMITTER_ERROR: break;
+    case YAML_EMITTER_ERROR:
+        break;
     }
     return syntax_error(b);
 }
 
-// ---- Building -----------------------------------------------------------------------------------------------
+// ---- Building --------------------------------------------------------------------------------------------
 
-static enum err new_node(struct builder *b, enum node_kind kind, const yaml_event_t *event, struct node **node) {
+static enum err new_node(struct builder *b, enum node_kind kind, const yaml_event_t *event,
+                         struct node **node) {
     struct node *n = arena_alloc(b->arena, sizeof *n);
     if (!n) {
         return problem_nomem(b->problem, b->file);
@@ -189,19 +200,20 @@ static enum err refuse_extras(struct builder *b, const yaml_event_t *event, cons
 }
 
 static enum err on_scalar(struct builder *b, const yaml_event_t *event) {
-    struct node *n;
+    struct node *n = NULL;
     enum err e = refuse_extras(b, event, event->data.scalar.anchor, event->data.scalar.tag);
     if (e != OK || (e = new_node(b, NODE_SCALAR, event, &n)) != OK) {
         return e;
     }
     n->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
-    n->text = arena_str(b->arena, str_from((const char *)event->data.scalar.value, event->data.scalar.length));
+    n->text =
+        arena_str(b->arena, str_from((const char *)event->data.scalar.value, event->data.scalar.length));
     return n->text.ptr ? attach(b, n) : problem_nomem(b->problem, b->file);
 }
 
 static enum err on_open(struct builder *b, enum node_kind kind, const yaml_event_t *event,
                         const yaml_char_t *anchor, const yaml_char_t *tag) {
-    struct node *n;
+    struct node *n = NULL;
     if (b->depth == YAML_DEPTH_MAX) {
         return refuse(b, mark_of(event->start_mark), "nested too deeply");
     }
@@ -220,15 +232,7 @@ static int by_text_then_place(const void *left, const void *right) {
     if (order == 0 && a->text.len != b->text.len) {
         order = a->text.len < b->text.len ? -1 : 1;
     }
-    if (order == 0) {
-        order = a->mark.line != b->mark.line ? (a->mark.line < b->mark.line ? -1 : 1)
-                                             : (a->mark.column < b->mark.column ? -1 : 1);
-    }
-    return order;
-}
-
-static bool is_before(struct mark a, struct mark b) {
-    return a.line < b.line || (a.line == b.line && a.column < b.column);
+    return order ? order : is_before(a->mark, b->mark) ? -1 : 1;
 }
 
 // Sorted, not compared each with each: a file of four megabytes may be one map.
@@ -269,7 +273,8 @@ static enum err on_close(struct builder *b) {
 
 static enum err on_document(struct builder *b, const yaml_event_t *event) {
     if (b->documents) {
-        return refuse(b, mark_of(event->start_mark), "a second document (---): one file is one configuration");
+        return refuse(b, mark_of(event->start_mark),
+                      "a second document (---): one file is one configuration");
     }
     b->documents = true;
     return OK;
@@ -277,21 +282,26 @@ static enum err on_document(struct builder *b, const yaml_event_t *event) {
 
 static enum err on_event(struct builder *b, const yaml_event_t *event) {
     switch (event->type) {
-    case YAML_DOCUMENT_START_EVENT: return on_document(b, event);
-    case YAML_SCALAR_EVENT: return on_scalar(b, event);
+    case YAML_DOCUMENT_START_EVENT:
+        return on_document(b, event);
+    case YAML_SCALAR_EVENT:
+        return on_scalar(b, event);
     case YAML_SEQUENCE_START_EVENT:
-        return on_open(b, NODE_LIST, event, event->data.sequence_start.anchor, event->data.sequence_start.tag);
+        return on_open(b, NODE_LIST, event, event->data.sequence_start.anchor,
+                       event->data.sequence_start.tag);
     case YAML_MAPPING_START_EVENT:
         return on_open(b, NODE_MAP, event, event->data.mapping_start.anchor, event->data.mapping_start.tag);
     case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT: return on_close(b);
+    case YAML_MAPPING_END_EVENT:
+        return on_close(b);
     case YAML_ALIAS_EVENT:
         return refuse(b, mark_of(event->start_mark),
                       "aliases (*) are not supported: a value that begins with * needs quotes");
     case YAML_NO_EVENT:
     case YAML_STREAM_START_EVENT:
     case YAML_STREAM_END_EVENT:
-    case YAML_DOCUMENT_END_EVENT: break;
+    case YAML_DOCUMENT_END_EVENT:
+        break;
     }
     return OK;
 }
