@@ -34,6 +34,7 @@ struct serve {
     size_t upstream_count;
     bool mock;
     bool check;
+    bool example;
     const char *settings[3][2]; // config keys set on the command line, over the file's
     size_t setting_count;
 };
@@ -76,6 +77,8 @@ static int take_option(struct serve *s, const char *name, const char *value) {
         s->mock = true;
     } else if (strcmp(name, "check") == 0) {
         s->check = true;
+    } else if (strcmp(name, "example") == 0) {
+        s->example = true;
     } else if (strcmp(name, "verbose") == 0) {
         log_set_level(LOG_DEBUG);
     }
@@ -436,12 +439,25 @@ static int serve(struct serve *s) {
     return wrong;
 }
 
+static int print_example(void) {
+    struct buf text;
+    buf_init(&text, CONFIG_FILE_MAX);
+    if (config_print_example(&text) == OK) {
+        fwrite(buf_str(&text).ptr, 1, buf_len(&text), stdout);
+    }
+    buf_finish(&text);
+    return EXIT_FINE;
+}
+
 static int run(const struct verb *verb, int argc, char **argv) {
     struct serve s = {.verb = verb};
     bool go = false;
     int wrong = take_arguments(&s, argc, argv, &go);
     if (wrong || !go) {
         return wrong;
+    }
+    if (s.example) {
+        return print_example();
     }
     wrong = build_config(&s);
     wrong = wrong ? wrong : serve(&s);
@@ -460,6 +476,7 @@ static const struct args_option options[] = {
     {"workers", 'w', "N", "threads (one per usable CPU)"},
     {"open", 0, NULL, "answer other machines without keys, although an upstream key is set"},
     {"check", 0, NULL, "do all of the start-up but the listening"},
+    {"example", 0, NULL, "print a configuration file with every key, documented"},
     {"verbose", 'v', NULL, "say more on stderr"},
 };
 
