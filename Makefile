@@ -20,8 +20,8 @@ build/release/build.ninja:
 build: | builddir
 	@./setup
 	@$(MAKE) -s build/release/build.ninja
-	@ninja --quiet -C build/release thaw-bin
-	@ln -sf release/thaw-bin build/thaw
+	@ninja --quiet -C build/release thaw
+	@ln -sf release/thaw build/thaw
 
 builddir:
 	@mkdir -p build
@@ -53,13 +53,13 @@ test-unit: | builddir
 
 # The whole binary under ASan and UBSan, real sockets, real clients.
 test-system:
-	@THAW=$(CURDIR)/build/asan/thaw-bin tests/system/run -m 'not threads'
+	@THAW=$(CURDIR)/build/asan/thaw tests/system/run -m 'not threads'
 
 # What crosses threads, under TSan.
 test-threads: | builddir
 	@$(MAKE) -s build/tsan/build.ninja
-	@ninja --quiet -C build/tsan thaw-bin
-	@THAW=$(CURDIR)/build/tsan/thaw-bin tests/system/run -m threads
+	@ninja --quiet -C build/tsan thaw
+	@THAW=$(CURDIR)/build/tsan/thaw tests/system/run -m threads
 
 SECONDS ?= 60
 fuzz: | builddir
@@ -79,7 +79,7 @@ fmt:
 	@git ls-files 'src/*.[ch]' 'tests/*.[ch]' 'bench/*.c' | xargs clang-format -i
 
 install: build
-	install -D -m 755 build/release/thaw-bin $(DESTDIR)$(PREFIX)/bin/thaw
+	install -D -m 755 build/release/thaw $(DESTDIR)$(PREFIX)/bin/thaw
 	install -D -m 644 thaw.example.yaml $(DESTDIR)$(PREFIX)/share/doc/thaw/thaw.example.yaml
 
 clean:

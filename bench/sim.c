@@ -20,7 +20,9 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "wire.h"
 
 #include <arpa/inet.h>
@@ -52,15 +54,15 @@ static struct {
  *                              stalled: not in the heap
  */
 struct conn {
-    int fd;            /* -1: closed, freed at the end of the turn */
-    bool busy;         /* a call is running */
-    bool close_after;  /* the client asked for it */
-    uint32_t events;   /* of this call's stream; 0: a plain answer */
-    uint32_t sent;     /* events sent */
+    int fd;           /* -1: closed, freed at the end of the turn */
+    bool busy;        /* a call is running */
+    bool close_after; /* the client asked for it */
+    uint32_t events;  /* of this call's stream; 0: a plain answer */
+    uint32_t sent;    /* events sent */
     uint32_t every_ms;
-    size_t place;      /* in the heap, 0: not in it */
+    size_t place; /* in the heap, 0: not in it */
     uint64_t start_ns, due_ns;
-    struct buf model;  /* names the model, then what is echoed, still JSON-escaped */
+    struct buf words; /* of this call: the model's name, then the text to echo, still JSON-escaped */
     size_t model_len;
     struct buf in;     /* part of a request, or requests behind the running call */
     struct buf out;    /* what the socket did not take */
@@ -69,24 +71,22 @@ struct conn {
 
 struct loop {
     int ep, listener;
-    bool full;           /* out of descriptors: the listener rests until a connection closes */
-    struct conn **heap;  /* by due_ns, from index 1 */
+    bool full;          /* out of descriptors: the listener rests until a connection closes */
+    struct conn **heap; /* by due_ns, from index 1 */
     size_t heap_len, heap_cap;
     struct conn *graveyard;
-    struct buf answer;   /* scratch */
+    struct buf answer; /* scratch */
     char read[READ_SIZE];
 };
 
 /* ---- the heap of due times -------------------------------------------------------------------- */
 
-static void heap_put(struct loop *l, size_t place, struct conn *c)
-{
+static void heap_put(struct loop *l, size_t place, struct conn *c) {
     l->heap[place] = c;
     c->place = place;
 }
 
-static void heap_settle(struct loop *l, size_t place, struct conn *c)
-{
+static void heap_settle(struct loop *l, size_t place, struct conn *c) {
     while (place > 1 && l->heap[place / 2]->due_ns > c->due_ns) {
         heap_put(l, place, l->heap[place / 2]);
         place /= 2;
@@ -108,8 +108,7 @@ static void heap_settle(struct loop *l, size_t place, struct conn *c)
     heap_put(l, place, c);
 }
 
-static void heap_remove(struct loop *l, struct conn *c)
-{
+static void heap_remove(struct loop *l, struct conn *c) {
     size_t place = c->place;
     if (place) {
         struct conn *last = l->heap[l->heap_len--];
@@ -120,8 +119,7 @@ static void heap_remove(struct loop *l, struct conn *c)
     }
 }
 
-static void heap_set(struct loop *l, struct conn *c, uint64_t due_ns)
-{
+static void heap_set(struct loop *l, struct conn *c, uint64_t due_ns) {
     c->due_ns = due_ns;
     if (!c->place) {
         if (l->heap_len + 2 > l->heap_cap) {
@@ -135,8 +133,7 @@ static void heap_set(struct loop *l, struct conn *c, uint64_t due_ns)
 
 /* ---- the request's JSON ----------------------------------------------------------------------- */
 
-static const char *json_blank(const char *p, const char *end)
-{
+static const char *json_blank(const char *p, const char *end) {
     while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')) {
         p++;
     }
@@ -144,8 +141,7 @@ static const char *json_blank(const char *p, const char *end)
 }
 
 /* p is behind the opening quote; returns the closing one, or NULL. */
-static const char *json_string_end(const char *p, const char *end)
-{
+static const char *json_string_end(const char *p, const char *end) {
     for (const char *from = p;;) {
         const char *quote = memchr(p, '"', (size_t)(end - p));
         const char *before = quote;
@@ -163,8 +159,7 @@ static const char *json_string_end(const char *p, const char *end)
 }
 
 /* Returns what follows the value at p, or NULL. */
-static const char *json_skip(const char *p, const char *end)
-{
+static const char *json_skip(const char *p, const char *end) {
     int depth = 0;
     for (; p < end; p++) {
         if (*p == '"') {
@@ -195,8 +190,7 @@ static const char *json_skip(const char *p, const char *end)
  * Steps through an object or array: *p is behind its opening bracket or a value. Gives the next value's
  * start (and its key, in an object); the caller moves *p behind the value. False: no more, or broken.
  */
-static bool json_next(const char **p, const char *end, struct span *key)
-{
+static bool json_next(const char **p, const char *end, struct span *key) {
     *p = json_blank(*p, end);
     if (*p < end && **p == ',') {
         *p = json_blank(*p + 1, end);
@@ -219,14 +213,12 @@ static bool json_next(const char **p, const char *end, struct span *key)
     return *p < end;
 }
 
-static struct span json_string(const char *p, const char *end)
-{
+static struct span json_string(const char *p, const char *end) {
     const char *stop = p < end && *p == '"' ? json_string_end(p + 1, end) : NULL;
     return stop ? (struct span){p + 1, (size_t)(stop - p - 1)} : (struct span){0};
 }
 
-static const char *last_message(const char *p, const char *end, struct span *content)
-{
+static const char *last_message(const char *p, const char *end, struct span *content) {
     if (*p++ != '[') {
         return NULL;
     }
@@ -252,8 +244,7 @@ static const char *last_message(const char *p, const char *end, struct span *con
 }
 
 /* Finds the model and the last message's content. False: not a chat request. */
-static bool chat_parse(struct span body, struct span *model, struct span *content)
-{
+static bool chat_parse(struct span body, struct span *model, struct span *content) {
     const char *p = body.ptr, *end = body.ptr + body.len;
     struct span key;
     *model = *content = (struct span){0};
@@ -274,8 +265,7 @@ static bool chat_parse(struct span body, struct span *model, struct span *conten
 }
 
 /* sim-<ms> or sim-<n>x<ms> */
-static bool model_parse(struct span model, uint32_t *events, uint32_t *every_ms)
-{
+static bool model_parse(struct span model, uint32_t *events, uint32_t *every_ms) {
     const char *p = model.ptr + 4, *end = model.ptr + model.len;
     uint64_t first, second = 0;
     bool stream = false;
@@ -296,8 +286,8 @@ static bool model_parse(struct span model, uint32_t *events, uint32_t *every_ms)
 
 /* ---- answers ---------------------------------------------------------------------------------- */
 
-#define HEAD_COMMON                                                                                   \
-    "Server: sim\r\nopenai-version: 2020-10-01\r\nopenai-processing-ms: 20\r\n"                        \
+#define HEAD_COMMON                                                                                          \
+    "Server: sim\r\nopenai-version: 2020-10-01\r\nopenai-processing-ms: 20\r\n"                              \
     "x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\n"
 
 static const char completion_from[] =
@@ -324,8 +314,7 @@ static const char event_last[] = "\"},\"logprobs\":null,\"finish_reason\":\"stop
 #define APPEND(b, literal) buf_append((b), (literal), sizeof(literal) - 1)
 
 static void append_format(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void append_format(struct buf *b, const char *format, ...)
-{
+static void append_format(struct buf *b, const char *format, ...) {
     char text[512];
     va_list args;
     va_start(args, format);
@@ -334,30 +323,28 @@ static void append_format(struct buf *b, const char *format, ...)
     buf_append(b, text, n < (int)sizeof text ? (size_t)n : sizeof text - 1);
 }
 
-static void append_completion(struct buf *b, const struct conn *c)
-{
+static void append_completion(struct buf *b, const struct conn *c) {
     size_t fixed = sizeof completion_from + sizeof completion_mid + sizeof completion_to - 3;
     APPEND(b, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" HEAD_COMMON);
-    append_format(b, "Content-Length: %zu\r\n\r\n", fixed + c->model.len);
+    append_format(b, "Content-Length: %zu\r\n\r\n", fixed + c->words.len);
     APPEND(b, completion_from);
-    buf_append(b, c->model.ptr, c->model_len);
+    buf_append(b, c->words.ptr, c->model_len);
     APPEND(b, completion_mid);
-    buf_append(b, c->model.ptr + c->model_len, c->model.len - c->model_len);
+    buf_append(b, c->words.ptr + c->model_len, c->words.len - c->model_len);
     APPEND(b, completion_to);
 }
 
-static void append_event(struct buf *b, const struct conn *c, uint32_t number)
-{
+static void append_event(struct buf *b, const struct conn *c, uint32_t number) {
     char text[16];
     int digits = snprintf(text, sizeof text, " #%u", number);
     bool last = number == c->events;
     size_t tail = last ? sizeof event_last - 1 : sizeof event_more - 1;
     append_format(b, "%zx\r\n",
-                  sizeof event_from + sizeof event_mid - 2 + c->model.len + (size_t)digits + tail);
+                  sizeof event_from + sizeof event_mid - 2 + c->words.len + (size_t)digits + tail);
     APPEND(b, event_from);
-    buf_append(b, c->model.ptr, c->model_len);
+    buf_append(b, c->words.ptr, c->model_len);
     APPEND(b, event_mid);
-    buf_append(b, c->model.ptr + c->model_len, c->model.len - c->model_len);
+    buf_append(b, c->words.ptr + c->model_len, c->words.len - c->model_len);
     buf_append(b, text, (size_t)digits);
     buf_append(b, last ? event_last : event_more, tail);
     APPEND(b, "\r\n");
@@ -366,15 +353,13 @@ static void append_event(struct buf *b, const struct conn *c, uint32_t number)
     }
 }
 
-static void append_small(struct buf *b, const char *status, const char *body)
-{
+static void append_small(struct buf *b, const char *status, const char *body) {
     append_format(b, "HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", status,
                   strlen(body));
     buf_append(b, body, strlen(body));
 }
 
-static void append_stats(struct buf *b)
-{
+static void append_stats(struct buf *b) {
     char text[200];
     snprintf(text, sizeof text,
              "{\"requests\":%llu,\"in_flight\":%llu,\"max_in_flight\":%llu,\"gone\":%llu}\n",
@@ -385,25 +370,22 @@ static void append_stats(struct buf *b)
 
 /* ---- connections ------------------------------------------------------------------------------ */
 
-static void listener_set(struct loop *l, bool on)
-{
+static void listener_set(struct loop *l, bool on) {
     struct epoll_event e = {.events = on ? EPOLLIN : 0, .data.ptr = NULL};
     epoll_ctl(l->ep, EPOLL_CTL_MOD, l->listener, &e);
     l->full = !on;
 }
 
-static void call_end(struct loop *l, struct conn *c)
-{
+static void call_end(struct loop *l, struct conn *c) {
     if (c->busy) {
         heap_remove(l, c);
-        buf_free(&c->model);
+        buf_free(&c->words);
         c->busy = false;
         atomic_fetch_sub_explicit(&stats.in_flight, 1, memory_order_relaxed);
     }
 }
 
-static void conn_close(struct loop *l, struct conn *c)
-{
+static void conn_close(struct loop *l, struct conn *c) {
     if (c->fd < 0) {
         return;
     }
@@ -421,8 +403,7 @@ static void conn_close(struct loop *l, struct conn *c)
 }
 
 /* Sends or keeps. False: the connection is gone. */
-static bool conn_send(struct loop *l, struct conn *c, const char *ptr, size_t len)
-{
+static bool conn_send(struct loop *l, struct conn *c, const char *ptr, size_t len) {
     while (len && !c->out.len) {
         ssize_t n = send(c->fd, ptr, len, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) {
@@ -443,8 +424,7 @@ static bool conn_send(struct loop *l, struct conn *c, const char *ptr, size_t le
 }
 
 /* Writes what is due. A full socket leaves the call stalled: on_writable() wakes it. */
-static void call_run(struct loop *l, struct conn *c, uint64_t now)
-{
+static void call_run(struct loop *l, struct conn *c, uint64_t now) {
     struct buf *answer = &l->answer;
     uint64_t every_ns = c->every_ms * NS_PER_MS;
     bool ended = c->events == 0;
@@ -476,8 +456,7 @@ static void call_run(struct loop *l, struct conn *c, uint64_t now)
     }
 }
 
-static void call_start(struct loop *l, struct conn *c, const struct http1_head *head, struct span body)
-{
+static void call_start(struct loop *l, struct conn *c, const struct http1_head *head, struct span body) {
     struct buf *answer = &l->answer;
     struct span model, content;
     uint32_t events, every_ms;
@@ -500,12 +479,11 @@ static void call_start(struct loop *l, struct conn *c, const struct http1_head *
     } else {
         uint64_t in_flight = atomic_fetch_add_explicit(&stats.in_flight, 1, memory_order_relaxed) + 1;
         uint64_t most = atomic_load_explicit(&stats.max_in_flight, memory_order_relaxed);
-        while (in_flight > most &&
-               !atomic_compare_exchange_weak(&stats.max_in_flight, &most, in_flight)) {
+        while (in_flight > most && !atomic_compare_exchange_weak(&stats.max_in_flight, &most, in_flight)) {
         }
         atomic_fetch_add_explicit(&stats.requests, 1, memory_order_relaxed);
-        buf_append(&c->model, model.ptr, model.len);
-        buf_append(&c->model, content.ptr, content.len);
+        buf_append(&c->words, model.ptr, model.len);
+        buf_append(&c->words, content.ptr, content.len);
         c->model_len = model.len;
         c->busy = true;
         c->events = events;
@@ -524,9 +502,9 @@ static void call_start(struct loop *l, struct conn *c, const struct http1_head *
     }
 }
 
-/* Decodes a chunked body. Returns the bytes used, 0 when it is not complete, or SIZE_MAX when it is broken. */
-static size_t chunked_body(const char *ptr, size_t len, const struct http1_head *head, struct buf *body)
-{
+/* Decodes a chunked body. Returns the bytes used, 0 when it is not complete, or SIZE_MAX when it is broken.
+ */
+static size_t chunked_body(const char *ptr, size_t len, const struct http1_head *head, struct buf *body) {
     struct http1_body b;
     struct span data;
     const char *p = ptr;
@@ -546,9 +524,9 @@ static size_t chunked_body(const char *ptr, size_t len, const struct http1_head 
     }
 }
 
-/* Takes one request off [ptr, ptr + len) and starts it. Returns the bytes used; 0: not complete, or closed. */
-static size_t request_take(struct loop *l, struct conn *c, const char *ptr, size_t len)
-{
+/* Takes one request off [ptr, ptr + len) and starts it. Returns the bytes used; 0: not complete, or closed.
+ */
+static size_t request_take(struct loop *l, struct conn *c, const char *ptr, size_t len) {
     struct http1_head head;
     struct buf decoded = {0};
     struct span body;
@@ -584,8 +562,7 @@ static size_t request_take(struct loop *l, struct conn *c, const char *ptr, size
 }
 
 /* Starts what has come, one call after the other; the rest waits in c->in. */
-static void conn_feed(struct loop *l, struct conn *c, const char *ptr, size_t len)
-{
+static void conn_feed(struct loop *l, struct conn *c, const char *ptr, size_t len) {
     struct buf old = c->in;
     size_t used = 0, n;
     if (old.len) {
@@ -607,8 +584,7 @@ static void conn_feed(struct loop *l, struct conn *c, const char *ptr, size_t le
     buf_free(&old);
 }
 
-static void on_readable(struct loop *l, struct conn *c, bool hangup)
-{
+static void on_readable(struct loop *l, struct conn *c, bool hangup) {
     for (;;) {
         ssize_t n = recv(c->fd, l->read, READ_SIZE, 0);
         if (n > 0) {
@@ -627,8 +603,7 @@ static void on_readable(struct loop *l, struct conn *c, bool hangup)
     }
 }
 
-static void on_writable(struct loop *l, struct conn *c)
-{
+static void on_writable(struct loop *l, struct conn *c) {
     struct buf out = c->out;
     if (!out.len) {
         return;
@@ -646,8 +621,7 @@ static void on_writable(struct loop *l, struct conn *c)
     }
 }
 
-static void on_accept(struct loop *l)
-{
+static void on_accept(struct loop *l) {
     for (int i = 0; i < 64; i++) {
         int one = 1, fd = accept4(l->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
@@ -669,28 +643,25 @@ static void on_accept(struct loop *l)
 
 /* ---- the loop --------------------------------------------------------------------------------- */
 
-static void bury(struct loop *l)
-{
+static void bury(struct loop *l) {
     while (l->graveyard) {
         struct conn *c = l->graveyard;
         l->graveyard = c->next;
         buf_free(&c->in);
         buf_free(&c->out);
-        buf_free(&c->model);
+        buf_free(&c->words);
         free(c);
     }
 }
 
 /* A call has ended and the client had sent the next request already. */
-static void feed_rest(struct loop *l, struct conn *c)
-{
+static void feed_rest(struct loop *l, struct conn *c) {
     if (c->fd >= 0 && !c->busy && c->in.len) {
         conn_feed(l, c, NULL, 0);
     }
 }
 
-static void *loop_run(void *argument)
-{
+static void *loop_run(void *argument) {
     struct loop *l = argument;
     struct epoll_event events[EVENTS_PER_TURN];
     prctl(PR_SET_TIMERSLACK, 1000UL);
@@ -723,8 +694,7 @@ static void *loop_run(void *argument)
 }
 
 /* A listening socket per thread on the same port; the kernel spreads the connections. */
-static int listen_on(uint16_t *port)
-{
+static int listen_on(uint16_t *port) {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof address;
@@ -740,8 +710,7 @@ static int listen_on(uint16_t *port)
     return fd;
 }
 
-static struct loop *loop_create(uint16_t *port)
-{
+static struct loop *loop_create(uint16_t *port) {
     struct loop *l = must(calloc(1, sizeof *l));
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
     l->listener = listen_on(port);
@@ -753,8 +722,7 @@ static struct loop *loop_create(uint16_t *port)
     return l;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static const struct option options[] = {{"port", required_argument, NULL, 'p'},
                                             {"threads", required_argument, NULL, 't'},
                                             {"lifetime", required_argument, NULL, 'l'},

@@ -37,25 +37,21 @@ struct span {
     size_t len;
 };
 
-static inline bool span_equals(struct span s, const char *text)
-{
+static inline bool span_equals(struct span s, const char *text) {
     return s.len == strlen(text) && memcmp(s.ptr, text, s.len) == 0;
 }
 
-static inline bool span_equals_nocase(struct span s, const char *text)
-{
+static inline bool span_equals_nocase(struct span s, const char *text) {
     return s.len == strlen(text) && strncasecmp(s.ptr, text, s.len) == 0;
 }
 
-static inline bool span_ends(struct span s, const char *text)
-{
+static inline bool span_ends(struct span s, const char *text) {
     size_t len = strlen(text);
     return s.len >= len && memcmp(s.ptr + s.len - len, text, len) == 0;
 }
 
 /* Reads decimal digits at *p, at most 18 of them, and moves *p behind them. */
-static inline bool read_number(const char **p, const char *end, uint64_t *value)
-{
+static inline bool read_number(const char **p, const char *end, uint64_t *value) {
     const char *from = *p;
     uint64_t n = 0;
     while (*p < end && **p >= '0' && **p <= '9' && *p - from < 18) {
@@ -72,8 +68,7 @@ struct buf {
     size_t len, cap;
 };
 
-static inline void *must(void *memory)
-{
+static inline void *must(void *memory) {
     if (!memory) {
         fputs("out of memory\n", stderr);
         exit(1);
@@ -81,8 +76,7 @@ static inline void *must(void *memory)
     return memory;
 }
 
-static inline void buf_append(struct buf *b, const char *ptr, size_t len)
-{
+static inline void buf_append(struct buf *b, const char *ptr, size_t len) {
     if (b->cap - b->len < len) {
         size_t cap = b->cap ? b->cap * 2 : 512;
         while (cap - b->len < len) {
@@ -97,8 +91,7 @@ static inline void buf_append(struct buf *b, const char *ptr, size_t len)
     b->len += len;
 }
 
-static inline void buf_free(struct buf *b)
-{
+static inline void buf_free(struct buf *b) {
     free(b->ptr);
     *b = (struct buf){0};
 }
@@ -115,14 +108,12 @@ struct http1_head {
 };
 
 /* Length of the head with its blank line, 0 when it is not complete yet. */
-static inline size_t http1_head_size(const char *ptr, size_t len)
-{
+static inline size_t http1_head_size(const char *ptr, size_t len) {
     const char *end = memmem(ptr, len, "\r\n\r\n", 4);
     return end ? (size_t)(end - ptr) + 4 : 0;
 }
 
-static inline bool http1_start_line(struct span line, struct http1_head *head)
-{
+static inline bool http1_start_line(struct span line, struct http1_head *head) {
     const char *end = line.ptr + line.len;
     if (line.len >= 12 && memcmp(line.ptr, "HTTP/1.", 7) == 0 && line.ptr[8] == ' ') {
         const char *p = line.ptr + 9;
@@ -145,8 +136,7 @@ static inline bool http1_start_line(struct span line, struct http1_head *head)
     return true;
 }
 
-static inline bool http1_field(struct span name, struct span value, struct http1_head *head)
-{
+static inline bool http1_field(struct span name, struct span value, struct http1_head *head) {
     if (span_equals_nocase(name, "content-length")) {
         const char *p = value.ptr;
         uint64_t n;
@@ -172,8 +162,7 @@ static inline bool http1_field(struct span name, struct span value, struct http1
 }
 
 /* Parses a whole head of `size` bytes as http1_head_size() found it. False: broken. */
-static inline bool http1_head_parse(const char *ptr, size_t size, struct http1_head *head)
-{
+static inline bool http1_head_parse(const char *ptr, size_t size, struct http1_head *head) {
     const char *end = ptr + size - 2; /* the blank line */
     bool first = true;
     *head = (struct http1_head){0};
@@ -232,20 +221,17 @@ struct http1_body {
     uint64_t left; /* of the body or of the chunk */
 };
 
-static inline void http1_body_start(struct http1_body *b, const struct http1_head *head)
-{
+static inline void http1_body_start(struct http1_body *b, const struct http1_head *head) {
     *b = (struct http1_body){.state = head->chunked ? CHUNK_SIZE : BODY_LENGTH,
                              .left = head->chunked ? 0 : head->length};
 }
 
-static inline int hex_value(char c)
-{
+static inline int hex_value(char c) {
     return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
 }
 
 /* One byte of chunk framing. */
-static inline void http1_chunk_byte(struct http1_body *b, char c)
-{
+static inline void http1_chunk_byte(struct http1_body *b, char c) {
     int digit = hex_value(c);
     switch (b->state) {
     case CHUNK_SIZE:
@@ -295,8 +281,7 @@ static inline void http1_chunk_byte(struct http1_body *b, char c)
 
 /* Takes the next piece of the body out of [*p, end). PIECE_DATA fills `data` and wants to be called again. */
 static inline enum http1_piece http1_body_next(struct http1_body *b, const char **p, const char *end,
-                                               struct span *data)
-{
+                                               struct span *data) {
     for (;;) {
         if (b->state == BODY_BROKEN) {
             return PIECE_BROKEN;
@@ -327,16 +312,14 @@ static inline enum http1_piece http1_body_next(struct http1_body *b, const char 
 
 /* ---- clock, waiting, limits ------------------------------------------------------------------- */
 
-static inline uint64_t now_ns(void)
-{
+static inline uint64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
 /* epoll_wait with a deadline in nanoseconds; kernels before 5.11 get whole milliseconds, rounded up. */
-static inline int wait_until(int ep, struct epoll_event *events, int max, uint64_t deadline_ns)
-{
+static inline int wait_until(int ep, struct epoll_event *events, int max, uint64_t deadline_ns) {
     uint64_t now = now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
     int n;
     if (deadline_ns == NEVER || left == 0) {
@@ -360,8 +343,7 @@ static inline int wait_until(int ep, struct epoll_event *events, int max, uint64
 }
 
 /* Lifts the descriptor limit to the hard one and returns it. */
-static inline size_t raise_descriptor_limit(void)
-{
+static inline size_t raise_descriptor_limit(void) {
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r) != 0) {
         return 1024;

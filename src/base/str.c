@@ -113,15 +113,15 @@ static enum err parse_scaled(struct str number, uint64_t factor, uint64_t *value
     }
     if (dot < number.len) {
         struct str fraction = str_skip(number, dot + 1);
-        if (fraction.len > 3 || factor == 1 || (e = parse_u64(fraction, &thousandths)) != OK) {
-            return ERR_INVALID; // of the smallest unit there are no parts: "0.5ms" must not become 0
+        if (fraction.len > 3 || (e = parse_u64(fraction, &thousandths)) != OK) {
+            return ERR_INVALID;
         }
         for (size_t i = fraction.len; i < 3; i++) {
             thousandths *= 10;
         }
     }
     if (thousandths * factor % 1000) {
-        return ERR_INVALID; // finer than the unit can say
+        return ERR_INVALID; // finer than the unit can say: "0.5ms" must not become 0
     }
     if (__builtin_mul_overflow(whole, factor, &whole) ||
         __builtin_add_overflow(whole, thousandths * factor / 1000, value)) {

@@ -232,6 +232,14 @@ void io_close(struct loop *loop, struct io *io) {
     }
 }
 
+void io_detach(struct loop *loop, struct io *io) {
+    if (io->fd >= 0) {
+        (void)watch(loop, EPOLL_CTL_DEL, io->fd, 0, NULL);
+        io->fd = -1;
+        loop->open_ios--;
+    }
+}
+
 void timer_set(struct loop *loop, struct timer *timer, uint64_t delay_ms) {
     uint64_t due_ms = 0;
     if (__builtin_add_overflow(loop->now_ms, delay_ms, &due_ms)) {

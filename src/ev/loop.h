@@ -32,7 +32,7 @@ enum io_event {
 struct io {
     int fd;
     unsigned armed; // enum io_event as registered
-    unsigned opened_turn;
+    uint64_t opened_turn;
     void (*on_ready)(struct io *io, unsigned events);
 };
 
@@ -65,7 +65,7 @@ struct loop {
     struct list flush_tasks;  // run at the end of this turn
     struct grave *graves;
     _Atomic(struct message *) posted;
-    unsigned turn;            // counts, and wraps
+    uint64_t turn;            // counts them
     unsigned open_ios;
     unsigned pace_us;
     unsigned pace_min_ios;
@@ -100,6 +100,8 @@ MUSTCHECK enum err io_open(struct loop *loop, struct io *io, int fd, unsigned ev
 void io_want_write(struct loop *loop, struct io *io);
 // Closes the descriptor; idempotent. Events already polled for it in this turn are dropped.
 void io_close(struct loop *loop, struct io *io);
+// As io_close, but leaves the descriptor open: for one that a library owns. Must come before its close.
+void io_detach(struct loop *loop, struct io *io);
 
 void timer_set(struct loop *loop, struct timer *timer, uint64_t delay_ms);
 static inline void timer_clear(struct timer *timer) { wheel_clear(timer); }

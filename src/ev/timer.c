@@ -17,10 +17,9 @@ void wheel_init(struct wheel *w, uint64_t now_ms) {
     }
 }
 
-// What is due in the past is filed behind the end of a running wheel_advance, so that a timer that sets itself
-// again cannot hold the loop, nor fire once for every millisecond that was slept through.
+// t->due_ms lies ahead of w->now_ms.
 static void file_timer(struct wheel *w, struct timer *t) {
-    uint64_t due = t->due_ms > w->now_ms ? t->due_ms : w->target_ms + 1;
+    uint64_t due = t->due_ms;
     unsigned level = 0;
     // A slot of a level may be used while it lies ahead within one revolution of that level.
     while (level < WHEEL_LEVELS - 1 &&
@@ -36,7 +35,9 @@ static void file_timer(struct wheel *w, struct timer *t) {
 
 void wheel_set(struct wheel *w, struct timer *t, uint64_t due_ms) {
     list_unlink(&t->node);
-    t->due_ms = due_ms;
+    // The past is moved behind the end of a running wheel_advance, so that a timer that sets itself again cannot
+    // hold the loop, nor fire once for every millisecond that was slept through.
+    t->due_ms = due_ms > w->now_ms ? due_ms : w->target_ms + 1;
     file_timer(w, t);
 }
 

@@ -10,7 +10,7 @@ enum { WHEEL_LEVELS = 4, WHEEL_BITS = 6, WHEEL_SLOTS = 1 << WHEEL_BITS };
 
 struct timer {
     struct list node;   // zeroed storage is a timer that is not set
-    uint64_t due_ms;
+    uint64_t due_ms;    // as it was set, or moved out of the past
     void (*on_timer)(struct timer *timer);
 };
 

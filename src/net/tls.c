@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// TLS as a filter: a conn that stands on a conn. OpenSSL never sees a descriptor, it reads and writes the stream
-// below through a BIO of ours; so TLS runs over memory in tests exactly as over TCP.
+// TLS as a filter: a conn that stands on a conn. OpenSSL never sees a descriptor, it reads and writes the
+// stream below through a BIO of ours; so TLS runs over memory in tests exactly as over TCP.
 //
 //                 tls_connect / tls_accept
 //                           |
@@ -19,17 +19,17 @@
 //   CLOSED     SSL and buffers are gone, `below` is closed
 //
 // Invariants:
-// - Nothing is emitted from inside a call of the owner or of OpenSSL: events come from the stream below or from
-//   `later`. So SSL_free in close never frees a running SSL.
-// - The BIO takes everything it is given: what the stream below has no room for waits in `out`. SSL_write thus
-//   never asks to be retried, and OpenSSL's rules about retries (same bytes, same length) do not arise. Instead
-//   the record that is waiting in `out` is not reported as written: its plaintext is `owed`, and is skipped when
-//   the owner offers the same bytes again. So what conn_writev reports has been taken by the stream below, and a
-//   close directly after it loses nothing.
+// - Nothing is emitted from inside a call of the owner or of OpenSSL: events come from the stream below or
+//   from `later`. So SSL_free in close never frees a running SSL.
+// - The BIO takes everything it is given: what the stream below has no room for waits in `out`. SSL_write
+//   thus never asks to be retried, and OpenSSL's rules about retries (same bytes, same length) do not arise.
+//   Instead the record that is waiting in `out` is not reported as written: its plaintext is `owed`, and is
+//   skipped when the owner offers the same bytes again. So what conn_writev reports has been taken by the
+//   stream below, and a close directly after it loses nothing.
 // - `out` holds one record, with little beside it (alerts, key updates, a handshake flight); its cap ends a
 //   connection whose peer makes us answer and never reads.
-// - No credential leaves early: the chain and the name are verified inside SSL_do_handshake (SSL_VERIFY_PEER), and
-//   conn_writev takes nothing before OPEN.
+// - No credential leaves early: the chain and the name are verified inside SSL_do_handshake
+//   (SSL_VERIFY_PEER), and conn_writev takes nothing before OPEN.
 #include "net/tls.h"
 
 #include <assert.h>
@@ -53,11 +53,12 @@ enum {
     OWED_HEAD = 8,
 };
 
-// RFC 9325 section 4.2.1 and what HTTP/2 does not forbid (RFC 9113 section 9.2.2); for TLS 1.2, 1.3 has its own.
+// RFC 9325 section 4.2.1 and what HTTP/2 does not forbid (RFC 9113 section 9.2.2); for TLS 1.2, 1.3 has its
+// own.
 static const char ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
 
-// What connections of one tls_client or tls_server share. Each of them counts as a user, so that the client may
-// be destroyed (a new configuration) while connections made with it go on.
+// What connections of one tls_client or tls_server share. Each of them counts as a user, so that the client
+// may be destroyed (a new configuration) while connections made with it go on.
 struct context {
     SSL_CTX *ssl_ctx;
     BIO_METHOD *method;
@@ -88,6 +89,7 @@ struct tls {
     bool drained;              // the stream below has nothing until its next event: saves a system call
     bool below_hup;            // ... but an end may follow what was read: never drained again
     bool wants_room;           // the owner was told less than all
+    bool ticket_came;          // a session ticket was read: OpenSSL set up a write buffer for it
     unsigned char owed_head_n; // bytes kept of the owed plaintext,
     char owed_head[OWED_HEAD]; // to catch an owner that offers other bytes
     size_t owed;               // plaintext of the record that waits in `out`
@@ -97,18 +99,28 @@ struct tls {
     struct grave grave;
 };
 
-static struct tls *tls_of(struct conn *c) { return container_of(c, struct tls, conn); }
+static struct tls *tls_of(struct conn *c) {
+    return container_of(c, struct tls, conn);
+}
 static const struct tls *const_tls_of(const struct conn *c) {
     return (const struct tls *)(const void *)((const char *)c - offsetof(struct tls, conn));
 }
 
 static void set_state(struct tls *t, enum tls_state next) {
     switch (next) {
-    case TLS_HANDSHAKE: assert(!"first state"); break;
+    case TLS_HANDSHAKE:
+        assert(false);
+        break; // the state a connection is made in
     case TLS_OPEN:
-    case TLS_FAILED: assert(t->state == TLS_HANDSHAKE); break;
-    case TLS_SHUT: assert(t->state == TLS_OPEN); break;
-    case TLS_CLOSED: assert(t->state != TLS_CLOSED); break;
+    case TLS_FAILED:
+        assert(t->state == TLS_HANDSHAKE);
+        break;
+    case TLS_SHUT:
+        assert(t->state == TLS_OPEN);
+        break;
+    case TLS_CLOSED:
+        assert(t->state != TLS_CLOSED);
+        break;
     }
     t->state = next;
 }
@@ -116,7 +128,6 @@ static void set_state(struct tls *t, enum tls_state next) {
 static void tls_check(const struct tls *t) {
     assert((t->problem && t->error != OK) || t->state != TLS_FAILED);
     assert((t->ssl == NULL) == (t->state == TLS_CLOSED) || t->error == ERR_NOMEM);
-    assert(t->owed == 0 || buf_len(&t->out) || t->write_error || t->state == TLS_OPEN);
 }
 
 PRINTF(2, 3) static void set_problem(struct tls *t, const char *format, ...) {
@@ -125,6 +136,9 @@ PRINTF(2, 3) static void set_problem(struct tls *t, const char *format, ...) {
     if (!t->problem) { // the first is the cause
         t->problem = xmalloc(PROBLEM_BYTES);
         (void)vsnprintf(t->problem, PROBLEM_BYTES, format, args);
+        for (char *c = t->problem; *c; c++) { // a certificate's names go to logs and terminals
+            *c = *c < ' ' || *c > '~' ? '?' : *c;
+        }
     }
     va_end(args);
 }
@@ -189,9 +203,12 @@ static int bio_write(BIO *bio, const char *bytes, int len) {
 static long bio_ctrl(BIO *bio, int command, long number UNUSED, void *pointer UNUSED) {
     const struct tls *t = BIO_get_data(bio);
     switch (command) { // OpenSSL's, not an enum
-    case BIO_CTRL_FLUSH: return 1;
-    case BIO_CTRL_EOF: return t->below_end == ERR_EOF;
-    default: return 0;
+    case BIO_CTRL_FLUSH:
+        return 1;
+    case BIO_CTRL_EOF:
+        return t->below_end == ERR_EOF;
+    default:
+        return 0;
     }
 }
 
@@ -226,8 +243,9 @@ static enum err set_alpn(struct context *c, const char *names) {
 static bool set_up_method(struct context *c) {
     // No BIO_get_new_index: there are 127 in a process, and every new configuration would use one up.
     c->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "thaw conn");
-    return c->method && BIO_meth_set_create(c->method, bio_create) && BIO_meth_set_read(c->method, bio_read) &&
-           BIO_meth_set_write(c->method, bio_write) && BIO_meth_set_ctrl(c->method, bio_ctrl);
+    return c->method && BIO_meth_set_create(c->method, bio_create) &&
+           BIO_meth_set_read(c->method, bio_read) && BIO_meth_set_write(c->method, bio_write) &&
+           BIO_meth_set_ctrl(c->method, bio_ctrl);
 }
 
 static enum err context_init(struct context *c, const SSL_METHOD *method, const char *alpn) {
@@ -291,8 +309,9 @@ static enum err trust_system(struct context *c, char *problem, size_t size) {
             return OK;
         }
     }
-    snprintf(problem, size, "this system has no certificate authorities: install the package ca-certificates, or "
-                            "name a file with the certificates to trust");
+    snprintf(problem, size,
+             "this system has no certificate authorities: install the package ca-certificates, or "
+             "name a file with the certificates to trust");
     return ERR_INVALID;
 }
 
@@ -306,25 +325,32 @@ static enum err trust_file(struct context *c, const char *file, char *problem, s
     return OK;
 }
 
+// A server sends tickets when it likes, usually with its first answer. OpenSSL 3.0 then allocates a write
+// buffer (16.5 KB), and keeps it until the next write: on a connection that waits in a pool, nearly for good.
+static int on_ticket(SSL *ssl, SSL_SESSION *session UNUSED) {
+    ((struct tls *)SSL_get_app_data(ssl))->ticket_came = true;
+    return 0; // not kept
+}
+
 static enum err client_init(struct context *c, const struct tls_client_options *options, char *problem,
                             size_t size) {
     enum err e = context_init(c, TLS_client_method(), options->alpn);
     if (e != OK) {
-        snprintf(problem, size, "TLS: %s", e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
+        snprintf(problem, size, "TLS: %s",
+                 e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
         return e;
     }
     if (c->alpn_len && SSL_CTX_set_alpn_protos(c->ssl_ctx, c->alpn, c->alpn_len) != 0) { // 0 is success
         snprintf(problem, size, "TLS: malformed list of protocols");
         return ERR_INVALID;
     }
-    // RFC 9525: the names of the subjectAltName only, and a wildcard only as a whole label.
-    X509_VERIFY_PARAM_set_hostflags(SSL_CTX_get0_param(c->ssl_ctx),
-                                    X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+    SSL_CTX_set_session_cache_mode(c->ssl_ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(c->ssl_ctx, on_ticket);
     return options->ca_file ? trust_file(c, options->ca_file, problem, size) : trust_system(c, problem, size);
 }
 
-enum err tls_client_create(const struct tls_client_options *options, struct tls_client **client, char *problem,
-                           size_t size) {
+enum err tls_client_create(const struct tls_client_options *options, struct tls_client **client,
+                           char *problem, size_t size) {
     struct tls_client *made = xcalloc(1, sizeof *made);
     ERR_clear_error();
     enum err e = client_init(&made->shared, options, problem, size);
@@ -344,8 +370,8 @@ void tls_client_destroy(struct tls_client *client) {
 }
 
 // Our order of preference decides. Without a protocol in common the handshake ends (RFC 7301 section 3.2).
-static int choose_alpn(SSL *ssl UNUSED, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
-                       unsigned in_len, void *arg) {
+static int choose_alpn(SSL *ssl UNUSED, const unsigned char **out, unsigned char *out_len,
+                       const unsigned char *in, unsigned in_len, void *arg) {
     const struct context *c = arg;
     unsigned char *chosen = NULL;
     if (SSL_select_next_proto(&chosen, out_len, c->alpn, c->alpn_len, in, in_len) != OPENSSL_NPN_NEGOTIATED) {
@@ -359,7 +385,8 @@ static enum err server_init(struct context *c, const char *cert_file, const char
                             char *problem, size_t size) {
     enum err e = context_init(c, TLS_server_method(), alpn);
     if (e != OK) {
-        snprintf(problem, size, "TLS: %s", e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
+        snprintf(problem, size, "TLS: %s",
+                 e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
         return e;
     }
     if (SSL_CTX_use_certificate_chain_file(c->ssl_ctx, cert_file) != 1) {
@@ -424,28 +451,39 @@ static void describe_mismatch(struct tls *t, X509 *cert) {
     char names[128];
     const char *host = X509_VERIFY_PARAM_get0_host(SSL_get0_param(t->ssl), 0);
     list_names(cert, names, sizeof names);
-    set_problem(t, "certificate is not for %s%s%s%s", host ? host : "this address", names[0] ? " (but for " : "",
-                names, names[0] ? ")" : "");
+    set_problem(t, "certificate is not for %s%s%s%s", host ? host : "this address",
+                names[0] ? " (but for " : "", names, names[0] ? ")" : "");
 }
 
 static void describe_refusal(struct tls *t, X509 *cert, int error, int depth) {
     const char *whose = depth > 0 ? "certificate of an issuer" : "certificate";
     switch (error) { // OpenSSL's, not an enum
     case X509_V_ERR_HOSTNAME_MISMATCH:
-    case X509_V_ERR_IP_ADDRESS_MISMATCH: describe_mismatch(t, cert); break;
-    case X509_V_ERR_CERT_HAS_EXPIRED: set_problem(t, "%s has expired", whose); break;
-    case X509_V_ERR_CERT_NOT_YET_VALID: set_problem(t, "%s is not valid yet", whose); break;
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT: set_problem(t, "certificate is self-signed"); break;
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        describe_mismatch(t, cert);
+        break;
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        set_problem(t, "%s has expired", whose);
+        break;
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        set_problem(t, "%s is not valid yet", whose);
+        break;
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+        set_problem(t, "certificate is self-signed");
+        break;
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
         set_problem(t, "certificate comes from an authority that is not trusted here");
         break;
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-        set_problem(t, "certificate comes from an authority that is not trusted here, or the server does not send "
-                       "its intermediate certificates");
+        set_problem(
+            t, "certificate comes from an authority that is not trusted here, or the server does not send "
+               "its intermediate certificates");
         break;
-    default: set_problem(t, "%s: %s", whose, X509_verify_cert_error_string(error)); break;
+    default:
+        set_problem(t, "%s: %s", whose, X509_verify_cert_error_string(error));
+        break;
     }
 }
 
@@ -472,12 +510,16 @@ static void describe_handshake_failure(struct tls *t) {
     int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
     switch (reason) { // OpenSSL's, not an enum
     case SSL_R_WRONG_VERSION_NUMBER:
-    case SSL_R_HTTP_REQUEST: set_problem(t, "the peer does not speak TLS on this port"); break;
+    case SSL_R_HTTP_REQUEST:
+        set_problem(t, "the peer does not speak TLS on this port");
+        break;
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
         set_problem(t, "the peer speaks no version of TLS that is safe (1.2 or later)");
         break;
-    default: set_problem(t, "TLS handshake failed: %s", openssl_reason()); break;
+    default:
+        set_problem(t, "TLS handshake failed: %s", openssl_reason());
+        break;
     }
 }
 
@@ -487,8 +529,8 @@ static void handshake_failed(struct tls *t) {
     } else if (t->below_end == ERR_EOF) {
         set_problem(t, "the peer closed the connection during the TLS handshake");
         fail(t, ERR_TLS);
-    } else if (t->below_end != OK || t->write_error != OK) {
-        enum err e = t->below_end != OK ? t->below_end : t->write_error;
+    } else if (t->below_end != OK || ERR_peek_error() == 0) { // not TLS's doing
+        enum err e = t->below_end != OK ? t->below_end : t->write_error != OK ? t->write_error : ERR_TLS;
         set_problem(t, "TLS handshake: %s", err_text(e));
         fail(t, e);
     } else {
@@ -501,7 +543,8 @@ static void handshake_failed(struct tls *t) {
 static unsigned handshake(struct tls *t) {
     ERR_clear_error();
     int result = SSL_do_handshake(t->ssl);
-    bool waiting = result != 1 && SSL_get_error(t->ssl, result) == SSL_ERROR_WANT_READ && t->write_error == OK;
+    bool waiting =
+        result != 1 && SSL_get_error(t->ssl, result) == SSL_ERROR_WANT_READ && t->write_error == OK;
     if (waiting) {
         return 0;
     }
@@ -555,21 +598,39 @@ static void on_below(struct conn *below, unsigned events) {
         flush(t);
     }
     switch (t->state) {
-    case TLS_HANDSHAKE: conn_emit(&t->conn, handshake(t)); break;
+    case TLS_HANDSHAKE:
+        conn_emit(&t->conn, handshake(t));
+        break;
     case TLS_OPEN:
-    case TLS_SHUT: conn_emit(&t->conn, events_for_owner(t, events)); break;
+    case TLS_SHUT:
+        conn_emit(&t->conn, events_for_owner(t, events));
+        break;
     case TLS_FAILED:
-    case TLS_CLOSED: break;
+    case TLS_CLOSED:
+        break;
     }
 }
 
 // ---- Reading ----
 
+// Before OpenSSL 3.0.14 SSL_free_buffers could free a record of which only a part had arrived
+// (CVE-2024-4741).
+static void free_ticket_buffer(struct tls *t) {
+    if (t->ticket_came && OpenSSL_version_num() >= 0x300000e0UL) {
+        t->ticket_came = false;
+        (void)SSL_free_buffers(t->ssl); // refuses while anything is in them
+    }
+}
+
 // SSL_read gave nothing: why?
 static enum err read_stopped(struct tls *t, int ssl_error) {
     switch (ssl_error) { // OpenSSL's, not an enum
-    case SSL_ERROR_WANT_READ: return ERR_AGAIN;
-    case SSL_ERROR_ZERO_RETURN: t->read_end = ERR_EOF; break;
+    case SSL_ERROR_WANT_READ:
+        free_ticket_buffer(t);
+        return ERR_AGAIN;
+    case SSL_ERROR_ZERO_RETURN:
+        t->read_end = ERR_EOF;
+        break;
     default:
         if (t->below_end == ERR_EOF) {
             t->read_end = ERR_CUT;
@@ -638,8 +699,8 @@ static size_t offer_len(const struct offer *o) {
     return len - o->offset;
 }
 
-// The next record's plaintext: in place where it lies in one piece, else collected in `room`: head and body in
-// one record are one write, one packet, and one wake-up of the peer.
+// The next record's plaintext: in place where it lies in one piece, else collected in `room`: head and body
+// in one record are one write, one packet, and one wake-up of the peer.
 static struct str offer_record(const struct offer *o, char room[RECORD_BYTES]) {
     struct offer rest = *o;
     offer_take(&rest, 0); // steps over empty pieces
@@ -763,7 +824,9 @@ static void tls_shutdown(struct conn *c) {
     }
 }
 
-static void tls_mark(struct conn *c) { conn_mark(tls_of(c)->below); }
+static void tls_mark(struct conn *c) {
+    conn_mark(tls_of(c)->below);
+}
 
 // Records that the stream below has not taken cannot have reached anybody.
 static bool tls_untouched(struct conn *c) {
@@ -771,7 +834,9 @@ static bool tls_untouched(struct conn *c) {
     return t->state != TLS_CLOSED && conn_untouched(t->below);
 }
 
-static void bury(struct grave *grave) { free(container_of(grave, struct tls, grave)); }
+static void bury(struct grave *grave) {
+    free(container_of(grave, struct tls, grave));
+}
 
 static void tls_close(struct conn *c, bool abort) {
     struct tls *t = tls_of(c);
@@ -849,6 +914,9 @@ static bool expect_host(struct tls *t, struct str host) {
     }
     memcpy(name, host.ptr, host.len);
     name[host.len] = '\0';
+    // RFC 9525: the names of the subjectAltName only, and a wildcard only as a whole label. Set here and not
+    // on the context, from which OpenSSL does not inherit them.
+    SSL_set_hostflags(t->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     if (address_parse(host, 0, &numeric) == OK) {
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(t->ssl), name) == 1;
     }
@@ -885,11 +953,15 @@ struct conn *tls_accept(struct tls_server *server, struct conn *take_below) {
 enum err tls_result(const struct conn *c) {
     const struct tls *t = const_tls_of(c);
     switch (t->state) {
-    case TLS_HANDSHAKE: return ERR_AGAIN;
+    case TLS_HANDSHAKE:
+        return ERR_AGAIN;
     case TLS_OPEN:
-    case TLS_SHUT: return OK;
-    case TLS_FAILED: return t->error;
-    case TLS_CLOSED: break;
+    case TLS_SHUT:
+        return OK;
+    case TLS_FAILED:
+        return t->error;
+    case TLS_CLOSED:
+        break;
     }
     return ERR_CANCELLED;
 }

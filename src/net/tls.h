@@ -1,9 +1,21 @@
 // SPDX-License-Identifier: MIT
 // TLS over any conn, by OpenSSL (this header keeps it out of sight). TLS 1.2 and later, no renegotiation, no
-// compression; idle connections give their buffers back (SSL_MODE_RELEASE_BUFFERS).
+// compression; idle connections give their buffers back.
 //
-// As a client it verifies the chain against the system's store (or `ca_file`) and the name (RFC 6125, RFC 9525)
-// within the handshake: nothing can be written before both hold, so no credential ever leaves early.
+// An idle connection keeps 23 KB as a client and 14 KB as a server (mallinfo2, OpenSSL 3.0.19, TLS 1.3,
+// AES-256-GCM, a chain of two P-256 certificates; 1 KB more with RSA-2048), all of it OpenSSL's but 0.4 KB.
+// OpenSSL 3.5: 39 and 28 KB, of it 14 KB for the client's post-quantum key and 9 KB for two record layers.
+// Record buffers, which are given back, would be 33 KB more.
+//
+// conn_writev: what was not taken must be offered again, the same bytes in whatever pieces, before anything
+// else; a part of them may be encrypted and on its way already. (To say something else, close.)
+//
+// conn_read: ERR_EOF is the peer's close_notify. A FIN without it is ERR_CUT: somebody may have cut the
+// stream. A fatal alert or a damaged record is ERR_TLS (a server that wants a client certificate says so here
+// in TLS 1.3); what the stream below says otherwise is passed on. tls_problem has a sentence about it.
+//
+// As a client it verifies the chain against the system's store (or `ca_file`) and the name (RFC 6125, RFC
+// 9525) within the handshake: nothing can be written before both hold, so no credential ever leaves early.
 #pragma once
 #include "net/conn.h"
 
@@ -17,6 +29,8 @@ struct tls_client_options {
 
 // `problem` (of `size` bytes) gets a sentence about what is wrong with the files. Reading the system's store
 // takes milliseconds and about 2 MB: create one only when an https upstream is there, share it between loops.
+// SSL_CERT_FILE and SSL_CERT_DIR replace the system's store. Destroying a client or server leaves its conns
+// alone.
 MUSTCHECK enum err tls_client_create(const struct tls_client_options *options, struct tls_client **client,
                                      char *problem, size_t size);
 void tls_client_destroy(struct tls_client *client);
@@ -27,13 +41,16 @@ MUSTCHECK enum err tls_server_create(const char *cert_file, const char *key_file
 void tls_server_destroy(struct tls_server *server);
 
 // A TLS conn over `take_below`, which it owns from now on. The handshake starts at once; the first event of
-// the new conn decides: tls_result is OK (connected, verified, may be written), ERR_TLS, ERR_TLS_VERIFY, or what
-// the stream below said; ERR_AGAIN while it is still going on. `host` is checked against the certificate and
-// sent as SNI unless it is a numeric address (which is checked as an IP address).
+// the new conn decides: tls_result is OK (connected, verified, may be written), ERR_TLS, ERR_TLS_VERIFY, or
+// what the stream below said; ERR_AGAIN while it is still going on. `host` is checked against the certificate
+// and sent as SNI unless it is a numeric address (which is checked as an IP address). Never NULL. Bytes may
+// have come together with the end of the handshake: whoever takes the conn over later than its first event
+// reads without waiting for CONN_READABLE.
 struct conn *tls_connect(struct tls_client *client, struct conn *take_below, struct str host);
 struct conn *tls_accept(struct tls_server *server, struct conn *take_below);
 MUSTCHECK enum err tls_result(const struct conn *c);
-// After a failed handshake: one line for people ("certificate has expired"), never NULL.
+// After a failed handshake or read: one line for people ("certificate has expired"), valid until the close;
+// "" where there is nothing to say, never NULL.
 const char *tls_problem(const struct conn *c);
 // The protocol agreed on by ALPN, empty if none.
 struct str tls_alpn(const struct conn *c);

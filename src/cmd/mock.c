@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT
+// thaw mock: the mock behind a listening socket, one loop, until a signal. Turns are not paced: what the mock says
+// about time is what others are measured by.
+#include <netdb.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "cmd/machine.h"
+#include "cmd/verbs.h"
+#include "config/config.h"
+#include "mock/mock.h"
+#include "net/listen.h"
+#include "net/tcp.h"
+
+enum { TOKENS_MAX = 1000 * 1000 };
+
+struct mock_verb {
+    const struct verb *verb;
+    const char *listen;
+    struct mock_options mock;
+};
+
+// ---- arguments
+
+static int take_listen(struct mock_verb *m, const struct args_option *option, const char *value) {
+    struct str host;
+    uint16_t port;
+    if (config_listen_parse(str_c(value), &host, &port) != OK) {
+        return args_wrong(m->verb, option->name, value, "an address as 127.0.0.1:9000, :9000 or 9000");
+    }
+    m->listen = value;
+    return EXIT_FINE;
+}
+
+static int take_duration(struct mock_verb *m, const struct args_option *option, const char *value, uint64_t *ms) {
+    if (parse_duration_ms(str_c(value), ms) != OK) {
+        return args_wrong(m->verb, option->name, value, "a duration as 250ms, 5s or 2m");
+    }
+    return EXIT_FINE;
+}
+
+static int take_latency(struct mock_verb *m, const struct args_option *option, const char *value) {
+    return take_duration(m, option, value, &m->mock.latency_ms);
+}
+
+static int take_token_latency(struct mock_verb *m, const struct args_option *option, const char *value) {
+    return take_duration(m, option, value, &m->mock.token_ms);
+}
+
+static int take_tokens(struct mock_verb *m, const struct args_option *option, const char *value) {
+    uint64_t n = 0;
+    if (parse_u64(str_c(value), &n) != OK || n > TOKENS_MAX) {
+        return args_wrong(m->verb, option->name, value, "a number up to 1000000");
+    }
+    m->mock.tokens = (unsigned)n;
+    return EXIT_FINE;
+}
+
+static const struct args_option options[] = {
+    {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:9000)"},
+    {"latency", 0, "TIME", "of an answer, and of a stream's first token (0)"},
+    {"token-latency", 0, "TIME", "between the tokens of a stream (0)"},
+    {"tokens", 0, "N", "words of an answer (as many as the last message has)"},
+};
+
+// In the order of the options.
+static int (*const take[])(struct mock_verb *m, const struct args_option *option, const char *value) = {
+    take_listen, take_latency, take_token_latency, take_tokens};
+_Static_assert(ARRAY_LEN(take) == ARRAY_LEN(options), "an option is a row of both");
+
+// EXIT_FINE with *go false: --help was printed.
+static int take_arguments(struct mock_verb *m, int argc, char **argv, bool *go) {
+    struct args args = {.verb = m->verb, .argc = argc, .argv = argv};
+    const struct args_option *option;
+    const char *value;
+    for (int wrong = EXIT_FINE; wrong == EXIT_FINE;) {
+        switch (args_next(&args, &option, &value)) {
+        case ARGS_OPTION: wrong = take[option - options](m, option, value); break;
+        case ARGS_WORD:
+            fprintf(stderr, "thaw mock: unexpected argument '%s'; an address is given with --listen\n", value);
+            return EXIT_USAGE;
+        case ARGS_WRONG: return EXIT_USAGE;
+        case ARGS_HELP: *go = false; return EXIT_FINE;
+        case ARGS_END: *go = true; return EXIT_FINE;
+        }
+    }
+    return EXIT_USAGE;
+}
+
+// ---- the address
+
+static int resolve(const char *listen, struct address *address) {
+    struct str host;
+    uint16_t port = 0;
+    struct addrinfo *found = NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    if (config_listen_parse(str_c(listen), &host, &port) != OK) {
+        return EXIT_USAGE; // take_listen has refused it
+    }
+    if (address_parse(host.len ? host : STR("::"), port, address) == OK) {
+        return EXIT_FINE;
+    }
+    char *name = str_dup(host);
+    char service[8];
+    snprintf(service, sizeof service, "%u", port);
+    int problem = getaddrinfo(name, service, &hints, &found);
+    if (problem) {
+        fprintf(stderr, "thaw mock: cannot listen on '%s': %s\n", name, gai_strerror(problem));
+    } else {
+        memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
+        address->len = found->ai_addrlen;
+        freeaddrinfo(found);
+    }
+    free(name);
+    return problem ? EXIT_UNREACHABLE : EXIT_FINE;
+}
+
+// Without IPv6 on this machine "all addresses" are the IPv4 ones.
+static enum err claim_ipv4(const char *listen, struct address *address) {
+    struct str host;
+    uint16_t port = 0;
+    if (config_listen_parse(str_c(listen), &host, &port) != OK || host.len) {
+        return ERR_INVALID;
+    }
+    enum err e = address_parse(STR("0.0.0.0"), port, address);
+    return e == OK ? listen_claim(address) : e;
+}
+
+static int claim(const char *listen, struct address *address) {
+    int wrong = resolve(listen, address);
+    if (wrong) {
+        return wrong;
+    }
+    enum err e = listen_claim(address);
+    if (e != OK && e != ERR_FULL && claim_ipv4(listen, address) == OK) {
+        e = OK;
+    }
+    if (e != OK) {
+        fprintf(stderr, "thaw mock: cannot listen on %s: %s\n", listen,
+                e == ERR_FULL ? "the address is in use. Is another mock running? --listen takes another one" : err_text(e));
+    }
+    return e == OK ? EXIT_FINE : EXIT_UNREACHABLE;
+}
+
+// ---- running
+
+struct running {
+    struct loop loop;
+    struct listener listener;
+    struct io signals;
+    struct mock *mock;
+};
+
+static void on_accept(struct listener *l, struct conn *c) {
+    struct running *r = l->owner;
+    mock_accept(r->mock, c);
+    if (tcp_watch(c) != OK) {
+        conn_emit(c, CONN_HUP); // nobody else would tell its owner
+    }
+}
+
+static void on_signal(struct io *io, unsigned events UNUSED) {
+    loop_stop(&container_of(io, struct running, signals)->loop);
+}
+
+static enum err watch_signals(struct running *r) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0) {
+        return ERR_SYS;
+    }
+    enum err e = io_open(&r->loop, &r->signals, fd, IO_READ, on_signal);
+    if (e != OK) {
+        close(fd);
+    }
+    return e;
+}
+
+static void say_how_to_use_it(const struct address *address, uint64_t files) {
+    char text[ADDRESS_TEXT];
+    address_format(address, text);
+    fprintf(stderr, "thaw mock: listening on %s\n", text);
+    fprintf(stderr, "thaw mock: use it as OPENAI_BASE_URL=http://%s/v1 with any key; models mock, mock-5s, mock-100x20ms, "
+                    "mock-err-429; GET /mock/journal tells what happened; %llu descriptors\n",
+            text, (unsigned long long)files);
+}
+
+static enum err open_all(struct running *r, const struct mock_verb *m, const struct address *address) {
+    enum err e = watch_signals(r);
+    if (e == OK) {
+        r->mock = mock_create(&r->loop, &m->mock);
+        e = listener_open(&r->listener, &r->loop, address, on_accept, r);
+    }
+    return e;
+}
+
+static int run_mock(const struct mock_verb *m) {
+    struct running r = {.listener.io.fd = -1, .signals.fd = -1};
+    struct address address;
+    struct machine machine;
+    machine_read(&machine, "", true);
+    int wrong = claim(m->listen, &address);
+    if (wrong) {
+        return wrong;
+    }
+    enum err e = loop_init(&r.loop, &(struct loop_options){.pace_us = 0});
+    if (e == OK) {
+        e = open_all(&r, m, &address);
+        if (e == OK) {
+            say_how_to_use_it(&address, machine.files);
+            loop_run(&r.loop);
+        }
+        listener_close(&r.listener);
+        mock_destroy(r.mock);
+        io_close(&r.loop, &r.signals);
+        loop_finish(&r.loop);
+    }
+    if (e != OK) {
+        fprintf(stderr, "thaw mock: cannot start: %s\n", err_text(e));
+    }
+    return e == OK ? EXIT_FINE : EXIT_UNREACHABLE;
+}
+
+static int run(const struct verb *verb, int argc, char **argv) {
+    struct mock_verb m = {.verb = verb, .listen = "127.0.0.1:9000"};
+    bool go = false;
+    int wrong = take_arguments(&m, argc, argv, &go);
+    return wrong || !go ? wrong : run_mock(&m);
+}
+
+const struct verb verb_mock = {
+    .name = "mock",
+    .summary = "an OpenAI-compatible upstream with set latency, without its bill",
+    .usage = "[options]",
+    .about = "Answers OpenAI's chat, completions, responses, embeddings and models on 127.0.0.1:9000, streaming and not,\n"
+             "and echoes the last message. A model's name overrides the options for its call: mock-5s answers after\n"
+             "5 s, mock-100x20ms has 100 tokens 20 ms apart, mock-err-429 fails. GET /mock/journal has a JSON line for\n"
+             "each call: arrival, first byte, last byte, client gone. GET /mock/stats has the calls in flight.",
+    .example = "  thaw mock --latency 5s &\n"
+               "  curl localhost:9000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+               "       -d '{\"model\":\"mock\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n",
+    .options = options,
+    .option_count = ARRAY_LEN(options),
+    .run = run,
+};

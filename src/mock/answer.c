@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#include "mock/answer.h"
+
+#include <assert.h>
+
+#include "mock/words.h"
+
+// Steps that have nothing (more) to write are stepped over; a later step walks over the tokens anew.
+static void settle(struct answer *a) {
+    while (a->step->write && a->step->more && !a->step->more(a)) {
+        a->step++;
+        a->token = 0;
+        a->at = 0;
+    }
+}
+
+void answer_start(struct answer *a, const struct script *script) {
+    a->step = script->steps;
+    a->token = 0;
+    a->at = 0;
+    settle(a);
+}
+
+static uint64_t add_saturated(uint64_t a, uint64_t b) { return a + b < a ? UINT64_MAX : a + b; }
+
+uint64_t answer_due_ms(const struct answer *a) {
+    uint64_t wait = 0;
+    if (a->step->paced && __builtin_mul_overflow((uint64_t)a->token, a->token_ms, &wait)) {
+        wait = UINT64_MAX;
+    }
+    return add_saturated(a->begin_ms, wait);
+}
+
+enum err answer_write(struct answer *a, struct buf *out) {
+    struct out o = {out, OK};
+    assert(!answer_over(a));
+    a->step->write(a, &o);
+    if (!a->step->more) {
+        a->step++;
+    }
+    settle(a);
+    return o.e;
+}
+
+enum err answer_measure(struct answer *a, struct buf *out, uint64_t *length) {
+    struct answer ahead = *a;
+    enum err e = OK;
+    uint64_t before = 0; // bytes that were thrown away again
+    buf_clear(out);
+    while (!answer_over(&ahead) && e == OK) {
+        if (buf_len(out) >= ANSWER_BATCH) {
+            before += buf_len(out);
+            buf_clear(out);
+        }
+        e = answer_write(&ahead, out);
+    }
+    *length = before + buf_len(out);
+    if (before) {
+        buf_clear(out);
+    } else {
+        *a = ahead;
+    }
+    return e;
+}
+
+// ---- content
+
+bool answer_more_tokens(const struct answer *a) { return a->token < a->tokens; }
+
+void answer_put_token(struct answer *a, struct out *o) {
+    if (a->at == a->text.len && a->token) { // from the front again
+        a->at = 0;
+        put_text(o, " ");
+    }
+    struct str rest = str_skip(a->text, a->at);
+    size_t n = word_len(rest);
+    put_escaped(o, str_first(rest, n));
+    a->at += n;
+    a->token++;
+}
+
+void answer_put_content(struct answer *a, struct out *o) {
+    size_t full = buf_len(o->b) + ANSWER_BATCH;
+    while (answer_more_tokens(a) && buf_len(o->b) < full && o->e == OK) {
+        answer_put_token(a, o);
+    }
+}

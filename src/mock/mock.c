@@ -1,0 +1,629 @@
+// SPDX-License-Identifier: MIT
+// A call from its head to its end.
+//
+//              the body is there             latency over              all handed over
+//   ARRIVING -------------------> WAITING -----------------> SENDING -------------------> OVER
+//      |                                                        ^
+//      +---- refused before the body is there ------------------+
+//   any state --the client left, or the mock is destroyed--> OVER
+//
+//   transition             by
+//   -> ARRIVING            call_create
+//   ARRIVING -> WAITING    call_wait
+//   WAITING -> SENDING     call_begin
+//   ARRIVING -> SENDING    call_begin (an error)
+//   any -> OVER            call_end
+//
+//   ARRIVING  `held` gathers the body, when it does not come in one read
+//   WAITING   the timer runs; nothing but the call itself is kept
+//   SENDING   either `held` has bytes the connection did not take, and on_drain will come; or the timer runs until
+//             the next token. No token is made while one is unsent
+//   OVER      in the loop's graveyard; the exchange knows nothing of us any more
+//
+// A call is one allocation: once its request is read, what is to be echoed moves in behind the struct.
+#include "mock/mock.h"
+
+#include <assert.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "llm/peek.h"
+#include "mock/answer.h"
+#include "mock/ask.h"
+#include "mock/plan.h"
+#include "mock/words.h"
+#include "net/mem.h"
+
+enum {
+    BODY_CAP = 64 * 1024 * 1024,
+    SCRATCH_CAP = 1024 * 1024, // the largest piece of any script, and then some
+    TEXT_KEEP = 64 * 1024,     // a larger text buffer is given back after the call
+    TURN_BYTES = 256 * 1024,   // one call sends no more in one go: others are waiting
+    NAMED_MAX = 200,           // bytes of an unknown path that its 404 quotes
+    JOURNAL_CALLS = 100 * 1000,
+    HEADER_MS = 60 * 1000,
+    IDLE_MS = 10 * 60 * 1000,  // longer than clients keep theirs: it is they who close
+    LINGER_MS = 2000,
+};
+
+struct mock {
+    struct loop *loop;
+    struct mock_options options;
+    struct http_server server;
+    struct journal journal;
+    struct list calls;
+    struct buf scratch; // what is being written, for the time of one callback
+    struct buf text;    // what is being read
+};
+
+enum call_state { CALL_ARRIVING, CALL_WAITING, CALL_SENDING, CALL_OVER };
+
+struct route;
+struct call {
+    struct mock *mock;
+    struct xchg *x;
+    struct list node; // in mock->calls
+    const struct route *route;
+    const struct script *script;
+    uint64_t id;       // in the journal; 0: not a model's call
+    uint64_t start_ms; // when the request was complete; rounded up, so that no answer comes early
+    struct timer timer;
+    struct grave grave;
+    struct buf held;
+    struct answer answer;
+    enum call_state state;
+    int refusal;       // a status that was clear from the head
+    char payload[];    // what answer.model and answer.text point to
+};
+
+// ---- the table of endpoints
+
+static const struct route {
+    const char *path;          // is reached without the /v1 as well
+    enum method method;        // GET includes HEAD
+    bool below;                // the path's beginning; what follows names something
+    ask_reader *read;          // a model's call: what the body asks for
+    const struct script *whole;
+    const struct script *stream;
+} routes[] = {
+    {"/v1/chat/completions", METHOD_POST, false, ask_chat, &answer_chat, &answer_chat_stream},
+    {"/v1/completions", METHOD_POST, false, ask_completion, &answer_completion, &answer_completion_stream},
+    {"/v1/embeddings", METHOD_POST, false, ask_embeddings, &answer_embeddings, &answer_embeddings},
+    {"/v1/responses", METHOD_POST, false, ask_response, &answer_response, &answer_response_stream},
+    {"/v1/models", METHOD_GET, false, NULL, &answer_models, NULL},
+    {"/v1/models/", METHOD_GET, true, NULL, &answer_model, NULL},
+    {"/mock/journal", METHOD_GET, false, NULL, &answer_journal, NULL},
+    {"/mock/stats", METHOD_GET, false, NULL, &answer_stats, NULL},
+    {"/healthz", METHOD_GET, false, NULL, &answer_health, NULL},
+};
+
+static bool path_is(const struct route *route, const char *wanted, struct str path) {
+    struct str w = str_c(wanted);
+    return route->below ? str_starts(path, w) && path.len > w.len : str_eq(path, w);
+}
+
+// Finds the route of a path. *shown is the path as the journal tells it: constant.
+static const struct route *route_find(struct str path, const char **shown) {
+    static const char prefix[] = "/v1";
+    for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+        const struct route *route = &routes[i];
+        bool prefixed = strncmp(route->path, prefix, sizeof prefix - 1) == 0;
+        *shown = route->path;
+        if (path_is(route, route->path, path)) {
+            return route;
+        }
+        *shown = prefixed ? route->path + sizeof prefix - 1 : route->path;
+        if (prefixed && path_is(route, *shown, path)) {
+            return route;
+        }
+    }
+    *shown = NULL;
+    return NULL;
+}
+
+// ---- a call's life
+
+static uint64_t now_ns(const struct mock *mock) { return mock->loop->clock->now_ns(mock->loop->clock); }
+
+static void call_set_state(struct call *c, enum call_state state) {
+    assert(c->state != CALL_OVER);
+    assert(state != CALL_WAITING || c->state == CALL_ARRIVING);
+    assert(state != CALL_SENDING || c->state == CALL_ARRIVING || c->state == CALL_WAITING);
+    timer_clear(&c->timer);
+    c->state = state;
+}
+
+static void bury(struct grave *grave) { free(container_of(grave, struct call, grave)); }
+
+static void ignore_head(struct xchg *x UNUSED, struct head *head UNUSED) {}
+static void ignore_body(struct xchg *x UNUSED, struct str bytes UNUSED, bool end UNUSED) {}
+static void ignore_drain(struct xchg *x UNUSED) {}
+static void ignore_fail(struct xchg *x UNUSED, enum err e UNUSED, const char *problem UNUSED) {}
+static const struct xchg_events nobody = {ignore_head, ignore_body, ignore_drain, ignore_fail};
+
+static void call_end(struct call *c, bool gone) {
+    struct mock *mock = c->mock;
+    call_set_state(c, CALL_OVER);
+    if (c->id) {
+        journal_ended(&mock->journal, c->id, gone, now_ns(mock));
+    }
+    if (!xchg_over(c->x)) { // its last bytes are on their way, or it is being given up
+        c->x->events = &nobody;
+    }
+    list_unlink(&c->node);
+    buf_finish(&c->held);
+    loop_bury(mock->loop, &c->grave, bury);
+}
+
+// Nothing that the client can be told.
+static void call_break(struct call *c) {
+    xchg_abort(c->x);
+    call_end(c, false);
+}
+
+// ---- sending
+
+// Hands bytes over. False: not all were taken; the rest is held until on_drain (or the call is over).
+static bool call_send(struct call *c, struct str bytes) {
+    size_t taken = xchg_send(c->x, bytes, answer_over(&c->answer));
+    if (taken == bytes.len) {
+        return true;
+    }
+    if (buf_str_append(&c->held, str_skip(bytes, taken)) != OK) {
+        call_break(c);
+    }
+    return false;
+}
+
+static bool call_send_held(struct call *c) {
+    struct str bytes = buf_str(&c->held);
+    if (bytes.len == 0) {
+        return true;
+    }
+    size_t taken = xchg_send(c->x, bytes, answer_over(&c->answer));
+    buf_consume(&c->held, taken);
+    if (taken < bytes.len) {
+        return false;
+    }
+    buf_finish(&c->held);
+    return true;
+}
+
+static uint64_t call_due_ms(const struct call *c) {
+    uint64_t due = 0;
+    return __builtin_add_overflow(c->start_ms, answer_due_ms(&c->answer), &due) ? UINT64_MAX : due;
+}
+
+// A delay of nothing never waits for the clock's next millisecond.
+static bool call_is_due(const struct call *c) {
+    return answer_due_ms(&c->answer) == 0 || c->mock->loop->now_ms >= call_due_ms(c);
+}
+
+// Fills the scratch buffer with what is due.
+static enum err call_write(struct call *c) {
+    struct buf *scratch = &c->mock->scratch;
+    enum err e = OK;
+    buf_clear(scratch);
+    while (e == OK && !answer_over(&c->answer) && call_is_due(c) && buf_len(scratch) < ANSWER_BATCH) {
+        e = answer_write(&c->answer, scratch);
+    }
+    return e;
+}
+
+static void call_go_on(struct call *c) {
+    struct mock *mock = c->mock;
+    size_t sent = 0;
+    if (!call_send_held(c)) {
+        return;
+    }
+    while (!answer_over(&c->answer)) {
+        if (!call_is_due(c)) {
+            wheel_set(&mock->loop->wheel, &c->timer, call_due_ms(c));
+            return;
+        }
+        if (sent >= TURN_BYTES) {
+            timer_set(mock->loop, &c->timer, 0);
+            return;
+        }
+        if (call_write(c) != OK) {
+            call_break(c);
+            return;
+        }
+        sent += buf_len(&mock->scratch);
+        if (!call_send(c, buf_str(&mock->scratch))) {
+            return;
+        }
+    }
+    call_end(c, false);
+}
+
+// Fields by what the answer is. Room for all of them is the caller's.
+static void add_fields(struct fields *f, const struct script *script, int status, const struct route *refused) {
+    const struct {
+        bool wanted;
+        const char *name, *value;
+    } all[] = {
+        {true, "Content-Type", script->content_type},
+        {!script->measured, "Cache-Control", "no-cache"},
+        {status == 429 || status == 503, "Retry-After", "1"},
+        {status == 429 || status == 503, "retry-after-ms", "1000"},
+        {status == 405, "Allow", refused && refused->method == METHOD_POST ? "POST" : "GET, HEAD"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (all[i].wanted && fields_add(f, str_c(all[i].name), str_c(all[i].value)) != OK) {
+            assert(!"room for every row");
+        }
+    }
+}
+
+// Head and first bytes. Whatever of the body is in the scratch buffer afterwards was not sent yet.
+static enum err send_head(struct mock *mock, struct xchg *x, const struct script *script, struct answer *a,
+                          uint64_t id, const struct route *refused) {
+    struct field room[8];
+    char request_id[32];
+    struct head head = {.status = a->status, .fields = FIELDS(room), .body_len = BODY_UNKNOWN};
+    uint64_t length = 0;
+    buf_clear(&mock->scratch);
+    enum err e = script->measured ? answer_measure(a, &mock->scratch, &length) : OK;
+    if (e != OK) {
+        return e;
+    }
+    if (script->measured) {
+        head.body_len = (int64_t)length;
+    }
+    add_fields(&head.fields, script, a->status, refused);
+    if (id) {
+        int n = snprintf(request_id, sizeof request_id, "mock-%llu", (unsigned long long)id);
+        e = fields_add(&head.fields, STR("x-request-id"), str_from(request_id, (size_t)n));
+    }
+    xchg_send_head(x, &head);
+    return e;
+}
+
+static void call_begin(struct call *c) {
+    struct mock *mock = c->mock;
+    call_set_state(c, CALL_SENDING);
+    if (c->id) {
+        journal_first_byte(&mock->journal, c->id, c->answer.status, now_ns(mock));
+    }
+    if (send_head(mock, c->x, c->script, &c->answer, c->id, c->route) != OK) {
+        call_break(c);
+        return;
+    }
+    if (buf_len(&mock->scratch) == 0 || call_send(c, buf_str(&mock->scratch))) {
+        call_go_on(c);
+    }
+}
+
+// The request is there: the answer's time runs from now on.
+static void call_wait(struct call *c) {
+    call_set_state(c, CALL_WAITING);
+    buf_finish(&c->held);
+    c->start_ms = (now_ns(c->mock) + 999999) / 1000000;
+    if (call_is_due(c)) {
+        call_begin(c);
+    } else {
+        wheel_set(&c->mock->loop->wheel, &c->timer, call_due_ms(c));
+    }
+}
+
+static void on_timer(struct timer *timer) {
+    struct call *c = container_of(timer, struct call, timer);
+    if (c->state == CALL_WAITING) {
+        call_begin(c);
+    } else {
+        call_go_on(c);
+    }
+}
+
+// ---- answering
+
+static void call_answer(struct call *c, const struct script *script) {
+    c->script = script;
+    answer_start(&c->answer, script);
+    call_wait(c);
+}
+
+// `message` and `param` are used before this returns.
+static void call_refuse(struct call *c, int status, struct str message, const char *param) {
+    buf_finish(&c->held);
+    c->script = &answer_error;
+    c->answer.begin_ms = 0;
+    c->answer.status = status;
+    c->answer.message = message;
+    c->answer.param = param;
+    answer_start(&c->answer, c->script);
+    call_begin(c);
+}
+
+static void call_refuse_from_head(struct call *c) {
+    char message[NAMED_MAX + 120];
+    bool unknown = c->refusal == 404;
+    int n = snprintf(message, sizeof message,
+                     unknown ? "Unknown request URL: %.*s. The mock has /v1/chat/completions, /v1/completions, "
+                               "/v1/embeddings, /v1/responses, /v1/models"
+                             : "Not allowed: %.*s. See the Allow field for what is",
+                     STR_ARG(c->answer.model));
+    if (c->refusal == 413) {
+        n = snprintf(message, sizeof message, "The body is larger than the mock's limit of %d MiB", BODY_CAP >> 20);
+    }
+    call_refuse(c, c->refusal, str_from(message, MIN((size_t)n, sizeof message - 1)), NULL);
+}
+
+static void call_answer_page(struct call *c) {
+    c->answer.status = 200;
+    c->answer.journal = &c->mock->journal;
+    c->answer.next_id = 1;
+    c->answer.last_id = c->mock->journal.calls;
+    call_answer(c, c->route->whole);
+}
+
+// The parser says only that it is no JSON; what is wrong with it is worth a second look.
+static void call_refuse_json(struct call *c, struct str body) {
+    struct peek peek;
+    struct peek_error error;
+    struct str message = STR("the body must be a JSON object");
+    if (!peek_request(body, &peek, &error)) {
+        message = str_c(error.message);
+    }
+    call_refuse(c, 400, message, NULL);
+}
+
+static struct str keep(char **at, struct str s) {
+    char *to = *at;
+    if (s.len) {
+        memcpy(to, s.ptr, s.len);
+    }
+    *at += s.len;
+    return str_from(to, s.len);
+}
+
+// Moves the call to where there is room for what it will echo; NULL without memory, the call is as it was then.
+static struct call *call_make_room(struct call *c, size_t size) {
+    struct mock *mock = c->mock;
+    list_unlink(&c->node);
+    struct call *moved = try_realloc(c, sizeof *c + size);
+    c = moved ? moved : c;
+    list_push_back(&mock->calls, &c->node);
+    c->x->owner = c;
+    return moved;
+}
+
+// Fills in the answer from what was asked for and what is planned for it.
+static void call_fill(struct call *c, const struct ask *ask, const struct plan *plan) {
+    struct answer *a = &c->answer;
+    char *at = c->payload;
+    a->model = keep(&at, ask->model);
+    a->text = keep(&at, buf_str(ask->text));
+    a->words = (unsigned)words_count(a->text);
+    a->tokens = ask->inputs ? ask->inputs : plan->tokens ? plan->tokens : a->words;
+    if (a->tokens && !a->text.len) { // asked for more words than none
+        a->text = STR("token");
+    }
+    a->number = c->id;
+    a->created = (uint64_t)time(NULL);
+    a->prompt_tokens = ask->prompt_tokens;
+    a->dimensions = ask->dimensions;
+    a->include_usage = ask->include_usage;
+    a->base64 = ask->base64;
+    a->status = plan->status;
+    a->begin_ms = ask->stream ? plan->first_ms : plan->whole_ms;
+    a->token_ms = plan->token_ms;
+}
+
+static void call_admit(struct call *c, const struct ask *ask) {
+    struct mock *mock = c->mock;
+    struct plan plan = plan_make(&mock->options, ask->model);
+    struct call *moved = call_make_room(c, ask->model.len + buf_len(ask->text));
+    if (!moved) {
+        call_refuse(c, 503, STR("out of memory"), NULL);
+        return;
+    }
+    c = moved;
+    call_fill(c, ask, &plan);
+    if (plan.status != 200) {
+        c->answer.message = STR("the mock was asked for this error by the model's name");
+        c->answer.param = NULL;
+        call_answer(c, &answer_error);
+    } else {
+        call_answer(c, ask->stream ? c->route->stream : c->route->whole);
+    }
+}
+
+static void call_read(struct call *c, struct str body) {
+    struct mock *mock = c->mock;
+    struct ask ask = {.text = &mock->text};
+    struct json *json = json_open(body, body.len * 12 + 64 * 1024); // as llm/peek.h
+    if (!json || !json_is_object(json_root(json))) {
+        json_close(json);
+        call_refuse_json(c, body);
+        return;
+    }
+    buf_clear(&mock->text);
+    bool fine = c->route->read(json_root(json), &ask);
+    journal_asked(&mock->journal, c->id, ask.model, ask.stream);
+    if (fine) {
+        call_admit(c, &ask);
+    } else {
+        call_refuse(c, 400, str_c(ask.problem), ask.param);
+    }
+    json_close(json);
+    if (mock->text.room > TEXT_KEEP) {
+        buf_finish(&mock->text);
+    }
+}
+
+// ---- events
+
+static void on_body(struct xchg *x, struct str bytes, bool end) {
+    struct call *c = x->owner;
+    bool wanted = c->route && c->route->read && !c->refusal;
+    if (c->state != CALL_ARRIVING) {
+        return; // answered before the request was all there
+    }
+    if (wanted && (!end || buf_len(&c->held))) {
+        enum err e = buf_str_append(&c->held, bytes);
+        if (e != OK) {
+            c->refusal = e == ERR_FULL ? 413 : 503;
+            call_refuse_from_head(c);
+            return;
+        }
+        bytes = buf_str(&c->held);
+    }
+    if (!end) {
+        return;
+    }
+    if (c->refusal) {
+        call_refuse_from_head(c);
+    } else if (wanted) {
+        call_read(c, bytes);
+    } else {
+        call_answer_page(c);
+    }
+}
+
+static void on_drain(struct xchg *x) {
+    struct call *c = x->owner;
+    if (c->state == CALL_SENDING) {
+        call_go_on(c);
+    }
+}
+
+static void on_fail(struct xchg *x, enum err e UNUSED, const char *problem UNUSED) { call_end(x->owner, true); }
+
+static const struct xchg_events call_events = {ignore_head, on_body, on_drain, on_fail};
+
+// %41 of a path; what is no such escape stays.
+static size_t percent_decode(char *to, struct str s) {
+    size_t n = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        if (c == '%' && i + 2 < s.len && hex_value(s.ptr[i + 1]) >= 0 && hex_value(s.ptr[i + 2]) >= 0) {
+            c = (char)(hex_value(s.ptr[i + 1]) << 4 | hex_value(s.ptr[i + 2]));
+            i += 2;
+        }
+        to[n++] = c;
+    }
+    return n;
+}
+
+// What the head says about it: the route, or why it is refused.
+static int judge(const struct route *route, const struct head *head) {
+    enum method method = head->method == METHOD_HEAD ? METHOD_GET : head->method;
+    if (!route) {
+        return 404;
+    }
+    if (route->method != method) {
+        return 405;
+    }
+    return head->body_len > BODY_CAP ? 413 : 0;
+}
+
+// `named` is quoted in an error, or names a model: kept in the payload until there is something to echo.
+static struct call *call_create(struct mock *mock, struct xchg *x, const struct route *route, struct str method,
+                                struct str named) {
+    struct call *c = try_malloc(sizeof *c + method.len + named.len);
+    if (!c) {
+        return NULL;
+    }
+    *c = (struct call){.mock = mock, .x = x, .route = route, .timer.on_timer = on_timer};
+    char *at = c->payload;
+    keep(&at, method);
+    at += percent_decode(at, named);
+    c->answer.model = str_from(c->payload, (size_t)(at - c->payload));
+    buf_init(&c->held, BODY_CAP);
+    list_push_back(&mock->calls, &c->node);
+    x->events = &call_events;
+    x->owner = c;
+    return c;
+}
+
+static void on_request(struct http_server *server, struct xchg *x, struct head *head) {
+    struct mock *mock = server->owner;
+    const char *shown = NULL;
+    struct str path = target_path(head->target);
+    const struct route *route = route_find(path, &shown);
+    int refusal = judge(route, head);
+    char method[24] = "";
+    struct str named = {NULL, 0};
+    if (refusal) {
+        snprintf(method, sizeof method, "%.*s ", STR_ARG(str_first(head->method_name, 20)));
+        named = str_first(path, NAMED_MAX);
+    } else if (route->below) {
+        named = str_skip(path, strlen(shown));
+    }
+    struct call *c = call_create(mock, x, route, str_c(method), named);
+    if (!c) {
+        xchg_abort(x);
+        return;
+    }
+    c->refusal = refusal;
+    if (route && route->read && route->method == head->method) {
+        c->id = journal_arrived(&mock->journal, shown, now_ns(mock));
+    }
+    if (refusal == 413 || (refusal && head->expect_continue)) {
+        call_refuse_from_head(c); // before the client sends it all
+    } else if (head->expect_continue) {
+        xchg_send_head(x, &(struct head){.status = 100});
+    }
+}
+
+// What came is no request: there is no call, only an answer.
+static void on_reject(struct http_server *server, struct xchg *x, enum err e, const char *problem) {
+    struct mock *mock = server->owner;
+    struct answer a = {.status = err_status(e) ? err_status(e) : 400, .message = str_c(problem)};
+    answer_start(&a, &answer_error);
+    if (send_head(mock, x, &answer_error, &a, 0, NULL) != OK ||
+        xchg_send(x, buf_str(&mock->scratch), true) < buf_len(&mock->scratch)) {
+        xchg_abort(x);
+    }
+}
+
+// ---- the mock
+
+struct mock *mock_create(struct loop *loop, const struct mock_options *options) {
+    struct mock *mock = xcalloc(1, sizeof *mock);
+    mock->loop = loop;
+    mock->options = *options;
+    mock->server = (struct http_server){
+        .loop = loop,
+        .limits = HTTP_LIMITS_DEFAULT,
+        .header_ms = HEADER_MS,
+        .idle_ms = IDLE_MS,
+        .linger_ms = LINGER_MS,
+        .on_request = on_request,
+        .on_reject = on_reject,
+        .owner = mock,
+    };
+    http_server_init(&mock->server);
+    journal_init(&mock->journal, options->journal_calls ? options->journal_calls : JOURNAL_CALLS);
+    list_init(&mock->calls);
+    buf_init(&mock->scratch, SCRATCH_CAP);
+    buf_init(&mock->text, BODY_CAP);
+    return mock;
+}
+
+void mock_destroy(struct mock *mock) {
+    if (!mock) {
+        return;
+    }
+    list_each(node, &mock->calls) {
+        call_end(container_of(node, struct call, node), false);
+    }
+    http_server_finish(&mock->server);
+    journal_finish(&mock->journal);
+    buf_finish(&mock->scratch);
+    buf_finish(&mock->text);
+    free(mock);
+}
+
+void mock_accept(struct mock *mock, struct conn *take_conn) { http_server_accept(&mock->server, take_conn); }
+
+struct conn *mock_connect(void *context) {
+    struct mock *mock = context;
+    struct conn *near = NULL;
+    struct conn *far = NULL;
+    mem_pair(mock->loop, MEM_WINDOW, &near, &far);
+    http_server_accept(&mock->server, far);
+    return near;
+}

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""Runs the binary under test: start, wait until it listens, look at it from outside, end it, judge how it ended."""
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+from waiting import LIMIT, Board, poll
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+THAW = os.environ.get("THAW") or str(ROOT / "build" / "thaw")
+SANITIZER = re.compile(rb"(ERROR: (Address|Leak|Memory)Sanitizer|WARNING: ThreadSanitizer|runtime error:|"
+                       rb"Sanitizer:DEADLYSIGNAL|AddressSanitizer:)")
+ASSERTION = re.compile(rb"[Aa]ssertion .*failed")
+COLOUR = b"\x1b["
+CANARY = b"canary"  # every secret and every prompt in this suite has it: none may be in what thaw prints
+
+_next_port = [random.randrange(10000, 30000)]
+
+
+def free_port(host="127.0.0.1"):
+    """A port outside the range the kernel hands out to outgoing connections, so that none of those takes it."""
+    while True:
+        _next_port[0] = _next_port[0] + 1 if _next_port[0] < 32000 else 10000
+        probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, _next_port[0]))
+            return _next_port[0]
+        except OSError:
+            continue
+        finally:
+            probe.close()
+
+
+def environment(extra=None):
+    """The caller's, without what would change thaw's behaviour; sanitizer options stay."""
+    env = {k: v for k, v in os.environ.items()
+           if not k.startswith(("OPENAI_", "ANTHROPIC_", "THAW")) and not k.lower().endswith("_proxy")}
+    env.update(extra or {})
+    return env
+
+
+def sanitized():
+    """Which sanitizer the binary was built with: "", "address" or "thread". Memory bounds differ."""
+    if not hasattr(sanitized, "value"):
+        with open(THAW, "rb") as file:
+            image = file.read()
+        sanitized.value = "thread" if b"__tsan_init" in image else "address" if b"__asan_init" in image else ""
+    return sanitized.value
+
+
+def memory_bound(plain_bytes):
+    """How much resident memory may grow: sanitizers keep freed memory for a while and shadow it."""
+    return plain_bytes + {"": 0, "address": 40 << 20, "thread": 64 << 20}[sanitized()]
+
+
+def timeouts(**values):
+    """The YAML for timeouts in a flow mapping, an upstream's or the general ones: timeouts(first_byte="300ms")."""
+    return "timeouts: {" + ", ".join(f"{name}: {value}" for name, value in values.items()) + "}"
+
+
+class Result:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    def __repr__(self):
+        return f"exit {self.code}\nstdout: {self.out}\nstderr: {self.err}"
+
+
+def check_output(raw):
+    """What no output of thaw may ever contain."""
+    assert not SANITIZER.search(raw), f"a sanitizer reported:\n{raw.decode(errors='replace')}"
+    assert not ASSERTION.search(raw), f"an assertion failed:\n{raw.decode(errors='replace')}"
+    assert CANARY not in raw, f"a secret or a prompt was printed:\n{raw.decode(errors='replace')}"
+    assert COLOUR not in raw, f"colours without a terminal:\n{raw.decode(errors='replace')}"
+
+
+def run(*args, env=None, timeout=LIMIT, before=None):
+    """thaw with these arguments, to its end, which has to come by itself."""
+    try:
+        done = subprocess.run([THAW, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env=environment(env), timeout=timeout, preexec_fn=before)
+    except subprocess.TimeoutExpired as still:
+        raise AssertionError(f"thaw {' '.join(map(str, args))} did not end by itself; it said "
+                             f"{(still.stderr or b'').decode(errors='replace')}") from None
+    check_output(done.stdout + done.stderr)
+    assert done.returncode >= 0, f"ended by signal {-done.returncode}: {done.stderr.decode(errors='replace')}"
+    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+class Thaw:
+    """A running thaw that listens."""
+
+    def __init__(self, verb, *args, port=None, env=None, before=None, host="127.0.0.1", listen=True):
+        self.port = port or free_port()
+        self.host = host
+        self.board = Board()
+        self.err = bytearray()
+        self.out = bytearray()
+        self.judged = False
+        command = [THAW, verb, *map(str, args)]
+        if listen:
+            command += ["--listen", f"{host}:{self.port}"]
+        self.command = command
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, env=environment(env), preexec_fn=before)
+        self.pid = self.process.pid
+        self.threads = [threading.Thread(target=self._collect, args=pair, daemon=True)
+                        for pair in ((self.process.stdout, self.out), (self.process.stderr, self.err))]
+        for thread in self.threads:
+            thread.start()
+
+    def _collect(self, pipe, into):
+        while data := pipe.read1(1 << 16):
+            with self.board.changed:
+                into += data
+                self.board.announce()
+
+    @property
+    def url(self):
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def text(self):
+        with self.board.changed:
+            return self.err.decode(errors="replace")
+
+    def wait_ready(self):
+        end = time.monotonic() + LIMIT
+        while True:
+            assert self.process.poll() is None, f"{self.command} ended with {self.process.poll()}: {self.text}"
+            assert time.monotonic() < end, f"{self.command} does not listen after {LIMIT:g} s: {self.text}"
+            probe = socket.socket()
+            probe.settimeout(1)
+            try:
+                probe.connect((self.host, self.port))
+                return self
+            except OSError:
+                with self.board.changed:
+                    self.board.changed.wait(0.01)
+            finally:
+                probe.close()
+
+    def wait_text(self, pattern):
+        return self.board.wait(lambda: re.search(pattern, self.err.decode(errors="replace")),
+                               f"{pattern!r} on stderr; there is {self.err.decode(errors='replace')}")
+
+    # --- from outside --------------------------------------------------------------------------------------------------
+
+    def status(self, name):
+        """A size of /proc/PID/status in bytes (VmRSS, VmHWM) or a number (Threads)."""
+        text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        value = re.search(rf"^{name}:\s+(\d+)( kB)?$", text, re.M)
+        return int(value[1]) * (1024 if value[2] else 1)
+
+    def forget_peak(self):
+        """VmHWM starts again from what is resident now; the value."""
+        pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        return self.status("VmHWM")
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def settles_at(self, descriptors):
+        poll(lambda: self.descriptors() <= descriptors,
+             f"the descriptors to go back to {descriptors}; there are {self.descriptors()}")
+
+    # --- the end ---------------------------------------------------------------------------------------------------------
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait_end(self, limit=LIMIT):
+        code = self.process.wait(limit)
+        for thread in self.threads:
+            thread.join(limit)
+        return code
+
+    def stop(self):
+        """SIGTERM; then it must end by itself, with 0, and must not have said what no output may contain."""
+        if self.judged:
+            return
+        self.judged = True
+        ended_before = self.process.poll()
+        if ended_before is None:
+            self.signal(signal.SIGTERM)
+        try:
+            code = self.wait_end()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.wait_end()
+            check_output(bytes(self.err + self.out))
+            raise AssertionError(f"did not end {LIMIT:g} s after SIGTERM; it said: {self.text}") from None
+        check_output(bytes(self.err + self.out))
+        assert ended_before is None, f"thaw was gone before the test was over, with {code}: {self.text}"
+        assert code == 0, f"thaw ended with {code}: {self.text}"

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""The npm `openai` SDK against thaw. It is installed once, into THAW_TEST_CACHE (build/test-cache)."""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from openai_api import STREAM
+from process import ROOT
+from upstream import sends, streams
+from waiting import LIMIT
+
+VERSION = "openai@6"  # 7 needs Node 22
+HERE = pathlib.Path(__file__).resolve().parent
+TEXT = "ping 4711 é你😀 and some more words"
+
+
+@pytest.fixture(scope="session")
+def folder():
+    folder = pathlib.Path(os.environ.get("THAW_TEST_CACHE") or ROOT / "build" / "test-cache") / "node"
+    stamp = folder / "installed"
+    if not stamp.exists() or stamp.read_text() != VERSION:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+        done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", VERSION], cwd=folder,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"npm could not install {VERSION}: {done.stderr}"
+        stamp.write_text(VERSION)
+    shutil.copy(HERE / "sdk_node.mjs", folder)
+    return folder
+
+
+@pytest.fixture
+def node(folder, world):
+    """node(case, gateway): what the case printed. With talk=True the running process itself."""
+    def start(case, gw, talk=False):
+        process = subprocess.Popen(["node", "sdk_node.mjs", case, f"{gw.url}/v1"], cwd=folder, text=True,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env={k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")})
+        started.append(process)
+        if talk:
+            return process
+        out, err = process.communicate(timeout=3 * LIMIT)
+        assert process.returncode == 0, err
+        return json.loads(out)
+    started = []
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def mocked(world):
+    """A gateway in front of thaw mock."""
+    mock = world.mock("--latency", "5ms")
+    return world.serve(f"http://127.0.0.1:{mock.port}/v1")
+
+
+def test_a_plain_call(node, mocked):
+    result = node("chat", mocked)
+    assert TEXT in result["text"] and result["usage"]["total_tokens"] > 0 and result["request_id"]
+
+
+def test_a_stream(node, mocked):
+    result = node("stream", mocked)
+    assert TEXT in result["text"] and result["text"] == result["again"]
+    assert result["no_usage"] is None and result["usage"]["total_tokens"] > 0
+
+
+def test_the_stream_helper(node, mocked):
+    result = node("helper", mocked)
+    assert TEXT in result["final"] and result["text"] == result["final"]
+
+
+def test_aborting_a_stream_closes_the_upstream(node, world):
+    def script(x):
+        x.stream_head().chunk(STREAM[0])
+        x.hang()
+    up = world.upstream(script)
+    process = node("abort", world.serve(up), talk=True)
+    assert json.loads(process.stdout.readline())["first"] == "Hel"
+    up.wait_gone(up.only())
+    assert process.poll() is None
+    process.communicate("done\n", timeout=LIMIT)
+
+
+def test_aborting_a_call_that_waits_closes_the_upstream(node, world):
+    up = world.upstream(lambda x: x.hang())
+    process = node("abort_waiting", world.serve(up), talk=True)
+    call = up.wait_requests(1)[0]
+    process.stdin.write("abort\n")
+    process.stdin.flush()
+    up.wait_gone(call)
+    assert json.loads(process.stdout.readline())["class"] == "APIUserAbortError"
+    process.communicate("done\n", timeout=LIMIT)
+
+
+CLASSES = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError",
+           409: "ConflictError", 422: "UnprocessableEntityError", 429: "RateLimitError", 500: "InternalServerError",
+           503: "InternalServerError"}
+
+
+def test_error_classes(node, mocked):
+    result = node("errors", mocked)
+    for status, name in CLASSES.items():
+        error = result[str(status)]
+        assert (error["class"], error["status"]) == (name, status), error
+        assert error["request_id"], error
+    assert int(result["429"]["retry_after"]) >= 1
+
+
+def test_an_error_of_thaws_own(node, mocked):
+    error = node("bad_request", mocked)
+    assert error["class"] == "BadRequestError" and error["type"] == "invalid_request_error" and error["request_id"]
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("part", [STREAM[0], STREAM[0] + STREAM[1][:30]], ids=["between_events", "in_an_event"])
+def test_a_stream_that_was_cut_raises(node, world, how, part):
+    def script(x):
+        x.stream_head().chunk(part)
+        getattr(x, how)()
+    error = node("stream_error", world.serve(world.upstream(script)))
+    assert error["class"] is not None, "a cut stream looked complete to the SDK"
+
+
+def test_a_plain_answer_that_was_cut_raises(node, world):
+    up = world.upstream(sends(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{", "close"))
+    assert node("plain_error", world.serve(up))["class"] is not None
+
+
+def test_a_refused_upstream_is_a_server_error(node, world):
+    up = world.upstream()
+    up.stop_listening()
+    error = node("plain_error", world.serve(up))
+    assert (error["class"], error["status"]) == ("InternalServerError", 502)
+
+
+def test_the_control_a_whole_stream_does_not_raise(node, world):
+    error = node("stream_error", world.serve(world.upstream(streams(STREAM))))
+    assert error["class"] is None
+
+
+def test_models(node, mocked):
+    assert all(name.startswith("mock") for name in node("models", mocked)) and node("models", mocked)
+
+
+def test_embeddings(node, mocked):
+    one, two, again = node("embeddings", mocked)
+    assert one == again != two and len(one) > 1 and any(one)
+
+
+def test_responses(node, mocked):
+    result = node("responses", mocked)
+    assert "ping 4711" in result["whole"] and result["whole"] == result["text"]
+
+
+def test_an_upload(node, world):
+    up = world.upstream(lambda x: x.answer(200, b'{"id":"file-1","object":"file"}'))
+    assert node("upload", world.serve(up))["id"] == "file-1"
+    assert up.only().target == "/v1/files" and up.only().length > 3_000_000
+    assert up.only()["content-type"].startswith("multipart/form-data; boundary=")
+
+
+def test_fifty_at_once(node, mocked):
+    for number, text in enumerate(node("parallel", mocked)):
+        assert f"mark-{number}-end" in text
