@@ -31,13 +31,26 @@ unsigned fields_count(const struct fields *f, struct str name) {
     return n;
 }
 
-static char *put_u32(char *out, size_t value) {
+enum { LONG_NUMBER = 255 };
+
+static size_t number_size(size_t value) { return value < LONG_NUMBER ? 1 : 1 + sizeof(uint32_t); }
+
+static char *put_number(char *out, size_t value) {
     uint32_t v = (uint32_t)value; // heads are limited to far less
-    memcpy(out, &v, sizeof v);
-    return out + sizeof v;
+    if (value < LONG_NUMBER) {
+        *out = (char)value;
+        return out + 1;
+    }
+    *out = (char)LONG_NUMBER;
+    memcpy(out + 1, &v, sizeof v);
+    return out + 1 + sizeof v;
 }
 
-static const char *get_u32(const char *in, uint32_t *value) {
+static const char *get_number(const char *in, uint32_t *value) {
+    *value = (unsigned char)*in++;
+    if (*value < LONG_NUMBER) {
+        return in;
+    }
     memcpy(value, in, sizeof *value);
     return in + sizeof *value;
 }
@@ -50,18 +63,19 @@ static char *put_bytes(char *out, struct str s) {
 }
 
 size_t fields_packed_size(const struct fields *f) {
-    size_t size = sizeof(uint32_t);
+    size_t size = number_size(f->n);
     for (unsigned i = 0; i < f->n; i++) {
-        size += 2 * sizeof(uint32_t) + f->v[i].name.len + f->v[i].value.len;
+        const struct field *field = &f->v[i];
+        size += number_size(field->name.len) + number_size(field->value.len) + field->name.len + field->value.len;
     }
     return size;
 }
 
 char *fields_pack(const struct fields *f, char *out) {
-    out = put_u32(out, f->n);
+    out = put_number(out, f->n);
     for (unsigned i = 0; i < f->n; i++) {
-        out = put_u32(out, f->v[i].name.len);
-        out = put_u32(out, f->v[i].value.len);
+        out = put_number(out, f->v[i].name.len);
+        out = put_number(out, f->v[i].value.len);
         out = put_bytes(out, f->v[i].name);
         out = put_bytes(out, f->v[i].value);
     }
@@ -70,12 +84,12 @@ char *fields_pack(const struct fields *f, char *out) {
 
 const char *fields_unpack(struct fields *f, const char *packed) {
     uint32_t n = 0;
-    packed = get_u32(packed, &n);
+    packed = get_number(packed, &n);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t name_len = 0;
         uint32_t value_len = 0;
-        packed = get_u32(packed, &name_len);
-        packed = get_u32(packed, &value_len);
+        packed = get_number(packed, &name_len);
+        packed = get_number(packed, &value_len);
         if (fields_add(f, str_from(packed, name_len), str_from(packed + name_len, value_len)) != OK) {
             return NULL;
         }

@@ -27,7 +27,8 @@ const struct field *fields_find(const struct fields *f, struct str name);
 struct str fields_value(const struct fields *f, struct str name);
 unsigned fields_count(const struct fields *f, struct str name);
 
-// Packed: [u32 count] then per field [u32 name length][u32 value length][name][value], native byte order.
+// Packed: [count] then per field [name length][value length][name][value]. Numbers below 255 take one byte, others a
+// byte of 255 and four more.
 size_t fields_packed_size(const struct fields *f);
 // `out` has fields_packed_size(f) bytes; returns one past the last byte written.
 char *fields_pack(const struct fields *f, char *out);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Lines for people on stderr: "thaw: warning: text". One write per line, never blocks the caller for long
-// (a full pipe drops the line and counts it). Secrets are never arguments of a log call.
+// Lines for people on stderr: "thaw: warning: text". One write per line; one that cannot be written is lost.
+// Secrets are never arguments of a log call.
 #pragma once
 #include "base/attr.h"
 

@@ -417,7 +417,9 @@ static int serve(struct serve *s) {
     wrong = wrong || s->check ? wrong : claim(s->config, &shared.listen);
     if (wrong || s->check) {
         if (!wrong) {
-            log_info("the configuration is fine");
+            describe_upstreams(s->config);
+            describe_machine(&machine, shared.workers);
+            log_info("all is fine; without --check it would listen on %.*s", STR_ARG(s->config->listen));
         }
         free_tls(s->config, &shared);
         return wrong;

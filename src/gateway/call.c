@@ -14,9 +14,9 @@
 //   ANSWERING   what was kept of the request is freed; deadline between, since the last content
 //   ENDED       the tape has its end or nobody wants it; in the graveyard
 //
-// A request is sent again only where no upstream can have worked on it: the connection was never made, or it broke
-// before the peer's TCP had acknowledged any byte (conn_untouched; docs/internals/transport.md). Anything else may
-// have been billed: the client is told and decides.
+// A request is sent again only where no upstream can have worked on it: the connection was never made, or it was a
+// kept one that the upstream closed as it was used (docs/internals/transport.md). Anything else may have been billed:
+// the client is told and decides.
 #include "gateway/call.h"
 
 #include <assert.h>
@@ -137,7 +137,8 @@ static void append_cut_event(struct call *c, const char *problem) {
 static void fail_call(struct call *c, enum err e, enum outcome outcome, const char *what) {
     char problem[PROBLEM_MAX];
     struct tape *tape = tape_ref(c->tape);
-    snprintf(problem, sizeof problem, "The upstream '%.*s' failed: %s.", STR_ARG(upstream_config(c)->name), what);
+    snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
+             target_of(c)->upstream->authority, what);
     if (c->sse && tape->end == TAPE_RUNNING) {
         append_cut_event(c, problem);
     }
@@ -149,6 +150,16 @@ static void fail_call(struct call *c, enum err e, enum outcome outcome, const ch
 }
 
 static bool replayable(const struct call *c) { return c->asked && (!c->streamed || !c->uploaded); }
+
+// RFC 9110 section 9.2.2: these may be repeated whatever became of the first time.
+static bool is_idempotent(enum method m) {
+    return m == METHOD_GET || m == METHOD_HEAD || m == METHOD_PUT || m == METHOD_DELETE || m == METHOD_OPTIONS;
+}
+
+// A kept connection broke without a byte of an answer: did the upstream close it before it saw the request?
+static bool died_at_once(const struct call *c) {
+    return client_reused(&c->up) && (client_untouched(&c->up) || is_idempotent(c->method));
+}
 
 // True if another attempt was started.
 static bool try_elsewhere(struct call *c, bool same_target) {
@@ -181,7 +192,7 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
         break;
     case CALL_SENDING:
     case CALL_WAITING:
-        if (!client_untouched(x) || !try_elsewhere(c, true)) {
+        if (!died_at_once(c) || !try_elsewhere(c, true)) {
             fail_call(c, e, e == ERR_NOMEM ? OUTCOME_EXHAUSTED : OUTCOME_UPSTREAM_LOST, what);
         }
         break;

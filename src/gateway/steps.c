@@ -74,7 +74,7 @@ static const struct route relayed = {
 // ---- path: which route
 
 // Paths are never normalised, so none may be sent on that a server behind could read as another one: no empty, dot or
-// encoded-dot segments, no encoded slash, backslash or NUL (facts A18).
+// encoded-dot segments, no encoded slash or NUL, no backslash, no path parameters (facts A18).
 static bool path_plain(struct str path) {
     static const char *const encoded[] = {"%2e", "%2f", "%5c", "%00"};
     struct str rest = str_skip(path, 1);
@@ -86,7 +86,7 @@ static bool path_plain(struct str path) {
         }
     }
     for (size_t i = 0; i < path.len; i++) {
-        if (path.ptr[i] == '\\') {
+        if (path.ptr[i] == '\\' || path.ptr[i] == ';') {
             return false;
         }
         for (size_t e = 0; path.ptr[i] == '%' && e < ARRAY_LEN(encoded); e++) {
@@ -123,7 +123,8 @@ static const struct route *find_route(const struct worker *w, struct str path, e
 // x-request-id is taken over when it is plain enough to stand in logs and heads everywhere.
 static void take_over_id(struct request *r) {
     struct str id = fields_value(&r->head->fields, STR("x-request-id"));
-    if (id.len == 0 || id.len > REQUEST_ID_MAX) {
+    bool one = fields_count(&r->head->fields, STR("x-request-id")) == 1;
+    if (!one || id.len == 0 || id.len > REQUEST_ID_MAX) {
         return;
     }
     for (size_t i = 0; i < id.len; i++) {
@@ -207,8 +208,8 @@ static enum verdict step_loop(struct request *r) {
 // ---- body: wait for all of a looked-at body
 
 static bool is_json(struct str type) {
-    type = str_trim(str_first(type, str_find(type, ';')));
-    return type.len == 0 || str_ieq(type, STR("application/json")) ||
+    type = str_trim(str_first(type, str_find(type, ';'))); // a missing type is let pass
+    return !type.ptr || str_ieq(type, STR("application/json")) ||
            (type.len > 5 && str_ieq(str_skip(type, type.len - 5), STR("+json")));
 }
 

@@ -19,13 +19,14 @@ void who_finish(struct who *who) {
     *who = (struct who){0};
 }
 
-// Without its "Bearer ", where it has one.
-static struct str credential(struct str value) {
+// Authorization carries it behind "Bearer " (RFC 6750 section 2.1); any other scheme is no credential of ours, but
+// it is one: an empty string, which no key equals.
+static struct str credential(struct str name, struct str value) {
     struct str scheme = STR("bearer ");
-    if (value.len > scheme.len && str_ieq(str_first(value, scheme.len), scheme)) {
-        return str_trim(str_skip(value, scheme.len));
+    if (!str_ieq(name, STR("authorization"))) {
+        return value;
     }
-    return value;
+    return str_ieq(str_first(value, scheme.len), scheme) ? str_trim(str_skip(value, scheme.len)) : STR("");
 }
 
 enum who_verdict who_check(const struct who *who, const struct fields *fields) {
@@ -35,7 +36,7 @@ enum who_verdict who_check(const struct who *who, const struct fields *fields) {
             if (!str_ieq(fields->v[i].name, str_c(carriers[c]))) {
                 continue;
             }
-            struct str found = credential(fields->v[i].value);
+            struct str found = credential(fields->v[i].name, fields->v[i].value);
             if (presented.ptr && !str_eq(presented, found)) {
                 return WHO_TWO;
             }

@@ -73,7 +73,7 @@ static void init_upstream(struct worker *w, unsigned i) {
             w->mock = w->options.mock_create(&w->loop);
         }
         u->origin.connect_local = w->options.mock_connect;
-        u->origin.context = w->mock;
+        u->origin.context = w->options.mock_context ? w->options.mock_context(w->mock, config->name) : w->mock;
     }
     origin_init(&u->origin, &w->client);
 }

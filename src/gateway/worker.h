@@ -46,6 +46,7 @@ struct worker_options {
     struct tls_client *const *tls;   // per upstream of the configuration: NULL where it is plain
     struct conn *(*mock_connect)(void *mock); // for upstreams whose URL is `mock`
     void *(*mock_create)(struct loop *loop);
+    void *(*mock_context)(void *mock, struct str upstream); // what mock_connect gets for that one; NULL: the mock
     void (*mock_destroy)(void *mock);
     const char *dns_servers;         // NULL: the system's
 };

@@ -6,7 +6,8 @@
 //          |                          |
 //          +--part of a BOM--> SKIP <-+-- a comment, a field that is not looked at, no on_event
 //
-// and from each the line's end leads to NAME. `line_len` counts the bytes of the BOM or name that have matched.
+// and from each the line's end leads to NAME. `line_len` counts the bytes of the BOM or name that have
+// matched.
 //
 // Invariants: no byte decides differently for the feed it comes in; work is linear in the bytes fed (the two
 // memchr results are kept until they are passed, else lines of CR alone would cost a scan of the feed each);
@@ -144,7 +145,8 @@ static struct str read_mark(struct sse *sse, struct str s) {
     return s;
 }
 
-// The first byte tells a comment from a field and the two fields that are kept from each other and all others.
+// The first byte tells a comment from a field and the two fields that are kept from each other and all
+// others.
 static void name_begins(struct sse *sse, char first) {
     sse->has_fields |= first != ':';
     sse->state = SKIP;

@@ -8,11 +8,11 @@
 #include "base/attr.h"
 
 struct capped {
-    char *room;       // served first; aligned to 16; NULL with room_size 0 when there is none
+    char *room; // served first; aligned to 16; NULL with room_size 0 when there is none
     size_t room_size;
     size_t room_used;
-    size_t left;      // bytes that may still be handed out
-    bool over_cap;    // a request was refused because of the cap
+    size_t left;   // bytes that may still be handed out
+    bool over_cap; // a request was refused because of the cap
 };
 
 void capped_init(struct capped *c, char *room, size_t room_size, size_t cap);

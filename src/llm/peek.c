@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Every looked-at request passes here, so a body of 1 KiB costs no allocation: yyjson's copy and values go to
-// the stack first (struct capped). Numbers are only checked, never converted: none of them is needed, 1e999 and
-// a number of a million digits are JSON (RFC 8259 section 6), and conversion is where they would cost time.
+// the stack first (struct capped). Numbers are only checked, never converted: none of them is needed, 1e999
+// and a number of a million digits are JSON (RFC 8259 section 6), and conversion is where they would cost
+// time.
 //
-// yyjson copies the body, keeps the copy in doc->str_pool and unescapes strings in place there: where a string
-// starts in the copy it starts in the body. That is how model_raw is found.
+// yyjson copies the body, keeps the copy in doc->str_pool and unescapes strings in place there: where a
+// string starts in the copy it starts in the body. That is how model_raw is found.
 //
 // Invariant: nothing here recurses on input; depth is checked before parsing (yyjson 0.10 has no limit).
 #include "llm/peek.h"
@@ -60,8 +61,8 @@ static void locate(const struct looking *l, size_t position) {
     l->error->column = (unsigned)(newline ? before.ptr + before.len - newline : (ptrdiff_t)before.len + 1);
 }
 
-static bool PRINTF(4, 5) fail(const struct looking *l, enum peek_problem problem, size_t position,
-                              const char *format, ...) {
+static bool PRINTF(4, 5)
+    fail(const struct looking *l, enum peek_problem problem, size_t position, const char *format, ...) {
     va_list args;
     l->error->problem = problem;
     locate(l, position);
@@ -99,7 +100,9 @@ static bool PRINTF(5, 6) fail_member(const struct looking *l, enum peek_problem 
 // --- depth ---
 
 // Is there any chance of more than PEEK_DEPTH open brackets? '[' and '{' differ in the bit 0x20 only.
-static bool may_be_deep(struct str body) { return count_bytes(body, 0x20, '{', PEEK_DEPTH) > PEEK_DEPTH; }
+static bool may_be_deep(struct str body) {
+    return count_bytes(body, 0x20, '{', PEEK_DEPTH) > PEEK_DEPTH;
+}
 
 // One past the quote that ends the string which p is in.
 static const char *string_end(const char *p, const char *end) {
@@ -117,8 +120,8 @@ static const char *string_end(const char *p, const char *end) {
     return end;
 }
 
-// The offset of the first bracket that is nested too deep, or body.len. Exact for JSON; what is none is refused
-// by the parser anyway.
+// The offset of the first bracket that is nested too deep, or body.len. Exact for JSON; what is none is
+// refused by the parser anyway.
 static size_t too_deep_at(struct str body) {
     const char *end = body.ptr + body.len;
     unsigned depth = 0;
@@ -145,7 +148,8 @@ static bool check_depth(const struct looking *l) {
 
 // --- members ---
 
-static bool read_flag(const struct looking *l, const char *param, yyjson_val *key, yyjson_val *value, bool *flag) {
+static bool read_flag(const struct looking *l, const char *param, yyjson_val *key, yyjson_val *value,
+                      bool *flag) {
     if (!yyjson_is_bool(value) && !yyjson_is_null(value)) {
         return fail_member(l, PEEK_WRONG_TYPE, param, key, "%s must be true, false or null", param);
     }

@@ -3,8 +3,8 @@
 // members looked at here. The body is checked whole (RFC 8259, strict; nesting at most PEEK_DEPTH; memory at
 // most 12 times the body plus 64 KiB) and goes on byte for byte.
 //
-// Members that decide something may occur once only, also when spelled with escapes ("\u006dodel"): two parsers
-// may disagree on which of two counts, and the cheaper reading would be what was checked (facts A32).
+// Members that decide something may occur once only, also when spelled with escapes ("\u006dodel"): two
+// parsers may disagree on which of two counts, and the cheaper reading would be what was checked (facts A32).
 #pragma once
 #include "base/str.h"
 
@@ -12,8 +12,8 @@ enum { PEEK_DEPTH = 64 };
 
 struct peek {
     // The value of "model": model_raw points into the body, between the quotes, escapes as written; model is
-    // unescaped, 1 to 255 bytes, and points into the body or, where it had escapes, into model_room (so a copy of
-    // the struct must not outlive it). Both have ptr == NULL when there is none (or it is null).
+    // unescaped, 1 to 255 bytes, and points into the body or, where it had escapes, into model_room (a copy
+    // of the struct must not outlive it). Both have ptr == NULL when there is none (or it is null).
     struct str model_raw;
     struct str model;
     bool stream;          // "stream": true

@@ -35,7 +35,9 @@ void journal_asked(struct journal *j, uint64_t id, struct str model, bool stream
     if (r) {
         r->stream = stream;
         r->model_len = (unsigned char)MIN(model.len, sizeof r->model);
-        memcpy(r->model, model.ptr, r->model_len);
+        if (r->model_len) {
+            memcpy(r->model, model.ptr, r->model_len);
+        }
     }
 }
 

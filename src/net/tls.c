@@ -43,6 +43,7 @@
 #include <openssl/x509v3.h>
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 enum {
@@ -728,19 +729,23 @@ static void owe(struct tls *t, struct str record, size_t n) {
     memcpy(t->owed_head, record.ptr, t->owed_head_n);
 }
 
-// Steps over what became a record the last time; returns how much that was.
-static size_t settle_owed(struct tls *t, struct offer *o, char room[RECORD_BYTES]) {
+// Steps over what became a record the last time. Other bytes than then would be lost without a trace: a
+// mistake of the owner that ends the connection, and not the process.
+static enum err settle_owed(struct tls *t, struct offer *o, char room[RECORD_BYTES], size_t *written) {
     size_t n = MIN(t->owed, offer_len(o));
-    struct str again = offer_record(o, room);
     if (n == 0) {
-        return 0;
+        return OK;
     }
-    assert(memcmp(again.ptr, t->owed_head, MIN((size_t)t->owed_head_n, again.len)) == 0 &&
-           "conn_writev: bytes that were not taken must be offered again");
+    struct str again = offer_record(o, room);
+    if (memcmp(again.ptr, t->owed_head, MIN((size_t)t->owed_head_n, again.len)) != 0) {
+        log_error("TLS: after a short write other bytes were offered: the connection is given up");
+        return t->write_error = ERR_SYS;
+    }
     t->owed -= n;
     t->owed_head_n = 0;
     offer_take(o, n);
-    return n;
+    *written = n;
+    return OK;
 }
 
 // With SSL_write there is nothing to wait for but the peer's reading, and the BIO waits for that.
@@ -788,8 +793,10 @@ static enum err tls_writev(struct conn *c, const struct iovec *v, int count, siz
     }
     char room[RECORD_BYTES];
     struct offer o = {v, count, 0};
-    *written = settle_owed(t, &o, room);
-    enum err e = write_records(t, &o, room, written);
+    enum err e = settle_owed(t, &o, room, written);
+    if (e == OK) {
+        e = write_records(t, &o, room, written);
+    }
     if (e == ERR_AGAIN) {
         t->wants_room = true;
         return OK;

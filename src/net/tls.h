@@ -8,7 +8,8 @@
 // Record buffers, which are given back, would be 33 KB more.
 //
 // conn_writev: what was not taken must be offered again, the same bytes in whatever pieces, before anything
-// else; a part of them may be encrypted and on its way already. (To say something else, close.)
+// else; a part of them may be encrypted and on its way already. (To say something else, close. An owner that is
+// seen to offer other bytes gets ERR_SYS.)
 //
 // conn_read: ERR_EOF is the peer's close_notify. A FIN without it is ERR_CUT: somebody may have cut the
 // stream. A fatal alert or a damaged record is ERR_TLS (a server that wants a client certificate says so here

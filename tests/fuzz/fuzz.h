@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What the fuzz targets share. A target is one file with LLVMFuzzerTestOneInput; with -Dfuzz=true it is linked
-// to libFuzzer, with -Dtests=true to replay.c, which feeds it the files of its corpus. Targets decide everything
-// by the input alone, so that a finding repeats.
+// What the fuzz targets share. A target is one file with LLVMFuzzerTestOneInput; with -Dfuzz=true it is
+// linked to libFuzzer, with -Dtests=true to replay.c, which feeds it the files of its corpus. Targets decide
+// everything by the input alone, so that a finding repeats.
 #pragma once
 #include <stdbool.h>
 
@@ -10,12 +10,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 // An invariant; checked in every build.
-#define MUST(condition)                                                                    \
-    do {                                                                                   \
-        if (!(condition)) {                                                                \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                       \
-        }                                                                                  \
+#define MUST(condition)                                                                                      \
+    do {                                                                                                     \
+        if (!(condition)) {                                                                                  \
+            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);                   \
+            abort();                                                                                         \
+        }                                                                                                    \
     } while (0)
 
 // A sequence of random numbers that depends on the input only (splitmix64).

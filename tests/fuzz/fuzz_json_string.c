@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Any bytes written as a JSON string are JSON, read back as what they were where they were UTF-8, and are the same
-// when written again.
+// Any bytes written as a JSON string are JSON, read back as what they were where they were UTF-8, and are the
+// same when written again.
 #include "fuzz.h"
 #include "llm/json.h"
 

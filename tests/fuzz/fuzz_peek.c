@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// peek_request against a second reader of JSON, written as plainly as can be after RFC 8259: both must agree on
-// what is JSON, what the body asks for and what is refused. What differs between two parsers is how policies are
-// got round (facts A32).
+// peek_request against a second reader of JSON, written as plainly as can be after RFC 8259: both must agree
+// on what is JSON, what the body asks for and what is refused. What differs between two parsers is how
+// policies are got round (facts A32).
 #include "base/mem.h"
 #include "fuzz.h"
 #include "llm/peek.h"
@@ -27,15 +27,17 @@ enum kind { OTHER, NULL_VALUE, TRUE_VALUE, FALSE_VALUE, STRING, OBJECT };
 
 struct value {
     enum kind kind;
-    struct text text;       // of a string
-    struct str raw;         // between its quotes
-    bool usage_twice;       // of an object: what its include_usage members are
+    struct text text; // of a string
+    struct str raw;   // between its quotes
+    bool usage_twice; // of an object: what its include_usage members are
     bool usage_seen;
     enum kind usage;
     bool usage_bad;
 };
 
-static int peek_byte(const struct reader *r) { return r->p < r->end ? *r->p : -1; }
+static int peek_byte(const struct reader *r) {
+    return r->p < r->end ? *r->p : -1;
+}
 
 static void blanks(struct reader *r) {
     while (peek_byte(r) == ' ' || peek_byte(r) == '\t' || peek_byte(r) == '\n' || peek_byte(r) == '\r') {
@@ -90,7 +92,9 @@ static unsigned hex4(struct reader *r) {
     return code;
 }
 
-static void put(struct text *t, unsigned byte) { t->ptr[t->len++] = (char)byte; }
+static void put(struct text *t, unsigned byte) {
+    t->ptr[t->len++] = (char)byte;
+}
 
 static void put_code(struct text *t, unsigned code) {
     if (code < 0x80) {
@@ -233,12 +237,17 @@ static void array(struct reader *r) {
     }
 }
 
-static struct str str_of(const struct value *v) { return str_from(v->text.ptr, v->text.len); }
+static struct str str_of(const struct value *v) {
+    return str_from(v->text.ptr, v->text.len);
+}
 
-static bool is_flag(enum kind kind) { return kind == TRUE_VALUE || kind == FALSE_VALUE || kind == NULL_VALUE; }
+static bool is_flag(enum kind kind) {
+    return kind == TRUE_VALUE || kind == FALSE_VALUE || kind == NULL_VALUE;
+}
 
 // What the members of an object inside are; only stream_options' interest.
-static void inner_member(void *arg, struct reader *r UNUSED, const struct value *key, const struct value *value) {
+static void inner_member(void *arg, struct reader *r UNUSED, const struct value *key,
+                         const struct value *value) {
     struct value *v = arg;
     if (!str_eq(str_of(key), STR("include_usage")) || v->usage_bad || v->usage_twice) {
         return;
@@ -337,13 +346,14 @@ static void judge_options(struct verdict *v, const struct value *value) {
     }
 }
 
-static void top_member(void *arg, struct reader *r UNUSED, const struct value *key, const struct value *value) {
+static void top_member(void *arg, struct reader *r UNUSED, const struct value *key,
+                       const struct value *value) {
     static const struct {
         const char *name;
         void (*judge)(struct verdict *v, const struct value *value);
-    } rules[] = {{"model", judge_model}, {"stream", judge_stream}, {"stream_options", judge_options},
-                 {"max_tokens", NULL},   {"max_completion_tokens", NULL},
-                 {"n", NULL},            {"user", NULL}};
+    } rules[] = {{"model", judge_model}, {"stream", judge_stream},        {"stream_options", judge_options},
+                 {"max_tokens", NULL},   {"max_completion_tokens", NULL}, {"n", NULL},
+                 {"user", NULL}};
     struct verdict *v = arg;
     for (unsigned i = 0; i < ARRAY_LEN(rules) && v->problem == PEEK_FINE; i++) {
         if (!str_eq(str_of(key), str_c(rules[i].name))) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// An event stream fed whole, byte by byte and in random pieces gives the same events, and the same as the plainest
-// reading of the standard gives; without on_event the scanner sees the same boundaries and keeps nothing.
+// An event stream fed whole, byte by byte and in random pieces gives the same events, and the same as the
+// plainest reading of the standard gives; without on_event the scanner sees the same boundaries and keeps
+// nothing.
 #include "base/buf.h"
 #include "fuzz.h"
 #include "http/sse.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Feeds files to a fuzz target: `replay-fuzz_sse FILE-OR-FOLDER...`. The corpus as an ordinary test, and the way
-// to look at a finding with a debugger. A folder without files is a failure: nothing would have been tested.
+// Feeds files to a fuzz target: `replay-fuzz_sse FILE-OR-FOLDER...`. The corpus as an ordinary test, and the
+// way to look at a finding with a debugger. A folder without files is a failure: nothing would have been
+// tested.
 #include "fuzz.h"
 
 #include <dirent.h>

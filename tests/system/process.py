@@ -169,7 +169,7 @@ class Thaw:
 
     def settles_at(self, descriptors):
         poll(lambda: self.descriptors() <= descriptors,
-             f"the descriptors to go back to {descriptors}; there are {self.descriptors()}")
+             lambda: f"the descriptors to go back to {descriptors}; there are {self.descriptors()}")
 
     # --- the end ---------------------------------------------------------------------------------------------------------
 

@@ -43,5 +43,5 @@ def poll(predicate, what, limit=LIMIT, every=0.01):
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"waited {limit:g} s in vain for {what}")
+            raise AssertionError(f"waited {limit:g} s in vain for {what() if callable(what) else what}")
         time.sleep(every)

@@ -57,15 +57,60 @@ static void packing_and_unpacking_gives_the_same(void **state UNUSED) {
     free(packed);
 }
 
-static void no_fields_pack_to_a_count(void **state UNUSED) {
+static void no_fields_pack_and_unpack(void **state UNUSED) {
     struct field room[1];
     struct fields f = FIELDS(room);
-    char packed[4];
-    check_int(fields_packed_size(&f), 4);
-    check(fields_pack(&f, packed) == packed + 4);
-    check(fields_unpack(&f, packed) == packed + 4);
+    char packed[16];
+    size_t size = fields_packed_size(&f);
+    check(size > 0 && size <= sizeof packed);
+    check(fields_pack(&f, packed) == packed + size);
+    check(fields_unpack(&f, packed) == packed + size);
     check_int(f.n, 0);
 }
 
+// Around every width that a length may be written in.
+static void lengths_of_every_width_pack(void **state UNUSED) {
+    static const size_t lengths[] = {0, 1, 126, 127, 128, 129, 253, 254, 255, 256, 257, 65535, 65536, 100000};
+    static char bytes[100000];
+    memset(bytes, 'x', sizeof bytes);
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        struct field room[2];
+        struct fields f = FIELDS(room);
+        check_ok(fields_add(&f, str_from(bytes, lengths[i]), STR("v")));
+        check_ok(fields_add(&f, STR("n"), str_from(bytes, lengths[i])));
+        size_t size = fields_packed_size(&f);
+        char *packed = malloc(size);
+        check(fields_pack(&f, packed) == packed + size);
+        f.n = 0;
+        check(fields_unpack(&f, packed) == packed + size);
+        check_int(f.n, 2);
+        check_int(f.v[0].name.len, lengths[i]);
+        check_int(f.v[1].value.len, lengths[i]);
+        check_str(f.v[0].value, "v");
+        check_str(f.v[1].name, "n");
+        free(packed);
+    }
+}
+
+static void counts_of_every_width_pack(void **state UNUSED) {
+    enum { MANY = 300 };
+    static struct field room[MANY];
+    static struct field other_room[MANY];
+    for (unsigned n = 250; n <= MANY; n++) {
+        struct fields f = FIELDS(room);
+        struct fields other = FIELDS(other_room);
+        for (unsigned i = 0; i < n; i++) {
+            check_ok(fields_add(&f, STR("name"), STR("value")));
+        }
+        size_t size = fields_packed_size(&f);
+        char *packed = malloc(size);
+        check(fields_pack(&f, packed) == packed + size);
+        check(fields_unpack(&other, packed) == packed + size);
+        check_int(other.n, n);
+        free(packed);
+    }
+}
+
 TESTS(TEST(names_are_found_without_case_in_order), TEST(a_full_array_refuses),
-      TEST(packing_and_unpacking_gives_the_same), TEST(no_fields_pack_to_a_count))
+      TEST(packing_and_unpacking_gives_the_same), TEST(no_fields_pack_and_unpack),
+      TEST(lengths_of_every_width_pack), TEST(counts_of_every_width_pack))

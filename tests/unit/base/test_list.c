@@ -8,7 +8,9 @@ struct item {
     struct list node;
 };
 
-static int number_of(const struct list *node) { return container_of(node, const struct item, node)->number; }
+static int number_of(const struct list *node) {
+    return container_of(node, const struct item, node)->number;
+}
 
 static void check_numbers(struct list *head, const char *wanted) {
     char got[16] = "";

@@ -120,8 +120,8 @@ static void sizes_count_in_1024(void **state UNUSED) {
 }
 
 static void what_is_formatted_is_read_back(void **state UNUSED) {
-    static const uint64_t values[] = {0,       1,        250,   999,     1000,          1500,      59000,
-                                      60000,   90000,    61000, 3600000, 86400000,      5400000,   1024,
+    static const uint64_t values[] = {0,       1,        250,   999,     1000,           1500,      59000,
+                                      60000,   90000,    61000, 3600000, 86400000,       5400000,   1024,
                                       1 << 20, 1u << 30, 65536, 65537,   UINT64_MAX - 7, UINT64_MAX};
     char out[32];
     for (size_t i = 0; i < ARRAY_LEN(values); i++) {
@@ -158,16 +158,29 @@ static void formats_are_the_shortest(void **state UNUSED) {
 }
 
 static void nearest_finds_slips_and_nothing_far(void **state UNUSED) {
-    static const char *const names[] = {"listen", "admin", "upstreams", "models", "recipes", "keys", "max_body"};
+    static const char *const names[] = {"listen",  "admin", "upstreams", "models",
+                                        "recipes", "keys",  "max_body"};
     static const struct {
         const char *wrong;
         const char *wanted;
     } rows[] = {
-        {"listne", "listen"}, {"lisen", "listen"},       {"Listen", "listen"},  {"upstream", "upstreams"},
-        {"model", "models"},  {"recipies", "recipes"},   {"key", "keys"},       {"kyes", "keys"},
-        {"kesy", "keys"},     {"maxbody", "max_body"},   {"max-body", "max_body"},
-        {"zzzz", NULL},       {"timeout", NULL},         {"", NULL},            {"x", NULL},
-        {"ab", NULL},         {"completely_other", NULL},
+        {"listne", "listen"},
+        {"lisen", "listen"},
+        {"Listen", "listen"},
+        {"upstream", "upstreams"},
+        {"model", "models"},
+        {"recipies", "recipes"},
+        {"key", "keys"},
+        {"kyes", "keys"},
+        {"kesy", "keys"},
+        {"maxbody", "max_body"},
+        {"max-body", "max_body"},
+        {"zzzz", NULL},
+        {"timeout", NULL},
+        {"", NULL},
+        {"x", NULL},
+        {"ab", NULL},
+        {"completely_other", NULL},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         const char *got = str_nearest(str_c(rows[i].wrong), names, ARRAY_LEN(names));
@@ -278,9 +291,10 @@ static void error_names_are_lower_case(void **state UNUSED) {
     }
 }
 
-TESTS(TEST(parse_u64_takes_plain_digits_only), TEST(durations_need_a_unit), TEST(no_duration_is_rounded_down_to_nothing),
-      TEST(sizes_count_in_1024), TEST(what_is_formatted_is_read_back), TEST(formats_are_the_shortest),
+TESTS(TEST(parse_u64_takes_plain_digits_only), TEST(durations_need_a_unit),
+      TEST(no_duration_is_rounded_down_to_nothing), TEST(sizes_count_in_1024),
+      TEST(what_is_formatted_is_read_back), TEST(formats_are_the_shortest),
       TEST(nearest_finds_slips_and_nothing_far), TEST(nearest_survives_long_words),
-      TEST(comparing_ignores_case_in_ascii_only), TEST(starts_ends_find_and_search), TEST(trim_takes_spaces_and_tabs),
-      TEST(split_yields_every_part), TEST(skip_and_first_stay_inside), TEST(dup_adds_a_terminator), TEST(hex_digits),
-      TEST(error_names_are_lower_case))
+      TEST(comparing_ignores_case_in_ascii_only), TEST(starts_ends_find_and_search),
+      TEST(trim_takes_spaces_and_tabs), TEST(split_yields_every_part), TEST(skip_and_first_stay_inside),
+      TEST(dup_adds_a_terminator), TEST(hex_digits), TEST(error_names_are_lower_case))

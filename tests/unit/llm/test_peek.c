@@ -49,7 +49,9 @@ static void check_problem(struct str body, enum peek_problem problem, const char
     looked_finish(&l);
 }
 
-static void check_fine(const char *body) { check_problem(str_c(body), PEEK_FINE, NULL); }
+static void check_fine(const char *body) {
+    check_problem(str_c(body), PEEK_FINE, NULL);
+}
 
 static void check_model(const char *body, const char *model, const char *raw) {
     struct looked l;
@@ -59,7 +61,8 @@ static void check_model(const char *body, const char *model, const char *raw) {
     }
     check_str(l.peek.model, model);
     check_str(l.peek.model_raw, raw);
-    check(l.peek.model_raw.ptr > l.body && l.peek.model_raw.ptr + l.peek.model_raw.len < l.body + strlen(body));
+    check(l.peek.model_raw.ptr > l.body &&
+          l.peek.model_raw.ptr + l.peek.model_raw.len < l.body + strlen(body));
     check_int(l.peek.model_raw.ptr[-1], '"');
     check_int(l.peek.model_raw.ptr[l.peek.model_raw.len], '"');
     looked_finish(&l);
@@ -67,7 +70,8 @@ static void check_model(const char *body, const char *model, const char *raw) {
 
 static void the_model_is_found_wherever_it_stands(void **state UNUSED) {
     check_model("{\"model\":\"gpt-5-mini\"}", "gpt-5-mini", "gpt-5-mini");
-    check_model("{\"messages\":[{\"model\":\"no\"}],\"model\" : \"yes\" ,\"x\":{\"model\":\"no\"}}", "yes", "yes");
+    check_model("{\"messages\":[{\"model\":\"no\"}],\"model\" : \"yes\" ,\"x\":{\"model\":\"no\"}}", "yes",
+                "yes");
     check_model("  \r\n\t{ \"model\"\n:\n\"a\" }\n", "a", "a");
     check_model("{\"model\":\"x\"}", "x", "x");
     check_model("{\"\":\"\",\"model\":\"m\",\"\":\"\"}", "m", "m");
@@ -75,7 +79,8 @@ static void the_model_is_found_wherever_it_stands(void **state UNUSED) {
 }
 
 static void escapes_before_and_in_the_model_do_not_shift_it(void **state UNUSED) {
-    check_model("{\"a\\n\\u0041\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u20ac\\ud83d\\ude00\",\"model\":\"gpt\"}", "gpt", "gpt");
+    check_model("{\"a\\n\\u0041\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u20ac\\ud83d\\ude00\",\"model\":\"gpt\"}",
+                "gpt", "gpt");
     check_model("{\"model\":\"a\\/b\"}", "a/b", "a\\/b");
     check_model("{\"model\":\"\\u0067pt\"}", "gpt", "\\u0067pt");
     check_model("{\"model\":\"\\\"\"}", "\"", "\\\"");
@@ -84,7 +89,12 @@ static void escapes_before_and_in_the_model_do_not_shift_it(void **state UNUSED)
     check_model("{\"x\\\"\":\"\\\\\",\"model\":\"\\ud83d\\ude00\",\"y\":\"\\\"\"}", "\xF0\x9F\x98\x80",
                 "\\ud83d\\ude00");
     check_model("{\"\\u006dodel\":\"spelt\"}", "spelt", "spelt");
-    check_model("{\"model\":\"m\xC3\xB6" "del\"}", "m\xC3\xB6" "del", "m\xC3\xB6" "del");
+    check_model("{\"model\":\"m\xC3\xB6"
+                "del\"}",
+                "m\xC3\xB6"
+                "del",
+                "m\xC3\xB6"
+                "del");
     check_model("{\"model\":\"a\\/b/c\\/d\"}", "a/b/c/d", "a\\/b/c\\/d");
 }
 
@@ -241,12 +251,12 @@ static void every_deciding_member_occurs_once(void **state UNUSED) {
             snprintf(body, sizeof body, "{\"%s\":null,\"x\":[1],\"%s\":null}", one, two);
             check_problem(str_c(body), PEEK_DUPLICATE, rows[i].name);
         }
-        snprintf(body, sizeof body, "{\"%s\":%s,\"x\":{\"%s\":%s}}", rows[i].name, rows[i].value, rows[i].name,
-                 rows[i].value);
+        snprintf(body, sizeof body, "{\"%s\":%s,\"x\":{\"%s\":%s}}", rows[i].name, rows[i].value,
+                 rows[i].name, rows[i].value);
         check_fine(body); // only the top level decides
     }
-    check_problem(STR("{\"stream_options\":{\"include_usage\":true,\"include_\\u0075sage\":false}}"), PEEK_DUPLICATE,
-                  "stream_options.include_usage");
+    check_problem(STR("{\"stream_options\":{\"include_usage\":true,\"include_\\u0075sage\":false}}"),
+                  PEEK_DUPLICATE, "stream_options.include_usage");
 }
 
 static void other_members_may_repeat(void **state UNUSED) {
@@ -273,11 +283,43 @@ static void the_position_of_a_member_is_its_name(void **state UNUSED) {
 
 static void what_is_json_is_accepted(void **state UNUSED) {
     static const char *const values[] = {
-        "0", "-0", "1", "-1", "0.5", "-0.0", "1e0", "1E+9", "1e-9", "1e999", "-1e999", "1e-999", "123456789012345678901234567890",
-        "0.00000000000000000000000000000000000000000001", "9007199254740993", "true", "false", "null", "\"\"", "[]", "{}",
-        "[[]]", "[{}]", "{\"\":{\"\":[]}}", "\"\\u0000\"", "\"\\uD834\\uDD1E\"", "\"\x7F\"", "\"\xC2\x80\"",
-        "\"\xEF\xBF\xBF\"", "\"\xF4\x8F\xBF\xBF\"", "\"\xEF\xBB\xBF\"", "\"\\/\"", "\"/\"", "\"'\"", "[1 ,2\n,\t3\r]",
-        "\"\xE2\x80\xA8\"", "[null,null]",
+        "0",
+        "-0",
+        "1",
+        "-1",
+        "0.5",
+        "-0.0",
+        "1e0",
+        "1E+9",
+        "1e-9",
+        "1e999",
+        "-1e999",
+        "1e-999",
+        "123456789012345678901234567890",
+        "0.00000000000000000000000000000000000000000001",
+        "9007199254740993",
+        "true",
+        "false",
+        "null",
+        "\"\"",
+        "[]",
+        "{}",
+        "[[]]",
+        "[{}]",
+        "{\"\":{\"\":[]}}",
+        "\"\\u0000\"",
+        "\"\\uD834\\uDD1E\"",
+        "\"\x7F\"",
+        "\"\xC2\x80\"",
+        "\"\xEF\xBF\xBF\"",
+        "\"\xF4\x8F\xBF\xBF\"",
+        "\"\xEF\xBB\xBF\"",
+        "\"\\/\"",
+        "\"/\"",
+        "\"'\"",
+        "[1 ,2\n,\t3\r]",
+        "\"\xE2\x80\xA8\"",
+        "[null,null]",
     };
     for (size_t i = 0; i < ARRAY_LEN(values); i++) {
         struct buf b;
@@ -290,15 +332,99 @@ static void what_is_json_is_accepted(void **state UNUSED) {
 
 static void what_is_no_json_is_refused(void **state UNUSED) {
     static const char *const values[] = {
-        "", "1,", "01", "-", "-01", "+1", ".5", "1.", "1.e1", "1e", "1e+", "0x10", "1_000", "NaN", "nan", "Infinity",
-        "-Infinity", "inf", "True", "FALSE", "nul", "nulll", "undefined", "'a'", "\"a", "a\"", "\"\\x41\"", "\"\\u12\"",
-        "\"\\u12G4\"", "\"\\U0041\"", "\"\\\"", "\"\t\"", "\"\n\"", "\"\x01\"", "\"\x1F\"", "\"\\ud800\"", "\"\\udc00\"",
-        "\"\\ud800\\ud800\"", "\"\\ud800x\"", "\"\\ud83d\\u0041\"", "\"\x80\"", "\"\xC0\x80\"", "\"\xC1\xBF\"",
-        "\"\xE0\x80\x80\"", "\"\xED\xA0\x80\"", "\"\xF0\x80\x80\x80\"", "\"\xF4\x90\x80\x80\"", "\"\xF5\x80\x80\x80\"",
-        "\"\xFF\"", "\"\xC3\"", "\"\xE2\x82\"", "\"\xF0\x9F\x98\"", "[1,]", "[,1]", "[1,,2]", "[1 2]", "[", "]", "[}", "{]",
-        "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{a:1}", "{'a':1}", "{1:1}", "{\"a\" 1}", "{\"a\":1 \"b\":2}",
-        "{\"a\"::1}", "/*c*/1", "1//c", "#c\n1", "1;", "\xEF\xBB\xBF" "1", "\xC2\xA0" "1", "\v1", "\f1", "(1)", "[1)", "--1",
-        "1-", "1+1", "1e1.5", "1 1", "\"a\" \"b\"", "{\"a\":1}{\"b\":1}", "[\"\"\"]", "*", "\\u0031", "@",
+        "",
+        "1,",
+        "01",
+        "-",
+        "-01",
+        "+1",
+        ".5",
+        "1.",
+        "1.e1",
+        "1e",
+        "1e+",
+        "0x10",
+        "1_000",
+        "NaN",
+        "nan",
+        "Infinity",
+        "-Infinity",
+        "inf",
+        "True",
+        "FALSE",
+        "nul",
+        "nulll",
+        "undefined",
+        "'a'",
+        "\"a",
+        "a\"",
+        "\"\\x41\"",
+        "\"\\u12\"",
+        "\"\\u12G4\"",
+        "\"\\U0041\"",
+        "\"\\\"",
+        "\"\t\"",
+        "\"\n\"",
+        "\"\x01\"",
+        "\"\x1F\"",
+        "\"\\ud800\"",
+        "\"\\udc00\"",
+        "\"\\ud800\\ud800\"",
+        "\"\\ud800x\"",
+        "\"\\ud83d\\u0041\"",
+        "\"\x80\"",
+        "\"\xC0\x80\"",
+        "\"\xC1\xBF\"",
+        "\"\xE0\x80\x80\"",
+        "\"\xED\xA0\x80\"",
+        "\"\xF0\x80\x80\x80\"",
+        "\"\xF4\x90\x80\x80\"",
+        "\"\xF5\x80\x80\x80\"",
+        "\"\xFF\"",
+        "\"\xC3\"",
+        "\"\xE2\x82\"",
+        "\"\xF0\x9F\x98\"",
+        "[1,]",
+        "[,1]",
+        "[1,,2]",
+        "[1 2]",
+        "[",
+        "]",
+        "[}",
+        "{]",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{,}",
+        "{a:1}",
+        "{'a':1}",
+        "{1:1}",
+        "{\"a\" 1}",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\"::1}",
+        "/*c*/1",
+        "1//c",
+        "#c\n1",
+        "1;",
+        "\xEF\xBB\xBF"
+        "1",
+        "\xC2\xA0"
+        "1",
+        "\v1",
+        "\f1",
+        "(1)",
+        "[1)",
+        "--1",
+        "1-",
+        "1+1",
+        "1e1.5",
+        "1 1",
+        "\"a\" \"b\"",
+        "{\"a\":1}{\"b\":1}",
+        "[\"\"\"]",
+        "*",
+        "\\u0031",
+        "@",
     };
     for (size_t i = 0; i < ARRAY_LEN(values); i++) {
         struct buf b;
@@ -311,9 +437,25 @@ static void what_is_no_json_is_refused(void **state UNUSED) {
 
 static void bodies_that_are_no_json_are_refused(void **state UNUSED) {
     static const struct str bodies[] = {
-        {"", 0}, {" ", 1}, {"\n\n", 2}, {"\xEF\xBB\xBF{}", 5}, {"{}\0", 3}, {"\0{}", 3}, {"{}x", 3}, {"{}{}", 4},
-        {"{\"a\0\":1}", 8}, {"{\"a\":1\0}", 8}, {"{}\xEF\xBB\xBF", 5}, {"{\"a\":\0}", 7}, {"\xFF\xFE{\0}\0", 6},
-        {"{} /* c */", 10}, {"\0", 1}, {"nul", 3}, {"{\"a\":1", 6}, {"{}\x1A", 3}, {"data: {}", 8},
+        {"", 0},
+        {" ", 1},
+        {"\n\n", 2},
+        {"\xEF\xBB\xBF{}", 5},
+        {"{}\0", 3},
+        {"\0{}", 3},
+        {"{}x", 3},
+        {"{}{}", 4},
+        {"{\"a\0\":1}", 8},
+        {"{\"a\":1\0}", 8},
+        {"{}\xEF\xBB\xBF", 5},
+        {"{\"a\":\0}", 7},
+        {"\xFF\xFE{\0}\0", 6},
+        {"{} /* c */", 10},
+        {"\0", 1},
+        {"nul", 3},
+        {"{\"a\":1", 6},
+        {"{}\x1A", 3},
+        {"data: {}", 8},
         {"model=a&stream=true", 19},
     };
     for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
@@ -323,16 +465,18 @@ static void bodies_that_are_no_json_are_refused(void **state UNUSED) {
 }
 
 static void json_that_is_no_object_is_refused(void **state UNUSED) {
-    static const char *const bodies[] = {"[]", "1", "\"model\"", "null", "true", " [1,2] ", "1e999", "[{\"model\":\"a\"}]"};
+    static const char *const bodies[] = {"[]",   "1",       "\"model\"", "null",
+                                         "true", " [1,2] ", "1e999",     "[{\"model\":\"a\"}]"};
     for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
         check_problem(str_c(bodies[i]), PEEK_NOT_OBJECT, NULL);
     }
 }
 
 static void every_prefix_is_refused(void **state UNUSED) {
-    struct str body = STR("{\"model\":\"gpt\\u002d5\",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"n\":1,"
-                          "\"temperature\":-0.7e+1,\"messages\":[{\"role\":\"user\",\"content\":\"h\xC3\xA9 \\ud83d\\ude00 "
-                          "\\\"x\\\" \xF0\x9F\x98\x80\"},{\"a\":[null,false,[]]}],\"user\":\"u\"}");
+    struct str body =
+        STR("{\"model\":\"gpt\\u002d5\",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"n\":1,"
+            "\"temperature\":-0.7e+1,\"messages\":[{\"role\":\"user\",\"content\":\"h\xC3\xA9 \\ud83d\\ude00 "
+            "\\\"x\\\" \xF0\x9F\x98\x80\"},{\"a\":[null,false,[]]}],\"user\":\"u\"}");
     check_problem(body, PEEK_FINE, NULL);
     for (size_t len = 0; len < body.len; len++) {
         check_problem(str_first(body, len), PEEK_NOT_JSON, NULL);
@@ -346,8 +490,9 @@ static void every_prefix_is_refused(void **state UNUSED) {
 }
 
 static void every_changed_byte_is_survived(void **state UNUSED) {
-    struct str body = STR("{\"model\":\"g\\u002d5\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
-                          "\"messages\":[{\"content\":\"\xF0\x9F\x98\x80\"}]}");
+    struct str body =
+        STR("{\"model\":\"g\\u002d5\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+            "\"messages\":[{\"content\":\"\xF0\x9F\x98\x80\"}]}");
     char copy[200];
     for (size_t at = 0; at < body.len; at++) {
         for (unsigned byte = 0; byte < 256; byte++) {
@@ -386,9 +531,16 @@ static void messages_say_where(void **state UNUSED) {
 }
 
 static void messages_never_quote_the_body(void **state UNUSED) {
-    static const char *const bodies[] = {
-        "sekrit", "{sekrit}", "{\"sekrit\"}", "{\"a\":sekrit}", "{\"a\":\"sekrit", "{\"model\":[\"sekrit\"]}",
-        "{\"model\":\"a\",\"model\":\"sekrit\"}", "\"sekrit\"", "{\"a\":\"sekrit\\q\"}", "{} sekrit"};
+    static const char *const bodies[] = {"sekrit",
+                                         "{sekrit}",
+                                         "{\"sekrit\"}",
+                                         "{\"a\":sekrit}",
+                                         "{\"a\":\"sekrit",
+                                         "{\"model\":[\"sekrit\"]}",
+                                         "{\"model\":\"a\",\"model\":\"sekrit\"}",
+                                         "\"sekrit\"",
+                                         "{\"a\":\"sekrit\\q\"}",
+                                         "{} sekrit"};
     for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
         struct looked l;
         look(&l, str_c(bodies[i]));
@@ -433,9 +585,11 @@ static void nesting_is_limited_exactly(void **state UNUSED) {
         const char *open;
         const char *close;
         const char *inside;
-    } shapes[] = {{"[", "]", ""}, {"{\"a\":", "}", "1"}, {"[\"[[[[\\\"{{\",", "]", "0"}, {"[[],[],{},", "]", "0"}};
+    } shapes[] = {
+        {"[", "]", ""}, {"{\"a\":", "}", "1"}, {"[\"[[[[\\\"{{\",", "]", "0"}, {"[[],[],{},", "]", "0"}};
     for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
-        bool leaf = shapes[i].inside[0] == '0' && shapes[i].open[2] == ']'; // has one level more beside the path
+        bool leaf =
+            shapes[i].inside[0] == '0' && shapes[i].open[2] == ']'; // has one level more beside the path
         for (unsigned depth = 60; depth <= 70; depth++) {
             struct buf b;
             buf_init(&b, 1 << 20);
@@ -456,7 +610,8 @@ static void many_brackets_side_by_side_are_not_deep(void **state UNUSED) {
     for (int i = 0; i < 1000; i++) {
         check_ok(buf_str_append(&b, STR(",[{\"\\\\\":\"]}[[\\\"[[\"}],[]")));
     }
-    check_ok(buf_str_append(&b, STR("],\"text\":\"[[[[[[[[[[[[[[[[[[[[{{{{{{{{{{{{{{{{{{{{\",\"model\":\"m\"}")));
+    check_ok(
+        buf_str_append(&b, STR("],\"text\":\"[[[[[[[[[[[[[[[[[[[[{{{{{{{{{{{{{{{{{{{{\",\"model\":\"m\"}")));
     check_problem(buf_str(&b), PEEK_FINE, NULL);
     buf_consume(&b, 1);
     check_ok(buf_str_append(&b, STR("\"a string without an end \\\"")));
@@ -512,8 +667,8 @@ static void a_wide_object_is_read(void **state UNUSED) {
     buf_finish(&b);
 }
 
-// yyjson guesses from the first bytes how dense a body is; this one is taken for sparse and is as dense as can
-// be, so that its tables grow past 12 times the body.
+// yyjson guesses from the first bytes how dense a body is; this one is taken for sparse and is as dense as
+// can be, so that its tables grow past 12 times the body.
 static void a_body_that_costs_too_much_is_refused(void **state UNUSED) {
     struct buf b;
     buf_init(&b, 64 << 20);
@@ -592,12 +747,14 @@ static void a_small_body_needs_no_allocation(void **state UNUSED) {
 
 TESTS(TEST(the_model_is_found_wherever_it_stands), TEST(escapes_before_and_in_the_model_do_not_shift_it),
       TEST(escapes_of_every_amount_keep_the_place), TEST(a_model_may_be_null_or_absent),
-      TEST(a_model_has_1_to_255_bytes), TEST(the_length_of_a_model_counts_unescaped), TEST(stream_and_usage_are_read),
-      TEST(wrong_types_are_named), TEST(every_deciding_member_occurs_once), TEST(other_members_may_repeat),
-      TEST(the_position_of_a_member_is_its_name), TEST(what_is_json_is_accepted), TEST(what_is_no_json_is_refused),
-      TEST(bodies_that_are_no_json_are_refused), TEST(json_that_is_no_object_is_refused), TEST(every_prefix_is_refused),
-      TEST(every_changed_byte_is_survived), TEST(messages_say_where), TEST(messages_never_quote_the_body),
-      TEST(lines_are_counted_over_long_bodies), TEST(nesting_is_limited_exactly),
-      TEST(many_brackets_side_by_side_are_not_deep), TEST(bombs_are_refused), TEST(a_million_digits_are_a_number),
-      TEST(a_wide_object_is_read), TEST(a_body_that_costs_too_much_is_refused), TEST(bodies_of_every_size_are_read),
+      TEST(a_model_has_1_to_255_bytes), TEST(the_length_of_a_model_counts_unescaped),
+      TEST(stream_and_usage_are_read), TEST(wrong_types_are_named), TEST(every_deciding_member_occurs_once),
+      TEST(other_members_may_repeat), TEST(the_position_of_a_member_is_its_name),
+      TEST(what_is_json_is_accepted), TEST(what_is_no_json_is_refused),
+      TEST(bodies_that_are_no_json_are_refused), TEST(json_that_is_no_object_is_refused),
+      TEST(every_prefix_is_refused), TEST(every_changed_byte_is_survived), TEST(messages_say_where),
+      TEST(messages_never_quote_the_body), TEST(lines_are_counted_over_long_bodies),
+      TEST(nesting_is_limited_exactly), TEST(many_brackets_side_by_side_are_not_deep),
+      TEST(bombs_are_refused), TEST(a_million_digits_are_a_number), TEST(a_wide_object_is_read),
+      TEST(a_body_that_costs_too_much_is_refused), TEST(bodies_of_every_size_are_read),
       TEST(survives_every_failing_allocation), TEST(a_small_body_needs_no_allocation))

@@ -427,6 +427,25 @@ static void after_our_end_reading_goes_on(void **state UNUSED) {
     end(&client, &server);
 }
 
+static void a_damaged_record_ends_the_stream(void **state UNUSED) {
+    struct side client = {0};
+    struct side server = {.out_len = 700};
+    join(&(struct setup){0}, &client, &server);
+    settle();
+    char record[5 + 40] = {23, 3, 3, 0, 40, 'x'};
+    struct iovec v = {record, sizeof record};
+    size_t n = 0;
+    check_ok(conn_writev(server.raw, &v, 1, &n));
+    settle();
+    check_int(client.got, 700);
+    check_err(client.end, ERR_TLS);
+    check(*tls_problem(client.c));
+    client.out_len = 10;
+    push(&client);
+    check(client.write_end != OK || client.sent == 0);
+    end(&client, &server);
+}
+
 static void the_end_follows_what_was_written(void **state UNUSED) { // also where the window is narrow
     struct side client = {.out_len = 40000, .finish = true};
     struct side server = {0};
@@ -525,6 +544,33 @@ static void head_and_body_share_a_record(void **state UNUSED) {
     check_ok(conn_read(server.raw, wire, sizeof wire, &n));
     check_int(wire[0], 23); // application data
     check_int(n, 5 + (wire[3] << 8 | wire[4]));
+    end(&client, &server);
+}
+
+static void other_bytes_after_a_short_write_end_the_connection(void **state UNUSED) {
+    struct side client = {0};
+    struct side server = {0};
+    join(&(struct setup){.window = 100}, &client, &server);
+    settle();
+    client.c->owner = NULL; // the test writes itself
+    struct iovec v = {pattern, 1000};
+    size_t n = 1;
+    check_ok(conn_writev(client.c, &v, 1, &n));
+    check_int(n, 0); // a record, of which the window took a part
+    settle();
+    struct iovec part = {pattern, 10}; // less of the same is fine
+    check_ok(conn_writev(client.c, &part, 1, &n));
+    check_int(n, 10);
+    part = (struct iovec){pattern + 10, 990};
+    check_ok(conn_writev(client.c, &part, 1, &n));
+    check_int(n, 990);
+    v.iov_base = pattern + 1000;
+    check_ok(conn_writev(client.c, &v, 1, &n));
+    check_int(n, 0);
+    settle();
+    v.iov_base = pattern; // begins otherwise
+    check_err(conn_writev(client.c, &v, 1, &n), ERR_SYS);
+    check_int(n, 0);
     end(&client, &server);
 }
 
@@ -725,11 +771,13 @@ int main(void) {
         TEST(a_broken_stream_is_a_reset),
         TEST(what_came_before_a_failed_write_can_be_read),
         TEST(after_our_end_reading_goes_on),
+        TEST(a_damaged_record_ends_the_stream),
         TEST(the_end_follows_what_was_written),
         TEST(peers_that_do_not_speak_tls_are_named),
         TEST(a_reset_during_the_handshake_is_a_reset),
         TEST(alpn_picks_what_the_server_prefers),
         TEST(head_and_body_share_a_record),
+        TEST(other_bytes_after_a_short_write_end_the_connection),
         TEST(an_idle_connection_reads_nothing_and_keeps_no_buffer),
         TEST(bytes_that_came_with_the_handshake_wait_for_the_owner),
         TEST(what_was_acknowledged_is_asked_below),

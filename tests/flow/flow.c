@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: MIT
+#include "flow.h"
+
+enum { TURNS_MAX = 50 * 1000 * 1000 };
+
+size_t flow_window = MEM_WINDOW;
+
+// ---- peers
+
+static void grow(char **ptr, size_t *room, size_t wanted) {
+    if (wanted > *room) {
+        *room = MAX(wanted, 2 * *room);
+        *ptr = xrealloc(*ptr, *room);
+    }
+}
+
+static void add(char **ptr, size_t *len, size_t *room, struct str bytes) {
+    grow(ptr, room, *len + bytes.len);
+    if (bytes.len) {
+        memcpy(*ptr + *len, bytes.ptr, bytes.len);
+        *len += bytes.len;
+    }
+}
+
+static void write_on(struct peer *p) {
+    while (p->conn && p->out_len) {
+        struct iovec v = {p->out, p->out_len};
+        size_t written = 0;
+        enum err e = conn_writev(p->conn, &v, 1, &written);
+        if (e != OK) {
+            p->out_len = 0; // whether the other end is gone is found out by reading
+            return;
+        }
+        memmove(p->out, p->out + written, p->out_len - written);
+        p->out_len -= written;
+        if (written < v.iov_len) {
+            return;
+        }
+    }
+    if (p->conn && p->finishing) {
+        p->finishing = false;
+        conn_shutdown(p->conn);
+    }
+}
+
+static void read_on(struct peer *p) {
+    char room[4096];
+    while (p->conn && p->end == OK && p->may_read) {
+        size_t n = 0;
+        enum err e = conn_read(p->conn, room, MIN(sizeof room, p->may_read), &n);
+        if (e == ERR_AGAIN) {
+            return;
+        }
+        if (e != OK) {
+            p->end = e;
+            return;
+        }
+        add(&p->got, &p->got_len, &p->got_room, str_from(room, n));
+        p->may_read -= p->may_read == SIZE_MAX ? 0 : n;
+    }
+}
+
+static void on_event(struct conn *c, unsigned events) {
+    struct peer *p = c->owner;
+    if (events & (CONN_READABLE | CONN_HUP)) {
+        read_on(p);
+    }
+    if (events & CONN_WRITABLE) {
+        write_on(p);
+    }
+}
+
+static struct peer *peer_create(struct world *w, struct conn *c) {
+    struct peer *p = xcalloc(1, sizeof *p);
+    p->world = w;
+    p->conn = c;
+    p->may_read = SIZE_MAX;
+    c->owner = p;
+    c->on_event = on_event;
+    list_push_back(&w->peers, &p->node);
+    return p;
+}
+
+void peer_queue(struct peer *p, struct str bytes) {
+    add(&p->out, &p->out_len, &p->out_room, bytes);
+    write_on(p);
+}
+
+void peer_finish(struct peer *p) {
+    p->finishing = true;
+    write_on(p);
+}
+
+void peer_close(struct peer *p) {
+    if (p->conn) {
+        conn_close(p->conn);
+        p->conn = NULL;
+    }
+}
+
+void peer_reset(struct peer *p) {
+    if (p->conn) {
+        conn_abort(p->conn);
+        p->conn = NULL;
+    }
+}
+
+void peer_read(struct peer *p, size_t bytes) {
+    p->may_read = bytes;
+    read_on(p);
+}
+
+void send_bytes(struct peer *p, struct str bytes) {
+    peer_queue(p, bytes);
+    settle(p->world);
+}
+
+void send_text(struct peer *p, const char *text) { send_bytes(p, str_c(text)); }
+
+void client_post(struct peer *client, const char *path, const char *json) {
+    char head[512];
+    snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: thaw\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+             path, strlen(json));
+    peer_queue(client, str_c(head));
+    send_text(client, json);
+}
+
+void finish(struct peer *p) {
+    peer_finish(p);
+    settle(p->world);
+}
+
+void close_peer(struct peer *p) {
+    peer_close(p);
+    settle(p->world);
+}
+
+void reset(struct peer *p) {
+    peer_reset(p);
+    settle(p->world);
+}
+
+void forget(struct peer *p) { p->got_len = 0; }
+
+struct peer *client_open(struct world *w) {
+    struct conn *near;
+    struct conn *far;
+    mem_pair(&w->worker.loop, flow_window, &near, &far);
+    struct peer *p = peer_create(w, near);
+    http_server_accept(&w->worker.server, far);
+    return p;
+}
+
+// ---- upstreams
+
+static struct conn *connect_upstream(void *context) {
+    struct flow_upstream *u = context;
+    struct conn *near;
+    struct conn *far;
+    assert_true(u->count < ARRAY_LEN(u->peers));
+    mem_pair(&u->world->worker.loop, flow_window, &near, &far);
+    u->peers[u->count++] = peer_create(u->world, far);
+    return near;
+}
+
+static struct flow_upstream *upstream_named(struct world *w, struct str name) {
+    for (unsigned i = 0; i < w->upstream_count; i++) {
+        if (str_eq(str_c(w->upstreams[i].name), name)) {
+            return &w->upstreams[i];
+        }
+    }
+    fail_msg("there is no upstream '%.*s'", STR_ARG(name));
+    return NULL;
+}
+
+struct peer *upstream_peer(struct world *w, const char *name, unsigned nth) {
+    struct flow_upstream *u = upstream_named(w, str_c(name));
+    if (nth >= u->count) {
+        fail_msg("upstream '%s' has %u connections, not %u", name, u->count, nth + 1);
+    }
+    return u->peers[nth];
+}
+
+unsigned upstream_count(struct world *w, const char *name) { return upstream_named(w, str_c(name))->count; }
+
+// ---- the world
+
+static void *create_upstreams(struct loop *loop) { return container_of(loop, struct world, worker.loop); }
+
+static void *context_of(void *mock, struct str name) {
+    struct world *w = mock;
+    assert_true(w->upstream_count < FLOW_UPSTREAMS);
+    struct flow_upstream *u = &w->upstreams[w->upstream_count++];
+    u->world = w;
+    snprintf(u->name, sizeof u->name, "%.*s", STR_ARG(name));
+    return u;
+}
+
+// In worker_finish, once the gateway's own connections are closed: the last look at what it sent.
+static void destroy_upstreams(void *mock) {
+    struct world *w = mock;
+    list_each(node, &w->peers) {
+        struct peer *p = container_of(node, struct peer, node);
+        p->may_read = SIZE_MAX;
+        read_on(p);
+        peer_close(p);
+    }
+}
+
+void world_open_with_dns(struct world *w, const char *yaml, const char *dns_servers) {
+    struct config_problem problem = {{0}};
+    memset(w, 0, sizeof *w);
+    fake_clock_init(&w->clock);
+    list_init(&w->peers);
+    if (config_read_text("flow.yaml", str_c(yaml), NULL, NULL, &w->config, &problem) != OK ||
+        config_check(w->config, &problem) != OK) {
+        fail_msg("%s", problem.text);
+    }
+    struct worker_options options = {
+        .config = w->config,
+        .clock = &w->clock.clock,
+        .mock_connect = connect_upstream,
+        .mock_create = create_upstreams,
+        .mock_context = context_of,
+        .mock_destroy = destroy_upstreams,
+        .dns_servers = dns_servers,
+    };
+    check_ok(worker_init(&w->worker, &options));
+}
+
+void world_open(struct world *w, const char *yaml) { world_open_with_dns(w, yaml, NULL); }
+
+uint64_t outcomes_total(const struct world *w) {
+    uint64_t total = 0;
+    for (unsigned o = 0; o < OUTCOME_COUNT; o++) {
+        total += w->worker.outcomes[o];
+    }
+    return total;
+}
+
+void world_finish_worker(struct world *w) {
+    worker_finish(&w->worker);
+    w->finished = true;
+    check_int(w->worker.in_flight, 0);
+    check_int(outcomes_total(w), w->worker.serial);
+}
+
+void world_close(struct world *w) {
+    struct list *node;
+    if (!w->finished) {
+        world_finish_worker(w);
+    }
+    while ((node = list_pop_front(&w->peers))) {
+        struct peer *p = container_of(node, struct peer, node);
+        assert_null(p->conn); // the configuration needs an upstream whose url is mock
+        free(p->got);
+        free(p->out);
+        free(p);
+    }
+    for (unsigned i = 0; i < w->kept_count; i++) {
+        free(w->kept[i]);
+    }
+    config_unref(w->config);
+}
+
+void settle(struct world *w) {
+    unsigned turns = 0;
+    for (int quiet = 0; quiet < 2;) {
+        quiet = loop_turn(&w->worker.loop, 0) ? 0 : quiet + 1;
+        if (++turns == TURNS_MAX) {
+            fail_msg("the loop never comes to rest");
+        }
+    }
+}
+
+void advance(struct world *w, uint64_t ms) {
+    settle(w);
+    uint64_t until_ms = w->clock.ns / 1000000 + ms;
+    for (;;) {
+        uint64_t next_ms = wheel_next_ms(&w->worker.loop.wheel);
+        w->clock.ns = MIN(next_ms, until_ms) * 1000000;
+        settle(w);
+        if (next_ms >= until_ms) {
+            return;
+        }
+    }
+}
+
+void check_only_(struct world *w, enum outcome o, uint64_t n, const char *file, int line) {
+    if (w->worker.outcomes[o] == n && outcomes_total(w) == n) {
+        return;
+    }
+    print_error("%s:%d: wanted %llu x %s, got:", file, line, (unsigned long long)n, outcome_name(o));
+    for (unsigned i = 0; i < OUTCOME_COUNT; i++) {
+        if (w->worker.outcomes[i]) {
+            print_error(" %llu x %s", (unsigned long long)w->worker.outcomes[i], outcome_name((enum outcome)i));
+        }
+    }
+    print_error("\n");
+    fail();
+}
+
+// ---- messages
+
+struct str field_of(const struct parsed *m, const char *name) {
+    struct str rest = m->head;
+    struct str line;
+    while (str_split(&rest, '\n', &line)) {
+        size_t colon = str_find(line, ':');
+        if (colon < line.len && str_ieq(str_first(line, colon), str_c(name))) {
+            struct str value = str_skip(line, colon + 1);
+            return str_trim(str_first(value, str_find(value, '\r')));
+        }
+    }
+    return (struct str){NULL, 0};
+}
+
+unsigned fields_of(const struct parsed *m, const char *name) {
+    struct str rest = m->head;
+    struct str line;
+    unsigned count = 0;
+    while (str_split(&rest, '\n', &line)) {
+        count += str_ieq(str_first(line, str_find(line, ':')), str_c(name));
+    }
+    return count;
+}
+
+static char *keep(struct world *w, size_t size) {
+    assert_true(w->kept_count < ARRAY_LEN(w->kept));
+    return w->kept[w->kept_count++] = xmalloc(size ? size : 1);
+}
+
+// Strict: sizes in hex without extensions, CRLF, no trailers. What does not hold to that fails the test.
+static void decode_chunked(struct world *w, struct str rest, struct parsed *m) {
+    size_t begun = rest.len;
+    char *body = keep(w, rest.len);
+    size_t len = 0;
+    for (;;) {
+        size_t line = str_search(rest, STR("\r\n"));
+        uint64_t size = 0;
+        if (line == rest.len) {
+            break;
+        }
+        assert_true(line > 0);
+        for (size_t i = 0; i < line; i++) {
+            assert_true(hex_value(rest.ptr[i]) >= 0);
+            size = size * 16 + (uint64_t)hex_value(rest.ptr[i]);
+        }
+        struct str data = str_skip(rest, line + 2);
+        size_t have = (size_t)MIN(size, (uint64_t)data.len);
+        memcpy(body + len, data.ptr, have);
+        len += have;
+        if (data.len < size + 2) {
+            break;
+        }
+        assert_memory_equal(data.ptr + size, "\r\n", 2);
+        rest = str_skip(data, (size_t)size + 2);
+        if (size == 0) {
+            m->whole = true;
+            break;
+        }
+    }
+    m->body = str_from(body, len);
+    m->used += begun - rest.len;
+}
+
+static struct parsed parse_message(struct peer *p, size_t offset, bool to_head) {
+    struct str all = str_skip(got(p), offset);
+    size_t end = str_search(all, STR("\r\n\r\n"));
+    struct parsed m = {.none = end == all.len};
+    if (m.none) {
+        return m;
+    }
+    size_t line = str_search(all, STR("\r\n"));
+    m.start = str_first(all, line);
+    m.head = str_first(str_skip(all, line + 2), end + 2 - MIN(line + 2, end + 2));
+    m.used = end + 4;
+    bool is_answer = str_starts(m.start, STR("HTTP/1.1 "));
+    if (is_answer) {
+        uint64_t status = 0;
+        check_ok(parse_u64(str_first(str_skip(m.start, 9), 3), &status));
+        m.status = (int)status;
+    }
+    struct str rest = str_skip(all, m.used);
+    struct str length = field_of(&m, "content-length");
+    uint64_t n = 0;
+    assert_false(length.ptr && field_of(&m, "transfer-encoding").ptr);
+    if (is_answer && (to_head || m.status < 200 || m.status == 204 || m.status == 304)) {
+        m.whole = true;
+    } else if (length.ptr) {
+        check_ok(parse_u64(length, &n));
+        m.body = str_first(rest, (size_t)n);
+        m.whole = m.body.len == n;
+        m.used += m.body.len;
+    } else if (field_of(&m, "transfer-encoding").ptr) {
+        decode_chunked(p->world, rest, &m);
+    } else if (is_answer) { // until the connection's end
+        m.body = rest;
+        m.whole = p->end == ERR_EOF;
+        m.used += rest.len;
+    } else {
+        m.whole = true;
+    }
+    return m;
+}
+
+struct parsed message_at(struct peer *p, size_t offset) { return parse_message(p, offset, false); }
+struct parsed answer_to_head(struct peer *p) { return parse_message(p, 0, true); }
+
+struct parsed last_message(struct peer *p) {
+    struct parsed m = message_at(p, 0);
+    for (size_t at = m.used; !m.none && m.whole && at < p->got_len; at += m.used) {
+        struct parsed next = message_at(p, at);
+        if (next.none) {
+            break;
+        }
+        m = next;
+    }
+    return m;
+}
+
+// ---- the runner
+
+int flow_main(const char *program, const struct CMUnitTest *tests, size_t count) {
+    static const size_t windows[] = {MEM_WINDOW, 7, 1};
+    int failed = 0;
+    for (size_t i = 0; i < ARRAY_LEN(windows); i++) {
+        char name[200];
+        snprintf(name, sizeof name, "%s, window %zu", program, windows[i]);
+        flow_window = windows[i];
+        failed += _cmocka_run_group_tests(name, tests, count, NULL, NULL);
+    }
+    return failed;
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// A gateway worker, its clients and its upstreams in one process: connections in memory (net/mem), a fake clock, no
+// ports, no sleeps. Both sides are written by hand, byte by byte where it matters: a test says what a client sends,
+// what arrives at the upstream, what that answers or how it breaks, and what the client then sees.
+//
+//     struct world w;
+//     world_open(&w, ONE_UPSTREAM);
+//     struct peer *client = client_open(&w);
+//     client_post(client, "/v1/chat/completions", CHAT);
+//     struct peer *up = upstream_peer(&w, "up", 0);       // the first connection made to it
+//     answer(up, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+//     check_str(message_at(client, 0).body, "{}");
+//     check_only(&w, OUTCOME_COMPLETE, 1);
+//     world_close(&w);
+//
+// Every program runs all its tests with windows of 64 KiB, 7 bytes and 1 byte: a connection then takes and gives no
+// more than that at once, so that every read and write is cut everywhere.
+#pragma once
+#include "base/list.h"
+#include "check.h"
+#include "gateway/worker.h"
+#include "net/mem.h"
+
+extern size_t flow_window; // of every connection in memory
+static inline bool small_window(void) { return flow_window < MEM_WINDOW; }
+
+#define ONE_UPSTREAM "upstreams: {up: {url: mock}}\n"
+#define TWO_UPSTREAMS "upstreams: {a: {url: mock}, b: {url: mock}}\n"
+#define CHAT "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"
+#define CHAT_PATH "/v1/chat/completions"
+#define STREAM_HEAD "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+enum { FLOW_UPSTREAMS = 4 };
+
+// The hand-written end of a connection: a client, or one connection at an upstream.
+struct peer {
+    struct list node;
+    struct world *world;
+    struct conn *conn;   // NULL once closed from here
+    char *got;           // everything that came
+    size_t got_len, got_room;
+    char *out;           // still to be sent
+    size_t out_len, out_room;
+    enum err end;        // OK: open; ERR_EOF: the gateway ended it in order; else it was broken off
+    size_t may_read;     // bytes; SIZE_MAX: all
+    bool finishing;      // FIN behind `out`
+};
+
+struct flow_upstream {
+    struct world *world;
+    char name[32];
+    struct peer *peers[256]; // in the order of their connecting
+    unsigned count;
+};
+
+struct world {
+    struct fake_clock clock;
+    struct worker worker;
+    struct config *config;
+    struct list peers;
+    struct flow_upstream upstreams[FLOW_UPSTREAMS];
+    unsigned upstream_count;
+    void *kept[4096];    // decoded bodies
+    unsigned kept_count;
+    bool finished;       // worker_finish has been called
+};
+
+// `yaml` is a configuration; upstreams whose url is `mock` are played by the test.
+void world_open(struct world *w, const char *yaml);
+void world_open_with_dns(struct world *w, const char *yaml, const char *dns_servers);
+// Ends the worker; checks that nothing is left and that every request had one outcome. What a client saw of the end
+// can be looked at until world_close: world_finish_worker, then the peers, then world_close.
+void world_finish_worker(struct world *w);
+void world_close(struct world *w);
+// Runs turns until there is nothing to do without time passing.
+void settle(struct world *w);
+// Time passes, timer by timer.
+void advance(struct world *w, uint64_t ms);
+
+struct peer *client_open(struct world *w);
+// The nth connection (from 0) that the gateway made to that upstream.
+struct peer *upstream_peer(struct world *w, const char *name, unsigned nth);
+unsigned upstream_count(struct world *w, const char *name);
+
+// These do not settle.
+void peer_queue(struct peer *p, struct str bytes);
+void peer_finish(struct peer *p); // FIN
+void peer_close(struct peer *p);
+void peer_reset(struct peer *p);  // RST: what was on its way is lost
+void peer_read(struct peer *p, size_t bytes); // reads that many bytes more, then no more
+
+// These settle afterwards.
+void send_text(struct peer *p, const char *text);
+void send_bytes(struct peer *p, struct str bytes);
+void client_post(struct peer *client, const char *path, const char *json);
+#define answer(up, text) send_text((up), (text))
+void finish(struct peer *p);
+void close_peer(struct peer *p);
+void reset(struct peer *p);
+
+static inline struct str got(const struct peer *p) { return str_from(p->got ? p->got : "", p->got_len); }
+void forget(struct peer *p); // what it got so far
+#define check_has(p, text) check(str_search(got(p), str_c(text)) < got(p).len)
+#define check_lacks(p, text) check(str_search(got(p), str_c(text)) == got(p).len)
+// The upstream's connection was given up or kept?
+#define check_dropped(p) check((p)->end != OK)
+#define check_open(p) check_int((p)->end, OK)
+
+// One HTTP message in what came, its body decoded.
+struct parsed {
+    struct str start; // line
+    struct str head;  // fields, each with CRLF
+    struct str body;  // as far as it came
+    int status;       // of answers
+    bool whole;       // it is complete, as a strict reader sees it
+    bool none;        // there is not even a whole head
+    size_t used;      // bytes
+};
+struct parsed message_at(struct peer *p, size_t offset);
+struct parsed last_message(struct peer *p);      // behind interim answers and earlier ones
+struct parsed answer_to_head(struct peer *p);    // never a body
+// The value of a field, ptr NULL if there is none; its count.
+struct str field_of(const struct parsed *m, const char *name);
+unsigned fields_of(const struct parsed *m, const char *name);
+
+// Exactly n requests ended like this and none otherwise.
+void check_only_(struct world *w, enum outcome o, uint64_t n, const char *file, int line);
+#define check_only(w, o, n) check_only_((w), (o), (n), __FILE__, __LINE__)
+uint64_t outcomes_total(const struct world *w);
+
+int flow_main(const char *program, const struct CMUnitTest *tests, size_t count);
+#define FLOWS(...)                                                    \
+    int main(void) {                                                  \
+        const struct CMUnitTest tests[] = {__VA_ARGS__};              \
+        return flow_main(__FILE__, tests, ARRAY_LEN(tests));          \
+    }
