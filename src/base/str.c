@@ -174,6 +174,18 @@ int format_size(char *out, size_t size, uint64_t bytes) {
     return format_with_unit(out, size, bytes, sizes, ARRAY_LEN(sizes));
 }
 
+char *format_u64(char *out, uint64_t value) {
+    char digits[FORMAT_U64_MAX];
+    int n = 0;
+    do {
+        digits[n++] = (char)('0' + value % 10);
+    } while ((value /= 10));
+    while (n) {
+        *out++ = digits[--n];
+    }
+    return out;
+}
+
 enum { NEAREST_MAX = 63 }; // longer words are no typing slips
 
 static size_t edit_distance(struct str a, struct str b) {

@@ -55,6 +55,10 @@ MUSTCHECK enum err parse_size(struct str s, uint64_t *bytes);
 int format_duration(char *out, size_t size, uint64_t ms);
 int format_size(char *out, size_t size, uint64_t bytes);
 
+// Decimal digits without a terminator; returns one past the last. `out` has room for FORMAT_U64_MAX bytes.
+enum { FORMAT_U64_MAX = 20 };
+char *format_u64(char *out, uint64_t value);
+
 // Of `n` names the one that `wrong` was most likely meant to be; NULL where none is near
 // (optimal string alignment distance, Damerau 1964, at most a third of the length).
 const char *str_nearest(struct str wrong, const char *const *names, size_t n);

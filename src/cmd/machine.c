@@ -68,7 +68,8 @@ static void read_v2(struct limits *l, const char *directory) {
     if (read_file_of(directory, "cpu.max", line)) {
         struct str rest = str_c(line);
         struct str first = {NULL, 0};
-        if (str_split(&rest, ' ', &first) && parse_u64(first, &quota) == OK && parse_u64(str_trim(rest), &period) == OK) {
+        if (str_split(&rest, ' ', &first) && parse_u64(first, &quota) == OK &&
+            parse_u64(str_trim(rest), &period) == OK) {
             limit_cpu(l, quota, period);
         }
     }

@@ -59,8 +59,8 @@ static int take_tokens(struct mock_verb *m, const struct args_option *option, co
 
 static const struct args_option options[] = {
     {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:9000)"},
-    {"latency", 0, "TIME", "of an answer, and of a stream's first token (0)"},
-    {"token-latency", 0, "TIME", "between the tokens of a stream (0)"},
+    {"latency", 0, "T", "of an answer, and of a stream's first token (0)"},
+    {"token-latency", 0, "T", "between the tokens of a stream (0)"},
     {"tokens", 0, "N", "words of an answer (as many as the last message has)"},
 };
 
@@ -127,6 +127,23 @@ static enum err claim_ipv4(const char *listen, struct address *address) {
     return e == OK ? listen_claim(address) : e;
 }
 
+static const char *why_not(enum err e) {
+    static const struct {
+        enum err e;
+        const char *text;
+    } reasons[] = {
+        {ERR_FULL, "the address is in use. Is another mock running? --listen takes another one"},
+        {ERR_UNREACHABLE, "this machine does not have that address"},
+        {ERR_SYS, "the operating system refused (ports below 1024 need a privilege)"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        if (reasons[i].e == e) {
+            return reasons[i].text;
+        }
+    }
+    return err_text(e);
+}
+
 static int claim(const char *listen, struct address *address) {
     int wrong = resolve(listen, address);
     if (wrong) {
@@ -137,8 +154,7 @@ static int claim(const char *listen, struct address *address) {
         e = OK;
     }
     if (e != OK) {
-        fprintf(stderr, "thaw mock: cannot listen on %s: %s\n", listen,
-                e == ERR_FULL ? "the address is in use. Is another mock running? --listen takes another one" : err_text(e));
+        fprintf(stderr, "thaw mock: cannot listen on %s: %s\n", listen, why_not(e));
     }
     return e == OK ? EXIT_FINE : EXIT_UNREACHABLE;
 }
@@ -182,13 +198,20 @@ static enum err watch_signals(struct running *r) {
     return e;
 }
 
-static void say_how_to_use_it(const struct address *address, uint64_t files) {
+static void say_how_to_use_it(const struct address *address) {
+    static const char *const all[] = {"[::]:", "0.0.0.0:"}; // listened on, but nowhere to connect to
     char text[ADDRESS_TEXT];
-    address_format(address, text);
+    const char *host = "";
+    const char *rest = address_format(address, text);
     fprintf(stderr, "thaw mock: listening on %s\n", text);
-    fprintf(stderr, "thaw mock: use it as OPENAI_BASE_URL=http://%s/v1 with any key; models mock, mock-5s, mock-100x20ms, "
-                    "mock-err-429; GET /mock/journal tells what happened; %llu descriptors\n",
-            text, (unsigned long long)files);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (str_starts(str_c(text), str_c(all[i]))) {
+            host = "localhost:";
+            rest = text + strlen(all[i]);
+        }
+    }
+    fprintf(stderr, "thaw mock: set OPENAI_BASE_URL=http://%s%s/v1 and any key; models mock, mock-5s, mock-100x20ms, ...\n",
+            host, rest);
 }
 
 static enum err open_all(struct running *r, const struct mock_verb *m, const struct address *address) {
@@ -204,7 +227,7 @@ static int run_mock(const struct mock_verb *m) {
     struct running r = {.listener.io.fd = -1, .signals.fd = -1};
     struct address address;
     struct machine machine;
-    machine_read(&machine, "", true);
+    machine_read(&machine, "", true); // for as many calls as may be
     int wrong = claim(m->listen, &address);
     if (wrong) {
         return wrong;
@@ -213,7 +236,7 @@ static int run_mock(const struct mock_verb *m) {
     if (e == OK) {
         e = open_all(&r, m, &address);
         if (e == OK) {
-            say_how_to_use_it(&address, machine.files);
+            say_how_to_use_it(&address);
             loop_run(&r.loop);
         }
         listener_close(&r.listener);
@@ -238,10 +261,11 @@ const struct verb verb_mock = {
     .name = "mock",
     .summary = "an OpenAI-compatible upstream with set latency, without its bill",
     .usage = "[options]",
-    .about = "Answers OpenAI's chat, completions, responses, embeddings and models on 127.0.0.1:9000, streaming and not,\n"
-             "and echoes the last message. A model's name overrides the options for its call: mock-5s answers after\n"
-             "5 s, mock-100x20ms has 100 tokens 20 ms apart, mock-err-429 fails. GET /mock/journal has a JSON line for\n"
-             "each call: arrival, first byte, last byte, client gone. GET /mock/stats has the calls in flight.",
+    .about = "Answers OpenAI's chat, completions, responses, embeddings and models on 127.0.0.1:9000,\n"
+             "streaming and not, and echoes the last message. A model's name overrides the options for its\n"
+             "call: mock-5s answers after 5 s, mock-100x20ms has 100 tokens 20 ms apart, mock-err-429 fails.\n"
+             "GET /mock/journal has a JSON line for each call: arrival, first byte, last byte, client gone.\n"
+             "GET /mock/stats has the calls in flight.",
     .example = "  thaw mock --latency 5s &\n"
                "  curl localhost:9000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                "       -d '{\"model\":\"mock\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n",

@@ -77,6 +77,8 @@ void request_send_local(struct request *r) {
     r->local_sent += (uint32_t)xchg_send(r->x, rest, true);
     if (r->local_sent == buf_len(&r->body)) {
         request_finish(r, r->outcome);
+    } else {
+        request_watch_client(r, false);
     }
 }
 

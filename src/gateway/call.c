@@ -139,7 +139,7 @@ static void fail_call(struct call *c, enum err e, enum outcome outcome, const ch
     struct tape *tape = tape_ref(c->tape);
     snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
              target_of(c)->upstream->authority, what);
-    if (c->sse && tape->end == TAPE_RUNNING) {
+    if (c->sse && tape->body_len < 0 && tape->end == TAPE_RUNNING) { // a known length could be filled by the event
         append_cut_event(c, problem);
     }
     end_call(c);
@@ -207,6 +207,10 @@ static void on_deadline(struct timer *timer) {
     char what[PROBLEM_MAX];
     char time[24];
     bool total = now_ms(c) - c->started_ms >= config->total_ms;
+    if (!total && tape_full(c->tape)) {
+        set_deadline(c); // it is not being read from; whoever reads the tape has a limit of his own
+        return;
+    }
     bool answering = c->state == CALL_ANSWERING;
     uint64_t ms = total ? config->total_ms : answering ? config->between_ms : config->first_byte_ms;
     enum outcome outcome = total       ? OUTCOME_TIMEOUT_TOTAL
@@ -429,6 +433,7 @@ static const struct xchg_events up_events = {on_head, on_body, on_drain, on_fail
 
 static void on_room(struct tape *t) {
     struct call *c = t->writer;
+    set_deadline(c); // as long as it was not read from, the upstream's silence was ours
     xchg_resume(&c->up);
 }
 

@@ -25,12 +25,18 @@ static void bury(struct grave *grave) {
     free(r);
 }
 
-// The only way out.
-void request_finish(struct request *r, enum outcome outcome) {
+// The exchange may outlive its request: by framing that is still to leave, or by a body that is still coming.
+static void ignore_head(struct xchg *x UNUSED, struct head *head UNUSED) {}
+static void ignore_body(struct xchg *x UNUSED, struct str bytes UNUSED, bool end UNUSED) {}
+static void ignore_drain(struct xchg *x UNUSED) {}
+static void ignore_fail(struct xchg *x UNUSED, enum err e UNUSED, const char *problem UNUSED) {}
+static const struct xchg_events nobody = {ignore_head, ignore_body, ignore_drain, ignore_fail};
+
+static void drop_request(struct request *r) {
     struct worker *w = r->worker;
     request_set_state(r, REQUEST_ENDED);
-    r->outcome = outcome;
-    w->outcomes[outcome]++;
+    r->x->events = &nobody;
+    timer_clear(&r->stalled);
     w->in_flight--;
     list_unlink(&r->node);
     if (r->call) {
@@ -39,6 +45,29 @@ void request_finish(struct request *r, enum outcome outcome) {
     }
     tape_leave(&r->reader);
     loop_bury(&w->loop, &r->grave, bury);
+}
+
+// The only way out.
+void request_finish(struct request *r, enum outcome outcome) {
+    r->outcome = outcome;
+    r->worker->outcomes[outcome]++;
+    drop_request(r);
+}
+
+static void on_stalled(struct timer *timer) {
+    struct request *r = container_of(timer, struct request, stalled);
+    log_debug("request %" PRIu64 ": the client reads nothing any more", r->serial);
+    xchg_abort(r->x);
+    request_finish(r, OUTCOME_GONE_READING);
+}
+
+void request_watch_client(struct request *r, bool took_all) {
+    if (!took_all) {
+        r->stalled.on_timer = on_stalled;
+        timer_set(&r->worker->loop, &r->stalled, r->worker->config->idle_ms);
+    } else if (timer_is_set(&r->stalled)) {
+        timer_clear(&r->stalled);
+    }
 }
 
 static void run_steps(struct request *r) {
@@ -82,22 +111,26 @@ static void on_head(struct xchg *x UNUSED, struct head *head UNUSED) {} // a req
 
 // A looked-at body is gathered; one that came in a single piece is used where it lies.
 static void gather(struct request *r, struct str bytes, bool end) {
+    enum err e = OK;
     if (end && buf_len(&r->body) == 0) {
         r->whole = bytes;
-    } else if (buf_str_append(&r->body, bytes) != OK) {
+    } else if ((e = buf_str_append(&r->body, bytes)) == ERR_NOMEM) {
+        request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the request.");
+        return;
+    } else if (e != OK) {
         request_error(r, 413, OUTCOME_REFUSED, NULL, NULL, "The body is larger than the %zu bytes allowed here (max_body).", r->body.cap);
         return;
     } else {
         r->whole = buf_str(&r->body);
     }
     if (end) {
-        r->body_complete = true;
         run_steps(r);
     }
 }
 
 static void on_body(struct xchg *x, struct str bytes, bool end) {
     struct request *r = x->owner;
+    r->body_complete = end;
     if (r->call) {
         if (!call_upload(r->call, bytes, end) && !end) {
             xchg_pause(x);
@@ -126,7 +159,8 @@ static const struct call_owner upload_events = {on_upload_room, on_upload_over};
 static enum outcome gone(const struct request *r) {
     switch (r->state) {
     case REQUEST_READING: return OUTCOME_GONE_SENDING;
-    case REQUEST_RELAYING: return r->head_sent ? OUTCOME_GONE_READING : OUTCOME_GONE_WAITING;
+    case REQUEST_RELAYING:
+        return r->head_sent ? OUTCOME_GONE_READING : r->body_complete ? OUTCOME_GONE_WAITING : OUTCOME_GONE_SENDING;
     case REQUEST_ANSWERING: return OUTCOME_GONE_READING;
     case REQUEST_ENDED: break;
     }
@@ -137,7 +171,11 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
     struct request *r = x->owner;
     enum outcome outcome = e == ERR_GONE ? gone(r) : e == ERR_NOMEM ? OUTCOME_EXHAUSTED : OUTCOME_REFUSED;
     log_debug("request %" PRIu64 ": %s", r->serial, problem);
-    request_finish(r, outcome);
+    if (outcome == OUTCOME_REFUSED && !r->head_sent && r->state != REQUEST_ANSWERING) {
+        drop_request(r); // request_reject follows, says why, and counts
+    } else {
+        request_finish(r, outcome);
+    }
 }
 
 static void on_drain(struct xchg *x) {
@@ -164,8 +202,9 @@ struct str request_id(const struct request *r, char out[REQUEST_ID_MAX]) {
     if (r->client_id) {
         return str_c(r->client_id);
     }
-    int n = snprintf(out, REQUEST_ID_MAX, "thaw-%s-%" PRIu64, r->worker->id_prefix, r->serial);
-    return str_from(out, (size_t)n);
+    struct str prefix = str_from(r->worker->id_prefix, sizeof r->worker->id_prefix);
+    memcpy(out, prefix.ptr, prefix.len);
+    return str_from(out, (size_t)(format_u64(out + prefix.len, r->serial) - out));
 }
 
 static bool is_event_stream(const struct fields *fields) {
@@ -204,6 +243,8 @@ static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, i
     size_t taken = xchg_sendv(r->x, v, count, last);
     if (last && taken == total) {
         request_finish(r, OUTCOME_COMPLETE);
+    } else {
+        request_watch_client(r, taken == total);
     }
     return taken;
 }
@@ -212,7 +253,7 @@ static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, i
 static void on_tape_end(struct tape_reader *reader, enum tape_end end UNUSED) {
     struct request *r = request_of(reader);
     struct tape *t = reader->tape;
-    enum outcome outcome = (enum outcome)t->reason;
+    enum outcome outcome = t->error == ERR_NOMEM ? OUTCOME_EXHAUSTED : (enum outcome)t->reason;
     if (r->head_sent && !xchg_retract_head(r->x)) {
         xchg_abort(r->x);
         request_finish(r, outcome);

@@ -26,6 +26,7 @@ struct request {
     struct buf body;           // of a looked-at request that came in pieces; of a local answer
     struct str whole;          // the whole body, in `body` or in the read buffer
     struct str model_raw;
+    struct timer stalled;      // while the client does not take what it is offered
     struct grave grave;
     uint64_t serial;
     char *client_id;           // x-request-id as the client gave it, or NULL
@@ -50,7 +51,7 @@ void request_reject(struct http_server *s, struct xchg *x, enum err e, const cha
 void request_shutdown(struct request *r);
 
 enum { REQUEST_ID_MAX = 128 };
-// "thaw-4b1f...-17", or the client's own.
+// "thaw-1a2b3c4d-17", or the client's own.
 struct str request_id(const struct request *r, char out[REQUEST_ID_MAX]);
 // Hands the looked-at or streamed request to a call and follows its tape.
 void request_call(struct request *r);
@@ -62,6 +63,9 @@ void request_error(struct request *r, int status, enum outcome outcome, const ch
                    const char *format, ...) PRINTF(6, 7);
 // Sends what is left of a local answer.
 void request_send_local(struct request *r);
+
+// After offering bytes to the client: one that goes on taking nothing for as long as it may be idle is given up.
+void request_watch_client(struct request *r, bool took_all);
 
 // The only writer of r->state, and the only way out of a request.
 void request_set_state(struct request *r, enum request_state state);

@@ -126,11 +126,11 @@ static size_t longest_base_path(const struct config *config) {
 // ---- life
 
 static void init_id_prefix(struct worker *w) {
-    unsigned char random[8];
-    random_bytes(random, sizeof random);
-    for (size_t i = 0; i < sizeof random; i++) {
-        snprintf(w->id_prefix + 2 * i, 3, "%02x", random[i]);
-    }
+    uint32_t random;
+    char text[sizeof w->id_prefix + 1];
+    random_bytes(&random, sizeof random);
+    snprintf(text, sizeof text, "thaw-%08x-", random);
+    memcpy(w->id_prefix, text, sizeof w->id_prefix);
 }
 
 static void init_http(struct worker *w) {

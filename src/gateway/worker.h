@@ -67,7 +67,7 @@ struct worker {
     struct list requests;
     unsigned in_flight;             // requests between head and end
     uint64_t serial;                // of requests, for ids
-    char id_prefix[17];             // random, so that ids of workers and restarts differ
+    char id_prefix[14];             // "thaw-1a2b3c4d-", random, so that ids of workers and restarts differ
     struct field *scratch;          // for building heads: limits.fields + HEAD_EXTRA
     char *target_room;              // for building a target: an upstream's base path and what a client asks for
     struct timer drain;             // while draining: looks whether everything is done

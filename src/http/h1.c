@@ -10,7 +10,10 @@
 
 #include "base/mem.h"
 
-enum { SPILL_BEYOND_HEAD = 128 * 1024 }; // one read may bring this much behind an unfinished head
+enum {
+    SPILL_BEYOND_HEAD = 128 * 1024, // one read may bring this much behind an unfinished head
+    CONNECTION_MAX = 256,           // bytes of Connection fields: each name in them is looked for among all fields
+};
 static const uint64_t CHUNK_SIZE_MAX = (uint64_t)1 << 53; // exact in every language's numbers
 
 struct span {
@@ -57,6 +60,10 @@ static int refuse(struct h1 *p, enum err e, const char *problem) {
     return HPE_USER;
 }
 
+static int refuse_size(struct h1 *p) {
+    return refuse(p, ERR_HEAD_FULL, "the header fields are larger than the limit");
+}
+
 static struct h1 *of(llhttp_t *parser) { return container_of(parser, struct h1, parser); }
 
 static struct str span_str(const struct h1 *p, struct span s) { return str_from(p->base + s.at, s.len); }
@@ -69,7 +76,7 @@ static int extend(struct h1 *p, struct span *s, const char *at, size_t n) {
     }
     s->len = offset + (uint32_t)n - s->at;
     if (s->at + s->len > p->limits->head_bytes) {
-        return refuse(p, ERR_HEAD_FULL, "the header fields are larger than the limit");
+        return refuse_size(p);
     }
     return 0;
 }
@@ -167,6 +174,7 @@ static bool has_underscore(struct str name) { return str_find(name, '_') < name.
 struct framing_fields {
     struct str host, length, coding, expect;
     unsigned hosts, lengths, codings, expects;
+    size_t connection_bytes;
 };
 
 // Fills head.fields, without names with an underscore: some servers read X_Api_Key as X-Api-Key (facts A13).
@@ -174,7 +182,8 @@ static int collect_fields(struct h1 *p, struct framing_fields *f) {
     p->head.fields = (struct fields){.v = p->fields, .cap = p->limits->fields};
     for (unsigned i = 0; i < p->field_count; i++) {
         struct str name = span_str(p, p->names[i]);
-        struct str value = str_trim(span_str(p, p->values[i]));
+        struct str sent = span_str(p, p->values[i]); // llhttp leaves the blanks behind it in
+        struct str value = str_trim(sent);
         if (!value_clean(value)) {
             return refuse(p, ERR_INVALID, "a header field has a control character");
         }
@@ -186,7 +195,7 @@ static int collect_fields(struct h1 *p, struct framing_fields *f) {
             f->host = value;
             f->hosts++;
         } else if (name.len == 14 && str_ieq(name, STR("content-length"))) {
-            f->length = value;
+            f->length = p->side == H1_REQUEST ? sent : value; // "5 " is allowed, but sent only to confuse (facts A04)
             f->lengths++;
         } else if (name.len == 17 && str_ieq(name, STR("transfer-encoding"))) {
             f->coding = value;
@@ -194,9 +203,26 @@ static int collect_fields(struct h1 *p, struct framing_fields *f) {
         } else if (name.len == 6 && str_ieq(name, STR("expect"))) {
             f->expect = value;
             f->expects++;
+        } else if (name.len == 10 && str_ieq(name, STR("connection")) &&
+                   (f->connection_bytes += value.len) > CONNECTION_MAX) {
+            return refuse(p, ERR_HEAD_FULL, "the Connection field is too long");
         }
     }
     return 0;
+}
+
+// Something about "chunked" that is not simply that, or nothing at all: no coding to be told as unknown.
+static bool coding_malformed(struct str list) {
+    struct str part;
+    if (list.len == 0) {
+        return true;
+    }
+    while (str_split(&list, ',', &part)) {
+        if (str_ieq(str_trim(str_first(part, str_find(part, ';'))), STR("chunked"))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 // RFC 9112 section 6: exactly one way to find the body's end, or none is believed.
@@ -210,8 +236,7 @@ static int check_framing(struct h1 *p, const struct framing_fields *f) {
             return refuse(p, ERR_FRAMING, "Transfer-Encoding in an HTTP/1.0 message");
         }
         if (f->codings > 1 || !str_ieq(f->coding, STR("chunked"))) {
-            bool chunked = f->codings > 1 || list_has_token(f->coding, STR("chunked"));
-            return refuse(p, chunked ? ERR_FRAMING : ERR_CODING,
+            return refuse(p, f->codings > 1 || coding_malformed(f->coding) ? ERR_FRAMING : ERR_CODING,
                           "the only Transfer-Encoding understood is a single \"chunked\"");
         }
         p->head.body_len = BODY_UNKNOWN;
@@ -229,32 +254,65 @@ static int check_framing(struct h1 *p, const struct framing_fields *f) {
 }
 
 // "GET http://host/path HTTP/1.1": the target's host counts, not the Host field's (RFC 9112 section 3.2.2).
+static void take_authority(struct head *h, size_t scheme_len) {
+    struct str rest = str_skip(h->target, scheme_len);
+    size_t slash = str_find(rest, '/'); // a query before it stays with the authority, which is invalid then
+    h->authority = str_first(rest, slash);
+    if (slash < rest.len) {
+        h->target = str_skip(rest, slash);
+    } else {
+        h->target = h->method == METHOD_OPTIONS ? STR("*") : STR("/"); // RFC 9112 section 3.2.4
+    }
+}
+
 static int check_target(struct h1 *p, const struct framing_fields *f) {
     struct head *h = &p->head;
     h->authority = f->host;
-    if (!target_clean(h->target)) {
+    if (h->target.len == 0 || !target_clean(h->target)) {
         return refuse(p, ERR_INVALID, "the request target has a character it must not have");
     }
-    for (size_t i = 0; i < 2; i++) {
-        struct str scheme = i ? STR("https://") : STR("http://");
-        if (h->target.len > scheme.len && str_ieq(str_first(h->target, scheme.len), scheme)) {
-            struct str rest = str_skip(h->target, scheme.len);
-            size_t slash = str_find(rest, '/');
-            h->authority = str_first(rest, slash);
-            h->target = slash < rest.len ? str_skip(rest, slash) : STR("/");
+    if (h->target.ptr[0] != '/') {
+        const struct str schemes[] = {STR("http://"), STR("https://")};
+        for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+            if (h->target.len > schemes[i].len && str_ieq(str_first(h->target, schemes[i].len), schemes[i])) {
+                take_authority(h, schemes[i].len);
+                if (!authority_valid(h->authority)) {
+                    return refuse(p, ERR_INVALID, "the target's host is not a host name with an optional port");
+                }
+                break;
+            }
         }
     }
-    if (h->method != METHOD_CONNECT && h->target.ptr[0] != '/' &&
-        !(h->method == METHOD_OPTIONS && str_eq(h->target, STR("*")))) {
+    if (h->target.ptr[0] != '/' && !(h->method == METHOD_OPTIONS && str_eq(h->target, STR("*")))) {
         return refuse(p, ERR_INVALID, "the request target must be a path");
     }
     return 0;
+}
+
+// llhttp lets more pass than "GET /path HTTP/1.1": several blanks, other line ends before it, RTSP and ICE.
+static bool start_line_strict(const struct h1 *p) {
+    const char *version = p->base + p->target.at + p->target.len; // the head is complete: it is all there
+    if (p->target.at != p->method.at + p->method.len + 1 || memcmp(version, " HTTP/1.", 8) != 0) {
+        return false;
+    }
+    for (uint32_t i = 0; i < p->method.at; i++) { // empty lines before it are allowed (RFC 9112 section 2.2)
+        if (p->base[i] != "\r\n"[i & 1]) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static int check_request(struct h1 *p, const struct framing_fields *f) {
     struct head *h = &p->head;
     if (p->parser.http_major != 1 || p->parser.http_minor > 1) {
         return refuse(p, ERR_VERSION, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+    }
+    if (!start_line_strict(p)) {
+        return refuse(p, ERR_INVALID, "the request line is malformed");
+    }
+    if (h->method == METHOD_CONNECT) {
+        return refuse(p, ERR_METHOD, "this is no proxy for CONNECT");
     }
     if (f->hosts > 1 || (f->hosts == 0 && h->minor == 1)) {
         return refuse(p, ERR_INVALID, "an HTTP/1.1 request needs exactly one Host");
@@ -275,18 +333,39 @@ static int check_request(struct h1 *p, const struct framing_fields *f) {
     return 0;
 }
 
+// Whatever its fields say (RFC 9112 section 6.3).
+static bool never_has_body(int status) { return status < 200 || status == 204 || status == 304; }
+
 static int check_response(struct h1 *p) {
     struct head *h = &p->head;
     if (p->parser.http_major != 1 || p->parser.http_minor > 1) {
         return refuse(p, ERR_VERSION, "the answer is not HTTP/1.0 or HTTP/1.1");
     }
+    if (memcmp(p->base, "HTTP/1.", 7) != 0) { // llhttp skips line ends before it
+        return refuse(p, ERR_PROTOCOL, "there are bytes before the answer");
+    }
     if (h->status < 100 || h->status > 599 || h->status == 101) {
         return refuse(p, ERR_PROTOCOL, "the answer has an impossible status");
     }
-    if (h->status < 200 || h->status == 204) { // no body whatever the fields say (RFC 9112 section 6.3)
+    if (never_has_body(h->status) && h->status != 304) {
         h->body_len = 0;
     }
     return 0;
+}
+
+// With the empty line at its end. Behind the last field's name, or its value if it has one, nothing but blanks comes
+// before the line ends; without fields that is the start line.
+static size_t head_size(const struct h1 *p) {
+    const char *at = p->base + p->target.at + p->target.len;
+    if (p->field_count) {
+        struct span name = p->names[p->field_count - 1];
+        struct span value = p->values[p->field_count - 1];
+        at = value.len ? p->base + value.at + value.len : p->base + name.at + name.len;
+    }
+    while (*at != '\n') {
+        at++;
+    }
+    return (size_t)(at - p->base) + sizeof "\n\r\n" - 1;
 }
 
 static int on_headers_complete(llhttp_t *parser) {
@@ -298,7 +377,8 @@ static int on_headers_complete(llhttp_t *parser) {
         p->head.method = method_parse(p->head.method_name);
         p->head.target = span_str(p, p->target);
     }
-    int stop = collect_fields(p, &f);
+    int stop = head_size(p) <= p->limits->head_bytes ? 0 : refuse_size(p);
+    stop = stop ? stop : collect_fields(p, &f);
     stop = stop ? stop : check_framing(p, &f);
     stop = stop ? stop : p->side == H1_REQUEST ? check_request(p, &f) : check_response(p);
     if (stop) {
@@ -307,7 +387,7 @@ static int on_headers_complete(llhttp_t *parser) {
     parser->upgrade = 0; // an offer to upgrade is declined by ignoring it (RFC 9110 section 7.8)
     p->head_done = true;
     p->state = H1_IN_BODY;
-    return p->no_body ? 1 : 0;
+    return p->no_body || (p->side == H1_RESPONSE && never_has_body(p->head.status)) ? 1 : 0;
 }
 
 static int on_message_complete(llhttp_t *parser) {
@@ -376,30 +456,31 @@ const char *h1_problem(const struct h1 *p) { return p->problem ? p->problem : "m
 
 // ---- feeding
 
-static enum err broken(struct h1 *p, enum llhttp_errno code) {
-    p->state = H1_BROKEN;
-    if (p->error != OK) {
-        return p->error;
-    }
-    enum err e = ERR_FRAMING;
-    switch (code) {
-    case HPE_INVALID_METHOD: e = ERR_INVALID; break;
-    case HPE_INVALID_VERSION: e = ERR_VERSION; break;
-    case HPE_INVALID_URL:
-    case HPE_INVALID_HEADER_TOKEN:
-    case HPE_INVALID_CONSTANT: e = ERR_INVALID; break;
-    default: break; // llhttp's list, not ours
-    }
-    refuse(p, e, llhttp_get_error_reason(&p->parser));
-    return p->error;
+static bool is_token_char(char c) { // RFC 9110 section 5.6.2
+    char lower = ascii_lower(c);
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
-// A transfer coding that llhttp refuses by itself: say which of our errors it is.
-static enum err coding_error(struct h1 *p) {
-    struct framing_fields f = {0};
-    p->head.minor = p->parser.http_minor;
-    if (collect_fields(p, &f) == 0) {
-        (void)check_framing(p, &f);
+// What llhttp refused by itself, as one of our errors.
+static enum err error_of(const struct h1 *p, enum llhttp_errno code) {
+    switch (code) {
+    case HPE_INVALID_METHOD: // it stops at the first byte that no method it knows goes on with
+        return is_token_char(*llhttp_get_error_pos(&p->parser)) ? ERR_METHOD : ERR_INVALID;
+    case HPE_INVALID_VERSION: // or something behind a version that is fine
+        return p->parser.http_major == 1 && p->parser.http_minor <= 1 ? ERR_INVALID : ERR_VERSION;
+    case HPE_PAUSED_H2_UPGRADE: return ERR_VERSION; // HTTP/2's preface
+    case HPE_INVALID_URL:
+    case HPE_INVALID_HEADER_TOKEN:
+    case HPE_INVALID_CONSTANT: return ERR_INVALID;
+    default: return ERR_FRAMING; // llhttp's list, not ours
+    }
+}
+
+static enum err broken(struct h1 *p, enum llhttp_errno code) {
+    p->state = H1_BROKEN;
+    if (p->error == OK) {
+        const char *reason = llhttp_get_error_reason(&p->parser);
+        refuse(p, error_of(p, code), code == HPE_PAUSED_H2_UPGRADE ? "HTTP/2 is not spoken here" : reason);
     }
     return p->error;
 }
@@ -418,7 +499,7 @@ static void fill_result(struct h1 *p, const char *from, const char *stopped_at, 
 static enum err gather(struct h1 *p, const char *bytes, size_t n) {
     size_t had = buf_len(&p->spill);
     if (had >= p->limits->head_bytes) {
-        refuse(p, ERR_HEAD_FULL, "the header fields are larger than the limit");
+        refuse_size(p);
         return p->error;
     }
     enum err e = buf_append(&p->spill, bytes, n);
@@ -437,10 +518,6 @@ static enum err parse(struct h1 *p, char *from, size_t n, struct h1_result *r) {
     if (code == HPE_PAUSED) {
         stopped_at = llhttp_get_error_pos(&p->parser);
         code = HPE_OK;
-    }
-    if (code == HPE_INVALID_TRANSFER_ENCODING && coding_error(p) != OK) {
-        p->state = H1_BROKEN;
-        return p->error;
     }
     if (code != HPE_OK) {
         return broken(p, code);
@@ -470,7 +547,7 @@ enum err h1_feed(struct h1 *p, char *bytes, size_t n, struct h1_result *r) {
         e = gather(p, bytes, n);
     }
     if (e == OK && p->state == H1_IN_HEAD && buf_len(&p->spill) > p->limits->head_bytes) {
-        refuse(p, ERR_HEAD_FULL, "the header fields are larger than the limit");
+        refuse_size(p);
         e = p->error;
     }
     if (e != OK) {

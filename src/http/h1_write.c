@@ -3,7 +3,9 @@
 #include "http/h1.h"
 
 static char *put(char *out, struct str s) {
-    memcpy(out, s.ptr, s.len);
+    if (s.len) { // an empty one may have no pointer
+        memcpy(out, s.ptr, s.len);
+    }
     return out + s.len;
 }
 

@@ -194,7 +194,7 @@ bool authority_valid(struct str authority) {
                 return false;
             }
         }
-        if (i == authority.len) {
+        if (i == authority.len || i < 3) { // "[::]" is the shortest
             return false;
         }
         i++;

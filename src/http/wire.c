@@ -21,6 +21,8 @@ static void wire_set_state(struct wire *w, enum wire_state state) { w->state = s
 void wire_reset(struct wire *w) {
     assert(buf_len(&w->pending) == 0);
     w->left = 0;
+    w->blocked = false;
+    w->untouched = false;
     wire_set_state(w, WIRE_IDLE);
 }
 
@@ -28,7 +30,7 @@ void wire_begin(struct wire *w, enum h1_framing framing, int64_t body_len) {
     assert(w->state == WIRE_IDLE);
     w->framing = framing;
     w->left = framing == H1_LENGTH ? (uint64_t)body_len : 0;
-    w->untouched = true;
+    w->untouched = !w->blocked; // else a part of an interim head before it is out already
     wire_set_state(w, WIRE_BODY);
 }
 
@@ -51,6 +53,7 @@ bool wire_flush(struct wire *w, struct conn *c) {
     struct iovec v = {(void *)(uintptr_t)bytes.ptr, bytes.len};
     size_t written = 0;
     if (bytes.len == 0) {
+        w->blocked = false;
         return true;
     }
     w->untouched = false;
@@ -140,19 +143,33 @@ static size_t post(struct wire *w, struct conn *c, struct parcel *p, struct str 
     return body;
 }
 
+static size_t iov_total(const struct iovec *v, int count) {
+    size_t n = 0;
+    for (int i = 0; i < count; i++) {
+        n += v[i].iov_len;
+    }
+    return n;
+}
+
+// Not what Content-Length said: never let it run over, never let it look complete.
 static size_t send_length(struct wire *w, struct conn *c, const struct iovec *v, int count, bool end) {
     struct parcel p = {.count = 0};
+    if (iov_total(v, count) > w->left) {
+        wire_break(w);
+        return 0;
+    }
     bool whole = parcel_add_body(&p, v, count, w->left);
     size_t taken = post(w, c, &p, STR(""), STR(""));
     if (w->state == WIRE_BROKEN) {
         return 0;
     }
     w->left -= taken;
-    whole = whole && taken == p.body;
-    if ((whole && end && w->left) || (!whole && !w->left)) {
-        wire_break(w); // not what Content-Length said: never let it look complete, never let it run over
-    } else if (whole && end) {
-        wire_set_state(w, WIRE_DONE);
+    if (end && whole && taken == p.body) {
+        if (w->left) {
+            wire_break(w);
+        } else {
+            wire_set_state(w, WIRE_DONE);
+        }
     }
     return taken;
 }
@@ -182,14 +199,6 @@ static size_t chunk_head(char out[CHUNK_HEAD], uint64_t n) {
     return at;
 }
 
-static size_t iov_total(const struct iovec *v, int count) {
-    size_t n = 0;
-    for (int i = 0; i < count; i++) {
-        n += v[i].iov_len;
-    }
-    return n;
-}
-
 // One chunk per call. When the connection took only a part of a chunk, the owner offers at least the rest of it
 // again: the next call continues the open chunk.
 static size_t send_chunked(struct wire *w, struct conn *c, const struct iovec *v, int count, bool end) {
@@ -204,6 +213,10 @@ static size_t send_chunked(struct wire *w, struct conn *c, const struct iovec *v
     bool whole = parcel_add_body(&p, v, count, w->left);
     bool closes = p.body && p.body == w->left; // this parcel has the chunk's last byte
     bool last = end && whole;
+    if (last && p.body < w->left) { // less than was offered when the chunk began
+        wire_break(w);
+        return 0;
+    }
     struct str after = closes && last ? STR("\r\n0\r\n\r\n") : closes ? STR("\r\n") : last ? STR("0\r\n\r\n") : STR("");
     size_t taken = post(w, c, &p, str_from(head, head_len), after);
     if (w->state == WIRE_BROKEN) {

@@ -34,7 +34,6 @@ struct answer {
     size_t at;                    // in the text, of the next token
     unsigned token;               // the next one; also of vectors
     unsigned tokens;              // how many there will be
-    unsigned words;               // in the text
     unsigned sequence;            // events of the Responses API so far
     unsigned dimensions;
     bool include_usage;

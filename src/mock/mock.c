@@ -133,6 +133,13 @@ static void call_set_state(struct call *c, enum call_state state) {
     c->state = state;
 }
 
+static void call_check(const struct call *c UNUSED) {
+    assert(c->state != CALL_OVER);
+    assert(c->state != CALL_ARRIVING || !timer_is_set(&c->timer));
+    assert(c->state != CALL_WAITING || buf_len(&c->held) == 0);
+    assert(c->state != CALL_SENDING || buf_len(&c->held) == 0 || !timer_is_set(&c->timer));
+}
+
 static void bury(struct grave *grave) { free(container_of(grave, struct call, grave)); }
 
 static void ignore_head(struct xchg *x UNUSED, struct head *head UNUSED) {}
@@ -250,9 +257,9 @@ static void add_fields(struct fields *f, const struct script *script, int status
         {status == 405, "Allow", refused && refused->method == METHOD_POST ? "POST" : "GET, HEAD"},
     };
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        if (all[i].wanted && fields_add(f, str_c(all[i].name), str_c(all[i].value)) != OK) {
-            assert(!"room for every row");
-        }
+        enum err e = all[i].wanted ? fields_add(f, str_c(all[i].name), str_c(all[i].value)) : OK;
+        assert(e == OK); // there is room for every row
+        (void)e;
     }
 }
 
@@ -309,6 +316,7 @@ static void call_wait(struct call *c) {
 
 static void on_timer(struct timer *timer) {
     struct call *c = container_of(timer, struct call, timer);
+    call_check(c);
     if (c->state == CALL_WAITING) {
         call_begin(c);
     } else {
@@ -395,8 +403,7 @@ static void call_fill(struct call *c, const struct ask *ask, const struct plan *
     char *at = c->payload;
     a->model = keep(&at, ask->model);
     a->text = keep(&at, buf_str(ask->text));
-    a->words = (unsigned)words_count(a->text);
-    a->tokens = ask->inputs ? ask->inputs : plan->tokens ? plan->tokens : a->words;
+    a->tokens = ask->inputs ? ask->inputs : plan->tokens ? plan->tokens : (unsigned)words_cut(a->text);
     if (a->tokens && !a->text.len) { // asked for more words than none
         a->text = STR("token");
     }
@@ -458,6 +465,7 @@ static void call_read(struct call *c, struct str body) {
 static void on_body(struct xchg *x, struct str bytes, bool end) {
     struct call *c = x->owner;
     bool wanted = c->route && c->route->read && !c->refusal;
+    call_check(c);
     if (c->state != CALL_ARRIVING) {
         return; // answered before the request was all there
     }
@@ -484,12 +492,16 @@ static void on_body(struct xchg *x, struct str bytes, bool end) {
 
 static void on_drain(struct xchg *x) {
     struct call *c = x->owner;
+    call_check(c);
     if (c->state == CALL_SENDING) {
         call_go_on(c);
     }
 }
 
-static void on_fail(struct xchg *x, enum err e UNUSED, const char *problem UNUSED) { call_end(x->owner, true); }
+static void on_fail(struct xchg *x, enum err e UNUSED, const char *problem UNUSED) {
+    call_check(x->owner);
+    call_end(x->owner, true);
+}
 
 static const struct xchg_events call_events = {ignore_head, on_body, on_drain, on_fail};
 

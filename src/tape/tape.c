@@ -103,8 +103,9 @@ static bool record(struct tape *t, struct str bytes) {
     return true;
 }
 
+// Out of memory the tape's end lies before what faster readers were already given.
 static void finish_reader(struct tape_reader *r) {
-    if (r->tape->end != TAPE_RUNNING && r->tape->end != TAPE_WHOLE) {
+    if (r->position >= r->tape->written && r->tape->end != TAPE_RUNNING && r->tape->end != TAPE_WHOLE) {
         r->events->on_end(r, r->tape->end);
     }
 }
@@ -124,9 +125,11 @@ void tape_put_head(struct tape *t, const struct tape_head *head) {
     if (head->status >= 200) {
         record_head(t, head);
     }
+    tape_ref(t); // a reader may leave, and be the last one
     list_each(node, &t->readers) {
         reader_of(node)->events->on_head(reader_of(node), head);
     }
+    tape_unref(t);
 }
 
 void tape_append(struct tape *t, struct str bytes, bool last) {
@@ -141,14 +144,14 @@ void tape_append(struct tape *t, struct str bytes, bool last) {
         if (r->position == from) {
             r->position += r->events->on_bytes(r, &v, bytes.len ? 1 : 0, last);
         }
-        if (r->tape) {
-            wanted = MIN(wanted, MAX(r->position, from));
-        }
+    }
+    list_each(node, &t->readers) { // also one that joined meanwhile
+        wanted = MIN(wanted, MAX(reader_of(node)->position, from));
     }
     struct str rest = str_skip(bytes, (size_t)(wanted - from));
     t->written = wanted;
     bool recorded = rest.len == 0 || record(t, rest);
-    t->written = from + bytes.len;
+    t->written = recorded ? from + bytes.len : wanted;
     if (!recorded) {
         t->end = TAPE_RUNNING;
         tape_end_cut(t, ERR_NOMEM, 0, "out of memory for the answer");
@@ -163,10 +166,7 @@ static void end_tape(struct tape *t, enum tape_end end) {
     tape_ref(t);
     t->end = end;
     list_each(node, &t->readers) {
-        struct tape_reader *r = reader_of(node);
-        if (r->position == t->written) {
-            finish_reader(r);
-        }
+        finish_reader(reader_of(node));
     }
     tape_unref(t);
 }
@@ -185,6 +185,7 @@ void tape_end_cancelled(struct tape *t) {
 }
 
 void tape_open(struct tape *t, struct tape_reader *r, const struct tape_reader_events *events) {
+    assert(t->written == 0 || (t->first && t->first->at == 0)); // nothing of it was dropped yet
     *r = (struct tape_reader){.tape = tape_ref(t), .events = events};
     list_push_back(&t->readers, &r->node);
 }
@@ -215,7 +216,7 @@ void tape_read(struct tape_reader *r) {
         r->position += taken;
         more = taken == total && !last;
     }
-    if (r->tape && r->position == t->written) {
+    if (r->tape) {
         finish_reader(r);
     }
     settle(t);

@@ -59,7 +59,8 @@ struct tape_reader;
 struct tape_reader_events {
     void (*on_head)(struct tape_reader *r, const struct tape_head *head);
     // Bytes from the reader's position on; returns how many were taken. `last`: with these the answer is complete,
-    // there may be none. A reader that took less than all calls tape_read when it can go on.
+    // there may be none; a reader that took them all leaves. One that took less than all calls tape_read when it can
+    // go on.
     size_t (*on_bytes)(struct tape_reader *r, const struct iovec *v, int count, bool last);
     // Everything was taken and the tape did not end whole: how it ended. (A whole end comes by on_bytes.)
     void (*on_end)(struct tape_reader *r, enum tape_end end);
@@ -87,7 +88,8 @@ void tape_end_cut(struct tape *t, enum err error, int reason, const char *proble
 void tape_end_cancelled(struct tape *t);
 
 // The reader's side. The reader is the caller's storage; it takes a reference of the tape until tape_leave. Opening
-// delivers nothing by itself: call tape_read.
+// delivers nothing by itself: call tape_read, and not inside a callback of the same tape. Whoever opens a tape that is
+// not kept does so before the first byte may have been dropped.
 void tape_open(struct tape *t, struct tape_reader *r, const struct tape_reader_events *events);
 // Offers what there is from the position on.
 void tape_read(struct tape_reader *r);

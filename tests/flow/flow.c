@@ -23,16 +23,15 @@ static void add(char **ptr, size_t *len, size_t *room, struct str bytes) {
 }
 
 static void write_on(struct peer *p) {
-    while (p->conn && p->out_len) {
-        struct iovec v = {p->out, p->out_len};
+    while (p->conn && p->out_at < p->out_len) {
+        struct iovec v = {p->out + p->out_at, p->out_len - p->out_at};
         size_t written = 0;
         enum err e = conn_writev(p->conn, &v, 1, &written);
         if (e != OK) {
-            p->out_len = 0; // whether the other end is gone is found out by reading
+            p->out_at = p->out_len; // whether the other end is gone is found out by reading
             return;
         }
-        memmove(p->out, p->out + written, p->out_len - written);
-        p->out_len -= written;
+        p->out_at += written;
         if (written < v.iov_len) {
             return;
         }
@@ -159,7 +158,9 @@ static struct conn *connect_upstream(void *context) {
     struct conn *far;
     assert_true(u->count < ARRAY_LEN(u->peers));
     mem_pair(&u->world->worker.loop, flow_window, &near, &far);
-    u->peers[u->count++] = peer_create(u->world, far);
+    struct peer *p = peer_create(u->world, far);
+    p->may_read = u->world->deaf ? 0 : SIZE_MAX;
+    u->peers[u->count++] = p;
     return near;
 }
 
@@ -242,7 +243,7 @@ void world_finish_worker(struct world *w) {
     worker_finish(&w->worker);
     w->finished = true;
     check_int(w->worker.in_flight, 0);
-    check_int(outcomes_total(w), w->worker.serial);
+    check(outcomes_total(w) <= w->worker.serial); // one that was begun and then found malformed has two numbers
 }
 
 void world_close(struct world *w) {

@@ -39,8 +39,8 @@ struct peer {
     struct conn *conn;   // NULL once closed from here
     char *got;           // everything that came
     size_t got_len, got_room;
-    char *out;           // still to be sent
-    size_t out_len, out_room;
+    char *out;           // what it says; sent up to out_at
+    size_t out_at, out_len, out_room;
     enum err end;        // OK: open; ERR_EOF: the gateway ended it in order; else it was broken off
     size_t may_read;     // bytes; SIZE_MAX: all
     bool finishing;      // FIN behind `out`
@@ -62,6 +62,7 @@ struct world {
     unsigned upstream_count;
     void *kept[4096];    // decoded bodies
     unsigned kept_count;
+    bool deaf;           // connections the gateway makes from now on are not read from
     bool finished;       // worker_finish has been called
 };
 
@@ -98,6 +99,8 @@ void finish(struct peer *p);
 void close_peer(struct peer *p);
 void reset(struct peer *p);
 
+// Bytes it could not get rid of yet.
+static inline size_t unsent(const struct peer *p) { return p->out_len - p->out_at; }
 static inline struct str got(const struct peer *p) { return str_from(p->got ? p->got : "", p->got_len); }
 void forget(struct peer *p); // what it got so far
 #define check_has(p, text) check(str_search(got(p), str_c(text)) < got(p).len)

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 from waiting import LIMIT, Board, poll
 
@@ -20,18 +19,16 @@ ASSERTION = re.compile(rb"[Aa]ssertion .*failed")
 COLOUR = b"\x1b["
 CANARY = b"canary"  # every secret and every prompt in this suite has it: none may be in what thaw prints
 
-_next_port = [random.randrange(10000, 30000)]
-
 
 def free_port(host="127.0.0.1"):
     """A port outside the range the kernel hands out to outgoing connections, so that none of those takes it."""
     while True:
-        _next_port[0] = _next_port[0] + 1 if _next_port[0] < 32000 else 10000
+        port = random.randrange(10000, 32000)
         probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, _next_port[0]))
-            return _next_port[0]
+            probe.bind((host, port))
+            return port
         except OSError:
             continue
         finally:
@@ -131,21 +128,25 @@ class Thaw:
         with self.board.changed:
             return self.err.decode(errors="replace")
 
+    def listens(self):
+        """Does this very process have a socket that listens on the port? (Somebody else's would take connections, too.)"""
+        inodes = set()
+        for table in ("tcp", "tcp6"):
+            for line in pathlib.Path(f"/proc/{self.pid}/net/{table}").read_text().splitlines()[1:]:
+                column = line.split()
+                if column[3] == "0A" and int(column[1].rsplit(":", 1)[1], 16) == self.port:
+                    inodes.add(f"socket:[{column[9]}]")
+        try:
+            return any(os.readlink(entry.path) in inodes for entry in os.scandir(f"/proc/{self.pid}/fd"))
+        except FileNotFoundError:  # a descriptor closed while we look
+            return False
+
     def wait_ready(self):
-        end = time.monotonic() + LIMIT
-        while True:
+        def ready():
             assert self.process.poll() is None, f"{self.command} ended with {self.process.poll()}: {self.text}"
-            assert time.monotonic() < end, f"{self.command} does not listen after {LIMIT:g} s: {self.text}"
-            probe = socket.socket()
-            probe.settimeout(1)
-            try:
-                probe.connect((self.host, self.port))
-                return self
-            except OSError:
-                with self.board.changed:
-                    self.board.changed.wait(0.01)
-            finally:
-                probe.close()
+            return self.listens()
+        poll(ready, lambda: f"{self.command} to listen; it said: {self.text}", every=0.003)
+        return self
 
     def wait_text(self, pattern):
         return self.board.wait(lambda: re.search(pattern, self.err.decode(errors="replace")),
@@ -170,6 +171,15 @@ class Thaw:
     def settles_at(self, descriptors):
         poll(lambda: self.descriptors() <= descriptors,
              lambda: f"the descriptors to go back to {descriptors}; there are {self.descriptors()}")
+
+    def freeze(self):
+        """Stops the process until thaw(): what arrives meanwhile it will see all at once, in the order of arrival."""
+        self.signal(signal.SIGSTOP)
+        poll(lambda: pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T",
+             "the process to be stopped")
+
+    def thaw(self):
+        self.signal(signal.SIGCONT)
 
     # --- the end ---------------------------------------------------------------------------------------------------------
 

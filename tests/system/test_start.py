@@ -71,20 +71,20 @@ def test_a_misspelt_argument_is_named_with_the_nearest_valid_one(arguments, name
 
 @pytest.mark.parametrize("arguments,named", [
     (["serve", "--listen"], ["--listen"]),
-    (["serve", "--mock", "--listen", "127.0.0.1:99999"], ["99999"]),
-    (["serve", "--mock", "--listen", "nonsense"], ["nonsense"]),
+    (["serve", "--mock", "--listen", "127.0.0.1:99999"], ["listen", "65535"]),
+    (["serve", "--mock", "--listen", "nonsense"], ["listen", "port"]),
     (["serve", "--mock", "--workers", "banana"], ["workers", "banana"]),
     (["serve", "--mock", "--workers", "-1"], ["workers", "-1"]),
-    (["serve", "--upstream", "ftp://127.0.0.1/v1"], ["ftp://127.0.0.1/v1"]),
-    (["serve", "--upstream", "http://"], ["http://"]),
-    (["serve", "--upstream", "http://127.0.0.1:70000/v1"], ["70000"]),
+    (["serve", "--upstream", "ftp://127.0.0.1/v1"], ["--upstream", "http://"]),
+    (["serve", "--upstream", "http://"], ["--upstream", "host"]),
+    (["serve", "--upstream", "http://127.0.0.1:70000/v1"], ["--upstream", "port"]),
     (["serve", "--mock", "--check=yes"], ["--check"]),
     (["serve", "--mock", "surplus"], ["surplus"]),
     (["mock", "--latency", "5parsecs"], ["latency", "5parsecs"]),
     (["mock", "--latency"], ["--latency"]),
     (["mock", "surplus"], ["surplus"]),
 ])
-def test_a_bad_value_is_named(arguments, named):
+def test_a_bad_value_is_told_with_its_argument(arguments, named):
     wrong_usage(run(*arguments), *named)
 
 
@@ -157,9 +157,8 @@ def test_a_port_that_is_taken_is_named(world):
 
 def test_it_listens_on_ipv6_loopback(world):
     up = world.upstream(says(CHAT_ANSWER))
-    gw = world.serve(up, "--listen", f"[::1]:{(port := free_port('::1'))}", port=port, host="::1", listen=False, ready=False)
+    gw = world.serve(up, "--listen", f"[::1]:{(port := free_port('::1'))}", port=port, host="::1", listen=False)
     gw.wait_text(r"\[::1\]")
-    poll(lambda: not socket.socket(socket.AF_INET6).connect_ex(("::1", port)), "the port to open")
     assert world.connect(gw, host="::1").ask(post(CHAT, CHAT_REQUEST)).body == CHAT_ANSWER
 
 
@@ -221,7 +220,7 @@ UP = "upstreams: {up: {url: 'http://127.0.0.1:9/v1'}}\n"
     pytest.param(UP + "workers: [1]\n", 2, 10, ["workers"], id="list_for_a_number"),
     pytest.param("upstreams: [one]\n", 1, 12, ["upstreams"], id="list_for_a_mapping"),
     pytest.param(UP + "models:\n  fast: {use: [upp/gpt]}\n", 3, 16, ["upp", "up"], id="dangling_reference"),
-    pytest.param("upstreams: {up: {url: 'gopher://127.0.0.1/v1'}}\n", 1, 23, ["gopher"], id="bad_url"),
+    pytest.param("upstreams: {up: {url: 'gopher://127.0.0.1/v1'}}\n", 1, 23, ["url", "http://"], id="bad_url"),
     pytest.param("upstreams: {up: {url: 'http://127.0.0.1:9/v1', timeouts: {first_byte: 5parsecs}}}\n", 1, 71, ["5parsecs"],
                  id="bad_duration"),
     pytest.param(UP + "max_body: much\n", 2, 11, ["max_body"], id="bad_size"),

@@ -110,10 +110,10 @@ def refused(up, client, reason):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("what,reason", [
     ({"end": "20200601000000Z"}, "expired"),
-    ({"start": "20980101000000Z"}, "not yet valid"),
-    ({"names": "DNS:other.test,IP:127.0.0.2"}, "host ?name|name|IP address|mismatch"),
-    ({"names": None, "common": "localhost"}, "host ?name|name|IP address|mismatch"),
-    ({"names": "DNS:*.localhost,DNS:localhost.test"}, "host ?name|name|IP address|mismatch"),
+    ({"start": "20980101000000Z"}, "not yet valid|not valid yet"),
+    ({"names": "DNS:other.test,IP:127.0.0.2"}, "host ?name|mismatch|is not for"),
+    ({"names": None, "common": "localhost"}, "host ?name|mismatch|is not for"),
+    ({"names": "DNS:*.localhost,DNS:localhost.test"}, "host ?name|mismatch|is not for"),
     ({"usage": "clientAuth"}, "purpose|usage|certificate"),
 ], ids=["expired", "not_yet_valid", "wrong_name", "only_a_common_name", "nearly_the_name", "not_for_servers"])
 def test_a_bad_certificate_is_refused_before_the_key_is_sent(world, authority, what, reason, host):

@@ -119,7 +119,7 @@ def test_calls_over_fresh_and_dying_upstream_connections(world):
         mark = json.loads(bytes(x.request.body))["messages"][0]["content"]
         x.answer(200, json.dumps({"choices": [{"message": {"content": mark}}]}).encode())
         if x.number % 3 == 0:
-            x.close()
+            x.drop()
     up = world.upstream(script)
     gw = world.serve(up, workers=2)
     run_all(gw, [plain, plain, plain, bad, health, pipelined])

@@ -281,6 +281,13 @@ class Exchange:
         self._over()
         return self
 
+    def drop(self):
+        """Closes both directions, as a server does with an idle connection: what arrives later is answered with a
+        reset and no program ever sees it."""
+        self.connection.sock.close()
+        self._over()
+        return self
+
     def _over(self):
         with self.upstream.board.changed:
             self.connection.over = True

@@ -121,7 +121,8 @@ static void client_send(struct client *c, const char *text) {
 }
 
 static void client_post(struct client *c, const char *path, const char *body) {
-    check_ok(buf_printf(&c->out, "POST %s HTTP/1.1\r\nHost: mock\r\nContent-Length: %zu\r\n\r\n%s", path, strlen(body), body));
+    check_ok(buf_printf(&c->out, "POST %s HTTP/1.1\r\nHost: mock\r\nContent-Length: %zu\r\n\r\n%s", path,
+                        strlen(body), body));
     client_write(c);
     settle(c->world);
 }
@@ -533,16 +534,16 @@ static void usage_comes_in_a_chunk_of_its_own_when_asked_for(void **state UNUSED
 static const char mixed[] = "quotes \" and \\ and \n\t\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80  end ";
 
 static const struct {
-    const char *body;
+    const char *messages;
     const char *echo;
 } contents[] = {
-    {"{\"model\":\"m\",%s\"messages\":[{\"content\":\"" MIXED "\"}]}", mixed},
-    {"{\"model\":\"m\",%s\"messages\":[{\"content\":[{\"type\":\"text\",\"text\":\"ping 1\"}]}]}", "ping 1"},
-    {"{\"model\":\"m\",%s\"messages\":[{\"content\":[{\"text\":\"a\"},{\"type\":\"image_url\"},{\"text\":\"b\"}]}]}", "a\nb"},
-    {"{\"model\":\"m\",%s\"messages\":[{\"content\":\"x\"},{\"content\":\"\"}]}", ""},
-    {"{\"model\":\"m\",%s\"messages\":[{\"content\":\"x\"},{\"content\":null}]}", ""},
-    {"{\"model\":\"m\",%s\"messages\":[{\"content\":\"  \"}]}", "  "},
-    {"{\"messages\":[{\"role\":\"user\",\"content\":\" a  b \"}],%s\"model\":\"m\"}", " a  b "},
+    {"[{\"content\":\"" MIXED "\"}]", mixed},
+    {"[{\"content\":[{\"type\":\"text\",\"text\":\"ping 1\"}]}]", "ping 1"},
+    {"[{\"content\":[{\"text\":\"a\"},{\"type\":\"image_url\"},{\"text\":\"b\"}]}]", "a\nb"},
+    {"[{\"content\":\"x\"},{\"content\":\"\"}]", ""},
+    {"[{\"content\":\"x\"},{\"content\":null}]", ""},
+    {"[{\"content\":\"  \"}]", "  "},
+    {"[{\"role\":\"user\",\"content\":\" a  b \"}]", " a  b "},
 };
 
 static void the_last_message_is_echoed_to_the_byte(void **state UNUSED) {
@@ -553,13 +554,13 @@ static void the_last_message_is_echoed_to_the_byte(void **state UNUSED) {
         char body[512];
         struct buf text;
         unsigned n = 0;
-        snprintf(body, sizeof body, contents[i].body, "");
+        snprintf(body, sizeof body, "{\"messages\":%s,\"model\":\"m\"}", contents[i].messages);
         check_int(ask(&c, CHAT, body).status, 200);
         struct json *json = body_json(&c);
         check_str(text_at(json, "choices.0.message.content"), contents[i].echo);
         int tokens = (int)number_at(json, "usage.completion_tokens");
         json_close(json);
-        snprintf(body, sizeof body, contents[i].body, STREAM);
+        snprintf(body, sizeof body, "{\"model\":\"m\"," STREAM "\"messages\":%s}", contents[i].messages);
         check_int(ask(&c, CHAT, body).status, 200);
         joined(&c, "choices.0.delta.content", &text, &n);
         check_str(buf_str(&text), contents[i].echo);
@@ -600,7 +601,8 @@ static void completions_echo_the_prompt(void **state UNUSED) {
         check_int((int)number_at(json, "usage.completion_tokens"), 2);
         json_close(json);
     }
-    ask(&c, "/completions", "{\"model\":\"m\",\"stream\":true,\"prompt\":\"ping 1\",\"stream_options\":{\"include_usage\":true}}");
+    ask(&c, "/completions",
+        "{\"model\":\"m\",\"stream\":true,\"prompt\":\"ping 1\",\"stream_options\":{\"include_usage\":true}}");
     check_joined(&c, "choices.0.text", "ping 1", 2);
     check_joined(&c, "choices.0.finish_reason", "stop", 1);
     check_int(count_events(&c), 5);
@@ -684,7 +686,8 @@ static void check_embedding(struct client *c, unsigned dimensions) {
     char body[200];
     float packed[16];
     double square = 0;
-    snprintf(body, sizeof body, "{\"model\":\"m\",\"input\":\"one\",\"encoding_format\":\"base64\",\"dimensions\":%u}", dimensions);
+    snprintf(body, sizeof body,
+             "{\"model\":\"m\",\"input\":\"one\",\"encoding_format\":\"base64\",\"dimensions\":%u}", dimensions);
     check_int(ask(c, "/v1/embeddings", body).status, 200);
     struct json *json = body_json(c);
     base64_decode(text_at(json, "data.0.embedding"), (unsigned char *)packed, dimensions * sizeof *packed);
@@ -816,7 +819,8 @@ static void errors_come_by_model_name(void **state UNUSED) {
     for (int status = 400; status < 600; status++) {
         char body[200];
         bool retry = status == 429 || status == 503;
-        snprintf(body, sizeof body, "{\"model\":\"mock-err-%d\",\"stream\":%s,\"messages\":[{\"content\":\"x\"}]}", status,
+        snprintf(body, sizeof body,
+                 "{\"model\":\"mock-err-%d\",\"stream\":%s,\"messages\":[{\"content\":\"x\"}]}", status,
                  status % 2 ? "true" : "false");
         client_post(&c, CHAT, body);
         struct got got = take_answer(&c);
@@ -881,7 +885,9 @@ static void a_request_may_come_byte_by_byte(void **state UNUSED) {
     struct buf request;
     one_client(&w, &c, &(struct mock_options){.latency_ms = 100});
     buf_init(&request, TEXT_CAP);
-    check_ok(buf_printf(&request, "POST " CHAT " HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n%zx\r\n%s\r\n0\r\n\r\n",
+    check_ok(buf_printf(&request,
+                        "POST " CHAT " HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n"
+                        "%zx\r\n%s\r\n0\r\n\r\n",
                         strlen(ASK("mock", "")), ASK("mock", "")));
     for (size_t i = 0; i < buf_len(&request); i++) {
         char byte[2] = {buf_str(&request).ptr[i], '\0'};
@@ -903,8 +909,9 @@ static void pipelined_requests_are_answered_in_order(void **state UNUSED) {
     struct world w;
     struct client c;
     one_client(&w, &c, &(struct mock_options){.latency_ms = 100});
-    check_ok(buf_printf(&c.out, "POST " CHAT " HTTP/1.1\r\nHost: m\r\nContent-Length: %zu\r\n\r\n%s", strlen(ASK("a", "")), ASK("a", "")));
-    check_ok(buf_printf(&c.out, "POST " CHAT " HTTP/1.1\r\nHost: m\r\nContent-Length: %zu\r\n\r\n%s", strlen(ASK("b", "")), ASK("b", "")));
+    static const char post[] = "POST " CHAT " HTTP/1.1\r\nHost: m\r\nContent-Length: ";
+    check_ok(buf_printf(&c.out, "%s%zu\r\n\r\n%s", post, strlen(ASK("a", "")), ASK("a", "")));
+    check_ok(buf_printf(&c.out, "%s%zu\r\n\r\n%s", post, strlen(ASK("b", "")), ASK("b", "")));
     client_send(&c, "GET /healthz HTTP/1.1\r\nHost: m\r\n\r\n");
     for (unsigned i = 0; i < 2; i++) {
         pass_ms(&w, 100);
@@ -924,7 +931,8 @@ static void a_client_that_waits_for_leave_gets_it(void **state UNUSED) {
     struct got got;
     char head[200];
     one_client(&w, &c, &(struct mock_options){.latency_ms = 1});
-    snprintf(head, sizeof head, "POST " CHAT " HTTP/1.1\r\nHost: m\r\nExpect: 100-continue\r\nContent-Length: %zu\r\n\r\n",
+    snprintf(head, sizeof head,
+             "POST " CHAT " HTTP/1.1\r\nHost: m\r\nExpect: 100-continue\r\nContent-Length: %zu\r\n\r\n",
              strlen(ASK("m", "")));
     client_send(&c, head);
     size_t n = peek_answer(&c, &got, true);
@@ -949,7 +957,8 @@ static void check_through_window(size_t window) {
     struct json *json = body_json(&c);
     check_str(text_at(json, "choices.0.message.content"), "one two three");
     json_close(json);
-    check_int(ask(&c, CHAT, ASK("mock-9x5ms", STREAM "\"stream_options\":{\"include_usage\":true},")).status, 200);
+    struct got got = ask(&c, CHAT, ASK("mock-9x5ms", STREAM "\"stream_options\":{\"include_usage\":true},"));
+    check_int(got.status, 200);
     check_joined(&c, "choices.0.delta.content", "one two three one two three one two three", 9);
     check_int(count_events(&c), 13);
     check_int(ask(&c, CHAT, ASK("m", STREAM)).status, 200);
@@ -1241,7 +1250,8 @@ static void many_calls_wait_at_once_and_none_is_mixed_up(void **state UNUSED) {
 }
 
 static void the_mock_may_be_destroyed_with_calls_in_flight(void **state UNUSED) {
-    static const char *const asks[] = {ASK("mock-1h", ""), ASK("mock-9x1h", STREAM), ASK("mock-9999x0", STREAM), "{\"mod"};
+    static const char *const asks[] = {ASK("mock-1h", ""), ASK("mock-9x1h", STREAM), ASK("mock-9999x0", STREAM),
+                                       "{\"mod"};
     struct world w;
     struct client clients[ARRAY_LEN(asks)];
     world_init(&w, &(struct mock_options){.latency_ms = 0});
@@ -1276,12 +1286,13 @@ static void starve(void *arg) {
     struct world *w = arg;
     struct client c;
     static const char *const paths[] = {CHAT, CHAT, "/v1/embeddings", "/v1/responses"};
-    static const char *const bodies[] = {ASK("m", ""), ASK("mock-9x1ms", STREAM), "{\"model\":\"m\",\"input\":[\"a\",\"b\"]}",
+    static const char *const bodies[] = {ASK("m", ""), ASK("mock-9x1ms", STREAM),
+                                         "{\"model\":\"m\",\"input\":[\"a\",\"b\"]}",
                                          "{\"model\":\"m\",\"stream\":true,\"input\":\"ping 1\"}"};
     for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
         client_open(&c, w, 1000);
-        if (buf_printf(&c.out, "POST %s HTTP/1.1\r\nHost: mock\r\nContent-Length: %zu\r\n\r\n%s", paths[i], strlen(bodies[i]),
-                       bodies[i]) == OK) {
+        if (buf_printf(&c.out, "POST %s HTTP/1.1\r\nHost: mock\r\nContent-Length: %zu\r\n\r\n%s", paths[i],
+                       strlen(bodies[i]), bodies[i]) == OK) {
             client_write(&c);
         }
         c.reads = false; // the test's own buffers are not what is looked at
