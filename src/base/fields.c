@@ -1,34 +1,82 @@
 // SPDX-License-Identifier: MIT
 #include "base/fields.h"
 
-enum err fields_add(struct fields *f, struct str name, struct str value) {
+static const unsigned char flags_of[] = {
+    0,
+#define FIELD(id, text, flags) flags,
+#include "base/fields.def"
+#undef FIELD
+};
+
+unsigned field_flags(enum field_id id) { return flags_of[id]; }
+
+// Most names end at the comparison of lengths; the compiler makes a search of the constants.
+enum field_id field_id(struct str name) {
+#define FIELD(id, text, flags)                                           \
+    if (name.len == sizeof(text) - 1 && str_ieq(name, STR(text))) {      \
+        return FIELD_##id;                                               \
+    }
+#include "base/fields.def"
+#undef FIELD
+    return FIELD_OTHER;
+}
+
+enum err fields_push(struct fields *f, const struct field *field) {
     if (f->n == f->cap) {
         return ERR_FULL;
     }
-    f->v[f->n++] = (struct field){name, value};
+    f->v[f->n++] = *field;
     return OK;
 }
 
-const struct field *fields_find(const struct fields *f, struct str name) {
+enum err fields_add(struct fields *f, struct str name, struct str value) {
+    struct field field = {name, value, field_id(name)};
+    return fields_push(f, &field);
+}
+
+const struct field *fields_find(const struct fields *f, enum field_id id) {
     for (unsigned i = 0; i < f->n; i++) {
-        if (str_ieq(f->v[i].name, name)) {
+        if (f->v[i].id == id) {
             return &f->v[i];
         }
     }
     return NULL;
 }
 
-struct str fields_value(const struct fields *f, struct str name) {
-    const struct field *found = fields_find(f, name);
+struct str fields_value(const struct fields *f, enum field_id id) {
+    const struct field *found = fields_find(f, id);
     return found ? found->value : (struct str){NULL, 0};
 }
 
-unsigned fields_count(const struct fields *f, struct str name) {
+unsigned fields_count(const struct fields *f, enum field_id id) {
     unsigned n = 0;
     for (unsigned i = 0; i < f->n; i++) {
-        n += str_ieq(f->v[i].name, name);
+        n += f->v[i].id == id;
     }
     return n;
+}
+
+void fields_remove(struct fields *f, enum field_id id) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < f->n; i++) {
+        if (f->v[i].id != id) {
+            f->v[kept++] = f->v[i];
+        }
+    }
+    f->n = kept;
+}
+
+void fields_remove_flagged(struct fields *f, unsigned flags) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < f->n; i++) {
+        if (!(field_flags(f->v[i].id) & flags)) {
+            if (kept != i) {
+                f->v[kept] = f->v[i];
+            }
+            kept++;
+        }
+    }
+    f->n = kept;
 }
 
 enum { LONG_NUMBER = 255 };

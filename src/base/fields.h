@@ -5,9 +5,27 @@
 #pragma once
 #include "base/str.h"
 
+// Names that somebody decides on have an id (fields.def), found once when a field is added; later comparisons are of
+// numbers. What a name is good for are its flags.
+enum field_id {
+    FIELD_OTHER,
+#define FIELD(id, text, flags) FIELD_##id,
+#include "base/fields.def"
+#undef FIELD
+    FIELD_COUNT
+};
+enum field_flag {
+    FIELD_HOP = 1,        // belongs to one connection: RFC 9110 section 7.6.1, RFC 9113 section 8.2.2
+    FIELD_CREDENTIAL = 2, // may carry who the client is
+    FIELD_PRIVATE = 4,    // tells an upstream about the way to us: nobody's business there (RFC 7239)
+};
+enum field_id field_id(struct str name);
+unsigned field_flags(enum field_id id);
+
 struct field {
     struct str name;
     struct str value;
+    enum field_id id;
 };
 
 struct fields {
@@ -21,11 +39,16 @@ struct fields {
 
 // ERR_FULL when the array is.
 MUSTCHECK enum err fields_add(struct fields *f, struct str name, struct str value);
+// A copy of a field, with what is known of its name.
+MUSTCHECK enum err fields_push(struct fields *f, const struct field *field);
 // The first field of that name, NULL if there is none.
-const struct field *fields_find(const struct fields *f, struct str name);
+const struct field *fields_find(const struct fields *f, enum field_id id);
 // Its value, or an empty string with ptr == NULL.
-struct str fields_value(const struct fields *f, struct str name);
-unsigned fields_count(const struct fields *f, struct str name);
+struct str fields_value(const struct fields *f, enum field_id id);
+unsigned fields_count(const struct fields *f, enum field_id id);
+// Takes every field of that name, or with any of these flags, out.
+void fields_remove(struct fields *f, enum field_id id);
+void fields_remove_flagged(struct fields *f, unsigned flags);
 
 // Packed: [count] then per field [name length][value length][name][value]. Numbers below 255 take one byte, others a
 // byte of 255 and four more.

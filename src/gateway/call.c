@@ -314,7 +314,7 @@ static void send_request(struct call *c) {
     assert(unpacked); // scratch has room for what was packed from it
     (void)unpacked;
     if (upstream->authorization) {
-        who_strip(&fields);
+        fields_remove_flagged(&fields, FIELD_CREDENTIAL);
         worker_add(&fields, STR("Authorization"), str_c(upstream->authorization));
     }
     struct head head = {
@@ -376,8 +376,8 @@ void call_forget_owner(struct call *c) { c->owner = NULL; }
 // ---- the answer
 
 static bool is_event_stream(const struct fields *fields) {
-    struct str type = fields_value(fields, STR("content-type"));
-    struct str coding = fields_value(fields, STR("content-encoding"));
+    struct str type = fields_value(fields, FIELD_CONTENT_TYPE);
+    struct str coding = fields_value(fields, FIELD_CONTENT_ENCODING);
     return str_ieq(str_first(type, 17), STR("text/event-stream")) && (!coding.ptr || str_ieq(coding, STR("identity")));
 }
 
@@ -447,32 +447,16 @@ static const struct tape_events tape_events = {on_room, on_abandoned};
 
 // ---- beginning
 
-// What clients say about the way to us is nobody's business upstream, and could not be trusted there (RFC 7239).
-static const char *const private_fields[] = {"forwarded",        "x-forwarded-for",  "x-forwarded-host",
-                                             "x-forwarded-proto", "x-forwarded-port", "x-real-ip",
-                                             "x-request-id"};
-
-static bool is_private(struct str name) {
-    for (size_t i = 0; i < ARRAY_LEN(private_fields); i++) {
-        if (str_ieq(name, str_c(private_fields[i]))) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void pack(struct call *c, const struct call_request *request) {
     const struct head *head = request->head;
     struct fields fields = worker_scratch(c->worker);
     for (unsigned i = 0; i < head->fields.n; i++) {
-        if (!is_private(head->fields.v[i].name)) {
-            worker_add(&fields, head->fields.v[i].name, head->fields.v[i].value);
-        }
+        worker_push(&fields, &head->fields.v[i]);
     }
     http_head_strip(&fields);
-    if (c->worker->who.count) {
-        who_strip(&fields); // it opened this door, and is for no other
-    }
+    // A key of ours opened this door and is for no other.
+    fields_remove_flagged(&fields, FIELD_PRIVATE | (c->worker->who.count ? FIELD_CREDENTIAL : 0u));
+    fields_remove(&fields, FIELD_X_REQUEST_ID);
     worker_add(&fields, STR("x-request-id"), request->request_id);
     worker_add(&fields, STR("Via"), STR("1.1 thaw"));
     uint32_t target_len = (uint32_t)head->target.len;

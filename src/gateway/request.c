@@ -208,7 +208,7 @@ struct str request_id(const struct request *r, char out[REQUEST_ID_MAX]) {
 }
 
 static bool is_event_stream(const struct fields *fields) {
-    struct str type = fields_value(fields, STR("content-type"));
+    struct str type = fields_value(fields, FIELD_CONTENT_TYPE);
     return type.len >= 17 && str_ieq(str_first(type, 17), STR("text/event-stream"));
 }
 
@@ -217,16 +217,16 @@ static void on_tape_head(struct tape_reader *reader, const struct tape_head *tap
     char id[REQUEST_ID_MAX];
     struct fields fields = worker_scratch(r->worker);
     for (unsigned i = 0; i < tape_head->fields.n; i++) {
-        worker_add(&fields, tape_head->fields.v[i].name, tape_head->fields.v[i].value);
+        worker_push(&fields, &tape_head->fields.v[i]);
     }
-    http_fields_remove(&fields, STR("alt-svc")); // another origin's offer of other ways to it
+    fields_remove(&fields, FIELD_ALT_SVC); // another origin's offer of other ways to it
     if (is_event_stream(&fields)) {
-        http_fields_remove(&fields, STR("cache-control"));
-        http_fields_remove(&fields, STR("x-accel-buffering"));
+        fields_remove(&fields, FIELD_CACHE_CONTROL);
+        fields_remove(&fields, FIELD_X_ACCEL_BUFFERING);
         worker_add(&fields, STR("Cache-Control"), STR("no-cache"));
         worker_add(&fields, STR("X-Accel-Buffering"), STR("no"));
     }
-    if (!fields_find(&fields, STR("x-request-id"))) {
+    if (!fields_find(&fields, FIELD_X_REQUEST_ID)) {
         worker_add(&fields, STR("x-request-id"), request_id(r, id));
     }
     struct head head = {.status = tape_head->status, .fields = fields, .body_len = tape_head->body_len};

@@ -122,8 +122,8 @@ static const struct route *find_route(const struct worker *w, struct str path, e
 
 // x-request-id is taken over when it is plain enough to stand in logs and heads everywhere.
 static void take_over_id(struct request *r) {
-    struct str id = fields_value(&r->head->fields, STR("x-request-id"));
-    bool one = fields_count(&r->head->fields, STR("x-request-id")) == 1;
+    struct str id = fields_value(&r->head->fields, FIELD_X_REQUEST_ID);
+    bool one = fields_count(&r->head->fields, FIELD_X_REQUEST_ID) == 1;
     if (!one || id.len == 0 || id.len > REQUEST_ID_MAX) {
         return;
     }
@@ -193,7 +193,7 @@ static enum verdict step_loop(struct request *r) {
         const struct field *f = &r->head->fields.v[i];
         struct str list = f->value;
         struct str part;
-        while (str_ieq(f->name, STR("via")) && str_split(&list, ',', &part)) {
+        while (f->id == FIELD_VIA && str_split(&list, ',', &part)) {
             seen += str_ends(str_trim(part), STR(" thaw"));
         }
     }
@@ -215,12 +215,12 @@ static bool is_json(struct str type) {
 
 static bool body_acceptable(struct request *r) {
     const struct head *head = r->head;
-    struct str coding = fields_value(&head->fields, STR("content-encoding"));
+    struct str coding = fields_value(&head->fields, FIELD_CONTENT_ENCODING);
     if (coding.len && !str_ieq(coding, STR("identity"))) {
         request_error(r, 415, OUTCOME_REFUSED, NULL, NULL, "Compressed request bodies are not accepted; send plain JSON.");
         return false;
     }
-    if (!is_json(fields_value(&head->fields, STR("content-type")))) {
+    if (!is_json(fields_value(&head->fields, FIELD_CONTENT_TYPE))) {
         request_error(r, 415, OUTCOME_REFUSED, NULL, NULL, "The body must be JSON: send 'Content-Type: application/json'.");
         return false;
     }

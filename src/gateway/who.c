@@ -4,8 +4,6 @@
 #include "base/mem.h"
 #include "http/msg.h"
 
-static const char *const carriers[] = {"authorization", "x-api-key", "api-key"};
-
 void who_init(struct who *who, const struct config *config) {
     *who = (struct who){.count = config->key_count};
     who->keys = xcalloc(config->key_count, sizeof *who->keys);
@@ -21,9 +19,10 @@ void who_finish(struct who *who) {
 
 // Authorization carries it behind "Bearer " (RFC 6750 section 2.1); any other scheme is no credential of ours, but
 // it is one: an empty string, which no key equals.
-static struct str credential(struct str name, struct str value) {
+static struct str credential(const struct field *field) {
     struct str scheme = STR("bearer ");
-    if (!str_ieq(name, STR("authorization"))) {
+    struct str value = field->value;
+    if (field->id != FIELD_AUTHORIZATION) {
         return value;
     }
     return str_ieq(str_first(value, scheme.len), scheme) ? str_trim(str_skip(value, scheme.len)) : STR("");
@@ -32,16 +31,14 @@ static struct str credential(struct str name, struct str value) {
 enum who_verdict who_check(const struct who *who, const struct fields *fields) {
     struct str presented = {NULL, 0};
     for (unsigned i = 0; i < fields->n; i++) {
-        for (size_t c = 0; c < ARRAY_LEN(carriers); c++) {
-            if (!str_ieq(fields->v[i].name, str_c(carriers[c]))) {
-                continue;
-            }
-            struct str found = credential(fields->v[i].name, fields->v[i].value);
-            if (presented.ptr && !str_eq(presented, found)) {
-                return WHO_TWO;
-            }
-            presented = found;
+        if (!(field_flags(fields->v[i].id) & FIELD_CREDENTIAL)) {
+            continue;
         }
+        struct str found = credential(&fields->v[i]);
+        if (presented.ptr && !str_eq(presented, found)) {
+            return WHO_TWO;
+        }
+        presented = found;
     }
     if (who->count == 0) {
         return WHO_FINE;
@@ -55,10 +52,4 @@ enum who_verdict who_check(const struct who *who, const struct fields *fields) {
         found |= digest_equal(&who->keys[i], &digest);
     }
     return found ? WHO_FINE : WHO_UNKNOWN;
-}
-
-void who_strip(struct fields *fields) {
-    for (size_t c = 0; c < ARRAY_LEN(carriers); c++) {
-        http_fields_remove(fields, str_c(carriers[c]));
-    }
 }

@@ -18,5 +18,3 @@ void who_init(struct who *who, const struct config *config);
 void who_finish(struct who *who);
 // WHO_NOBODY: no credential; WHO_UNKNOWN: not one of the keys; WHO_TWO: two different ones.
 enum who_verdict who_check(const struct who *who, const struct fields *fields);
-// Takes every field that can carry a credential out.
-void who_strip(struct fields *fields);

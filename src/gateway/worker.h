@@ -87,6 +87,10 @@ void worker_drain(struct worker *w, uint64_t drain_ms);
 // The fields array for building one head; empty, valid until the next call.
 struct fields worker_scratch(struct worker *w);
 // Adds to such an array: it has HEAD_EXTRA more places than a received head may have fields.
+static inline void worker_push(struct fields *fields, const struct field *field) {
+    enum err e = fields_push(fields, field);
+    (void)e;
+}
 static inline void worker_add(struct fields *fields, struct str name, struct str value) {
     enum err e = fields_add(fields, name, value);
     (void)e;

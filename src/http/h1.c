@@ -190,21 +190,21 @@ static int collect_fields(struct h1 *p, struct framing_fields *f) {
         if (has_underscore(name)) {
             continue;
         }
-        p->fields[p->head.fields.n++] = (struct field){name, value};
-        if (name.len == 4 && str_ieq(name, STR("host"))) {
+        enum field_id id = field_id(name);
+        p->fields[p->head.fields.n++] = (struct field){name, value, id};
+        if (id == FIELD_HOST) {
             f->host = value;
             f->hosts++;
-        } else if (name.len == 14 && str_ieq(name, STR("content-length"))) {
+        } else if (id == FIELD_CONTENT_LENGTH) {
             f->length = p->side == H1_REQUEST ? sent : value; // "5 " is allowed, but sent only to confuse (facts A04)
             f->lengths++;
-        } else if (name.len == 17 && str_ieq(name, STR("transfer-encoding"))) {
+        } else if (id == FIELD_TRANSFER_ENCODING) {
             f->coding = value;
             f->codings++;
-        } else if (name.len == 6 && str_ieq(name, STR("expect"))) {
+        } else if (id == FIELD_EXPECT) {
             f->expect = value;
             f->expects++;
-        } else if (name.len == 10 && str_ieq(name, STR("connection")) &&
-                   (f->connection_bytes += value.len) > CONNECTION_MAX) {
+        } else if (id == FIELD_CONNECTION && (f->connection_bytes += value.len) > CONNECTION_MAX) {
             return refuse(p, ERR_HEAD_FULL, "the Connection field is too long");
         }
     }

@@ -39,7 +39,7 @@ bool h1_begun(const struct h1 *p);
 // message is to outlive them, h1_keep_head copies it (ERR_NOMEM).
 struct head *h1_head(struct h1 *p);
 MUSTCHECK enum err h1_keep_head(struct h1 *p);
-// What was wrong, for people; never quotes what was sent.
+// What was wrong, for people: constant text, it never quotes what was sent.
 const char *h1_problem(const struct h1 *p);
 
 // How a sent body is delimited.

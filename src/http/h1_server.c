@@ -15,10 +15,16 @@
 //   IDLE    no parser, no exchange; deadline idle_ms
 //   HEAD    a parser (it goes back as soon as the request is complete); deadline header_ms
 //   BODY    the owner has the exchange and hears of the body; it may be answering already; deadline idle_ms
-//           between two reads. A rejected request is answered in this state too, with nothing read any more
-//   ANSWER  the request is complete; nothing is read; the client's leaving is seen by CONN_HUP
-//   LINGER  the answer is out; what comes is thrown away so that closing does not reset it (RFC 9112 section 9.6)
+//           between two reads, or writes. Without a parser nothing is read any more: a rejected request is being
+//           answered, or all of an early answer was taken and waits for room
+//   ANSWER  the request is complete; nothing is read; the client's leaving is seen by CONN_HUP. No deadline, it is the
+//           owner's time, but idle_ms while the client takes nothing
+//   LINGER  the answer is out; what comes is thrown away so that closing does not reset it (RFC 9112 section 9.6);
+//           deadline linger_ms
 //   CLOSED  in the loop's graveyard
+//
+// The exchange is its owner's until all of the answer was taken: the connection may still have to send the end of it
+// then, but that is nobody else's business.
 #include <assert.h>
 
 #include "base/mem.h"
@@ -39,8 +45,8 @@ struct server_conn {
     struct list node;        // in server->connections
     struct xchg x;
     struct wire wire;
-    struct h1 *parser;       // in HEAD and BODY
-    struct buf unread;
+    struct h1 *parser;       // in HEAD and BODY, but while feed() has it
+    struct buf unread;       // behind the current request, came along with it
     struct timer deadline;
     struct task work;        // put off to the next turn: reading on, the next request, a failed write
     struct task flush;       // end of turn: a head that got no body in it
@@ -60,16 +66,14 @@ static void close_conn(struct server_conn *s, bool abort);
 
 static struct server_conn *of(struct xchg *x) { return x->impl; }
 
-static void set_state(struct server_conn *s, enum conn_state state) {
+static void restart_deadline(struct server_conn *s) {
     uint64_t wait_ms = 0;
-    assert(s->state != S_CLOSED);
-    s->state = state;
-    switch (state) {
+    switch (s->state) {
     case S_IDLE:
     case S_BODY: wait_ms = s->server->idle_ms; break;
     case S_HEAD: wait_ms = s->server->header_ms; break;
     case S_LINGER: wait_ms = s->server->linger_ms; break;
-    case S_ANSWER:
+    case S_ANSWER: wait_ms = s->wire.blocked ? s->server->idle_ms : 0; break;
     case S_CLOSED: break;
     }
     if (wait_ms) {
@@ -79,21 +83,25 @@ static void set_state(struct server_conn *s, enum conn_state state) {
     }
 }
 
+static void set_state(struct server_conn *s, enum conn_state state) {
+    assert(s->state != S_CLOSED);
+    s->state = state;
+    restart_deadline(s);
+}
+
 static bool has_owner(const struct server_conn *s) { return !xchg_over(&s->x); }
 
-static struct h1 *take_parser(struct server_conn *s) {
-    struct h1 *p = s->server->spare;
-    s->server->spare = NULL;
-    return p ? p : h1_create(H1_REQUEST, &s->server->limits);
+static void recycle(struct http_server *server, struct h1 *parser) {
+    if (parser && !server->spare) {
+        h1_reset(parser);
+        server->spare = parser;
+    } else {
+        h1_destroy(parser);
+    }
 }
 
 static void give_parser_back(struct server_conn *s) {
-    if (s->parser && !s->server->spare) {
-        h1_reset(s->parser);
-        s->server->spare = s->parser;
-    } else {
-        h1_destroy(s->parser);
-    }
+    recycle(s->server, s->parser);
     s->parser = NULL;
 }
 
@@ -129,7 +137,6 @@ static bool may_keep(const struct server_conn *s) {
 static void answered(struct server_conn *s) {
     bool request_complete = s->state == S_ANSWER;
     bool keep = may_keep(s);
-    s->x.ops = NULL;
     wire_reset(&s->wire);
     give_parser_back(s);
     if (!request_complete || (!keep && (s->readable || buf_len(&s->unread)))) {
@@ -144,12 +151,22 @@ static void answered(struct server_conn *s) {
     }
 }
 
-// After anything was sent: is the answer out, or has the connection failed?
+// After anything was sent: is the answer out, has the connection failed, or does the client take nothing?
 static void after_send(struct server_conn *s) {
     if (s->wire.state == WIRE_BROKEN) {
         loop_defer(s->server->loop, &s->work); // never fail inside the owner's own call
-    } else if (wire_complete(&s->wire)) {
-        answered(s);
+        return;
+    }
+    if (s->wire.state == WIRE_DONE) {
+        s->x.ops = NULL;
+        if (wire_complete(&s->wire)) {
+            answered(s);
+            return;
+        }
+        give_parser_back(s);
+    }
+    if (s->state == S_ANSWER && s->wire.blocked != timer_is_set(&s->deadline)) {
+        restart_deadline(s);
     }
 }
 
@@ -160,11 +177,17 @@ static void bury(struct grave *grave) {
     free(s);
 }
 
+// A body that is complete at the connection's end must not seem so: that end is a reset.
+static bool would_seem_complete(const struct server_conn *s) {
+    return s->wire.framing == H1_UNTIL_CLOSE && s->wire.state != WIRE_IDLE && !wire_complete(&s->wire);
+}
+
 static void close_conn(struct server_conn *s, bool abort) {
     struct http_server *server = s->server;
     if (s->state == S_CLOSED) {
         return;
     }
+    abort = abort || would_seem_complete(s);
     set_state(s, S_CLOSED);
     give_parser_back(s);
     task_cancel(&s->work);
@@ -194,10 +217,13 @@ static void send_head(struct xchg *x, const struct head *head) {
         after_send(s);
         return;
     }
-    if (head->status >= 200) {
-        s->keep_alive = s->keep_alive && !close;
-        wire_begin(&s->wire, framing, head->body_len);
+    if (head->status < 200) { // the client waits for it, and the final one must be free to be taken back
+        wire_flush(&s->wire, s->conn);
+        after_send(s);
+        return;
     }
+    s->keep_alive = s->keep_alive && !close;
+    wire_begin(&s->wire, framing, head->body_len);
     loop_flush_later(s->server->loop, &s->flush);
 }
 
@@ -226,18 +252,18 @@ static bool retract_head(struct xchg *x) {
 
 static void set_paused(struct xchg *x, bool paused) {
     struct server_conn *s = of(x);
-    if (s->paused && !paused && (s->readable || s->hup || buf_len(&s->unread))) {
+    if (s->paused && !paused && (s->readable || s->hup)) {
         loop_defer(s->server->loop, &s->work);
     }
     s->paused = paused;
 }
 
-// A body that would be complete at the connection's end must not seem so: that end is a reset.
 static void abort_exchange(struct xchg *x) {
     struct server_conn *s = of(x);
-    bool began = s->wire.state != WIRE_IDLE;
-    wire_flush(&s->wire, s->conn);
-    close_conn(s, began && s->wire.framing == H1_UNTIL_CLOSE);
+    if (s->wire.framing != H1_NO_BODY) { // such a head is an answer by itself
+        wire_flush(&s->wire, s->conn);
+    }
+    close_conn(s, false);
 }
 
 static const struct xchg_ops server_ops = {send_head, send_body, retract_head, set_paused, abort_exchange};
@@ -256,35 +282,33 @@ static void begin_exchange(struct server_conn *s) {
 // ---- receiving
 
 static bool wants_bytes(const struct server_conn *s) {
-    return s->state == S_IDLE || s->state == S_HEAD || (s->state == S_BODY && !s->paused);
+    return s->state == S_IDLE || s->state == S_HEAD || (s->state == S_BODY && s->parser && !s->paused);
 }
 
-// RFC 9112 section 9.3: HTTP/1.0 connections are not kept alive by an intermediary.
+// RFC 9112 section 9.3: HTTP/1.0 connections are not kept alive by an intermediary. Nor are those whose answer began
+// before the request was complete: it said so.
 static void request_complete(struct server_conn *s, const struct h1_result *r) {
-    s->keep_alive = r->keep_alive && s->minor > 0;
+    s->keep_alive = r->keep_alive && s->minor > 0 && s->wire.state == WIRE_IDLE;
     set_state(s, S_ANSWER);
 }
 
 static void reject(struct server_conn *s, enum err e, const char *problem) {
-    if (has_owner(s)) { // in the middle of a body: whoever was answering cannot go on
-        fail_owner(s, e, problem);
-        if (s->wire.state != WIRE_IDLE) {
-            close_conn(s, false);
-            return;
-        }
-    }
     give_parser_back(s);
+    fail_owner(s, e, problem);
+    if (s->wire.state != WIRE_IDLE) { // whoever was answering cannot go on
+        close_conn(s, false);
+        return;
+    }
     set_state(s, S_BODY);
     s->keep_alive = false;
     s->to_head = false;
     s->minor = 1;
     begin_exchange(s);
-    s->paused = true;
     s->server->on_reject(s->server, &s->x, e, problem);
 }
 
-static void deliver_head(struct server_conn *s, const struct h1_result *r) {
-    struct head *head = h1_head(s->parser);
+static void deliver_head(struct server_conn *s, struct h1 *parser, const struct h1_result *r) {
+    struct head *head = h1_head(parser);
     s->minor = head->minor;
     s->to_head = head->method == METHOD_HEAD;
     s->keep_alive = false;
@@ -296,99 +320,113 @@ static void deliver_head(struct server_conn *s, const struct h1_result *r) {
     s->server->on_request(s->server, &s->x, head);
 }
 
-// The request is all there: deliver the last of its body, then its head is of no use any more.
-static void deliver_body(struct server_conn *s, const struct h1_result *r) {
+static void deliver_body(struct server_conn *s, struct h1 *parser, const struct h1_result *r) {
     if (r->end && s->state == S_BODY) {
         request_complete(s, r);
     }
     if (has_owner(s) && (r->body.len || r->end)) {
         s->x.events->on_body(&s->x, r->body, r->end);
     }
-    if (r->end) {
-        give_parser_back(s);
-    } else if (s->state == S_BODY && r->head_done && h1_keep_head(s->parser) != OK) {
+    if (has_owner(s) && r->head_done && !r->end && h1_keep_head(parser) != OK) {
         fail_owner(s, ERR_NOMEM, "out of memory");
         close_conn(s, true);
     }
 }
 
-// Parses one read, or what is left of one.
-static void feed(struct server_conn *s, char *bytes, size_t n) {
-    struct h1_result r;
-    if (s->state == S_IDLE) {
-        s->parser = take_parser(s);
-        if (!s->parser) {
-            close_conn(s, true);
-            return;
-        }
-        set_state(s, S_HEAD);
+// What came along behind the request waits for its answer.
+static bool keep_rest(struct server_conn *s, const char *bytes, size_t n, size_t used) {
+    if (buf_len(&s->unread)) { // it was taken from there
+        buf_consume(&s->unread, used);
+        return true;
     }
-    enum err e = h1_feed(s->parser, bytes, n, &r);
+    return buf_append(&s->unread, bytes + used, n - used) == OK;
+}
+
+// Parses what one read brought, or what is left of one. An owner may end the exchange in its callback and still use
+// what it was given: the parser, in which that may lie, is kept out of the connection's reach until they are done.
+static void feed(struct server_conn *s, char *bytes, size_t n) {
+    struct http_server *server = s->server;
+    struct h1 *parser = s->parser;
+    struct h1_result r;
+    enum err e = h1_feed(parser, bytes, n, &r);
     if (e != OK) {
-        char problem[160]; // outlives the parser
-        snprintf(problem, sizeof problem, "%s", h1_problem(s->parser));
-        reject(s, e, problem);
+        reject(s, e, h1_problem(parser));
         return;
     }
-    if (r.end && r.used < n && buf_append(&s->unread, bytes + r.used, n - r.used) != OK) {
+    if (!keep_rest(s, bytes, n, r.used)) {
         close_conn(s, true);
         return;
     }
+    s->parser = NULL;
     if (r.head_done) {
-        deliver_head(s, &r);
+        deliver_head(s, parser, &r);
     }
-    if (s->state == S_BODY || s->state == S_ANSWER) {
-        deliver_body(s, &r);
+    if (has_owner(s)) {
+        deliver_body(s, parser, &r);
     }
-}
-
-static void feed_unread(struct server_conn *s) {
-    struct buf taken = s->unread;
-    buf_init(&s->unread, UNREAD_CAP);
-    feed(s, taken.ptr + taken.start, buf_len(&taken));
-    buf_finish(&taken);
+    if (s->state == S_HEAD || (s->state == S_BODY && has_owner(s))) {
+        s->parser = parser;
+    } else {
+        recycle(server, parser);
+    }
 }
 
 static void on_eof(struct server_conn *s, enum err e) {
-    s->hup = true;
-    s->readable = false;
-    if (s->state == S_BODY && has_owner(s)) {
-        fail_owner(s, ERR_GONE, e == ERR_EOF ? "the client closed the connection in the middle of its request"
-                                             : "the client reset the connection");
-    }
-    if (s->state != S_CLOSED) {
-        close_conn(s, false);
-    }
+    fail_owner(s, ERR_GONE, e == ERR_EOF ? "the client closed the connection in the middle of its request"
+                                         : "the client reset the connection");
+    close_conn(s, false);
+}
+
+static bool take_parser(struct server_conn *s) {
+    struct http_server *server = s->server;
+    s->parser = server->spare ? server->spare : h1_create(H1_REQUEST, &server->limits);
+    server->spare = NULL;
+    return s->parser != NULL;
 }
 
 static void read_some(struct server_conn *s) {
-    char *into = s->server->loop->read_buffer;
     for (int i = 0; wants_bytes(s); i++) {
-        size_t n = 0;
+        bool fresh = buf_len(&s->unread) == 0;
+        char *bytes = fresh ? s->server->loop->read_buffer : s->unread.ptr + s->unread.start;
+        size_t n = buf_len(&s->unread);
+        enum err e = OK;
         if (i == READS_PER_TURN) {
             loop_defer(s->server->loop, &s->work);
             return;
         }
-        if (buf_len(&s->unread)) {
-            feed_unread(s);
-            continue;
+        if (fresh) {
+            e = conn_read(s->conn, bytes, LOOP_READ_BUFFER, &n);
         }
-        enum err e = conn_read(s->conn, into, LOOP_READ_BUFFER, &n);
         if (e == ERR_AGAIN) {
             s->readable = false;
+            if (s->state == S_IDLE && s->server->draining) {
+                close_conn(s, false);
+            }
             return;
         }
         if (e != OK) {
             on_eof(s, e);
             return;
         }
-        s->readable = n == LOOP_READ_BUFFER || s->hup; // a short read emptied the socket; an end may lie behind
-        if (s->state == S_BODY) {
-            set_state(s, S_BODY); // the deadline is between two reads
+        if (fresh) { // a short read emptied the socket; an end may lie behind
+            s->readable = n == LOOP_READ_BUFFER || s->hup;
         }
-        feed(s, into, n);
-        if (!s->readable) {
-            return;
+        if (s->state == S_BODY) {
+            restart_deadline(s); // it is between two reads
+        }
+        if (s->state == S_IDLE) {
+            if (!take_parser(s)) {
+                close_conn(s, true);
+                return;
+            }
+            set_state(s, S_HEAD);
+        }
+        feed(s, bytes, n);
+        if (!buf_len(&s->unread)) {
+            buf_finish(&s->unread);
+            if (!s->readable) {
+                return;
+            }
         }
     }
 }
@@ -426,7 +464,7 @@ static void do_work(struct server_conn *s) {
     case S_CLOSED: break;
     }
     // Half-closing counts as leaving, also in the middle of a paused upload: tokens cost money (facts A52).
-    if (s->hup && (s->state == S_ANSWER || (s->state == S_BODY && s->paused))) {
+    if (s->hup && (s->state == S_ANSWER || (s->state == S_BODY && !wants_bytes(s)))) {
         client_gone(s);
     }
 }
@@ -434,14 +472,13 @@ static void do_work(struct server_conn *s) {
 static void on_work(struct task *task) { do_work(container_of(task, struct server_conn, work)); }
 
 static void on_writable(struct server_conn *s) {
-    if (!s->wire.blocked || !wire_flush(&s->wire, s->conn)) {
+    if (!s->wire.blocked) {
         return;
     }
-    if (s->state == S_LINGER) {
-        return;
-    }
+    bool room = wire_flush(&s->wire, s->conn);
+    restart_deadline(s); // the client took something
     after_send(s);
-    if (has_owner(s) && s->wire.state == WIRE_BODY) {
+    if (room && has_owner(s) && s->wire.state == WIRE_BODY) {
         s->x.events->on_drain(&s->x);
     }
 }
@@ -464,13 +501,14 @@ static void on_event(struct conn *c, unsigned events) {
 
 static void on_deadline(struct timer *timer) {
     struct server_conn *s = container_of(timer, struct server_conn, deadline);
-    if (s->state == S_HEAD || (s->state == S_BODY && s->wire.state == WIRE_IDLE && !s->paused)) {
+    bool waits_for_client = s->state == S_HEAD || (s->state == S_BODY && s->parser && !s->paused);
+    if (waits_for_client && s->wire.state == WIRE_IDLE) {
         reject(s, ERR_SLOW, "the request did not arrive in time");
-    } else if (s->state == S_BODY && s->paused && has_owner(s) && s->parser) {
-        set_state(s, S_BODY); // it is the owner who lets the client wait
+    } else if (has_owner(s) && !s->wire.blocked) {
+        restart_deadline(s); // it is the owner who lets the client wait
     } else {
         fail_owner(s, ERR_GONE, "the client did not go on in time");
-        close_conn(s, false);
+        close_conn(s, s->state == S_ANSWER || s->state == S_BODY);
     }
 }
 
@@ -502,7 +540,7 @@ void http_server_drain(struct http_server *server) {
     server->draining = true;
     list_each(node, &server->connections) {
         struct server_conn *s = container_of(node, struct server_conn, node);
-        if (s->state == S_IDLE && !buf_len(&s->unread)) {
+        if (s->state == S_IDLE && !s->readable && !buf_len(&s->unread)) {
             close_conn(s, false);
         }
     }

@@ -112,30 +112,9 @@ void http_fields_remove(struct fields *fields, struct str name) {
     fields->n = kept;
 }
 
-static const char *const hop_by_hop[] = {
-    "te",         "host",      "expect",         "upgrade",          "trailer",
-    "connection", "keep-alive", "content-length", "http2-settings",   "proxy-connection",
-    "transfer-encoding", "proxy-authenticate", "proxy-authorization",
-};
-
-// A bit per length that occurs in the list above: most fields are told apart by that alone.
-static bool is_hop_by_hop(struct str name) {
-    const uint32_t lengths = 1u << 2 | 1u << 4 | 1u << 6 | 1u << 7 | 1u << 10 | 1u << 14 | 1u << 16 | 1u << 17 |
-                             1u << 18 | 1u << 19;
-    if (name.len > 19 || !(lengths >> name.len & 1)) {
-        return false;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(hop_by_hop); i++) {
-        if (str_ieq(name, str_c(hop_by_hop[i]))) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool named_by_connection(const struct fields *fields, struct str name) {
     for (unsigned i = 0; i < fields->n; i++) {
-        if (str_ieq(fields->v[i].name, STR("connection")) && list_has_token(fields->v[i].value, name)) {
+        if (fields->v[i].id == FIELD_CONNECTION && list_has_token(fields->v[i].value, name)) {
             return true;
         }
     }
@@ -146,7 +125,7 @@ static bool named_by_connection(const struct fields *fields, struct str name) {
 static bool connection_names_fields(const struct fields *fields) {
     for (unsigned i = 0; i < fields->n; i++) {
         struct str value = fields->v[i].value;
-        if (str_ieq(fields->v[i].name, STR("connection")) && !str_ieq(value, STR("keep-alive")) &&
+        if (fields->v[i].id == FIELD_CONNECTION && !str_ieq(value, STR("keep-alive")) &&
             !str_ieq(value, STR("close"))) {
             return true;
         }
@@ -159,7 +138,7 @@ static void strip_named_by_connection(struct fields *fields) {
     unsigned kept = 0;
     for (unsigned i = 0; i < fields->n; i++) {
         struct str name = fields->v[i].name;
-        if (str_ieq(name, STR("connection")) || !named_by_connection(fields, name)) {
+        if (fields->v[i].id == FIELD_CONNECTION || !named_by_connection(fields, name)) {
             fields->v[kept++] = fields->v[i];
         }
     }
@@ -170,16 +149,7 @@ void http_head_strip(struct fields *fields) {
     if (connection_names_fields(fields)) {
         strip_named_by_connection(fields);
     }
-    unsigned kept = 0;
-    for (unsigned i = 0; i < fields->n; i++) {
-        if (!is_hop_by_hop(fields->v[i].name)) {
-            if (kept != i) {
-                fields->v[kept] = fields->v[i];
-            }
-            kept++;
-        }
-    }
-    fields->n = kept;
+    fields_remove_flagged(fields, FIELD_HOP);
 }
 
 // reg-name or IPv4 of RFC 3986 without percent-encoding, or an IPv6 literal; then an optional port.

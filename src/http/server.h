@@ -8,11 +8,12 @@ struct http_server {
     struct loop *loop;
     struct http_limits limits;
     uint64_t header_ms;  // from a request's first byte to its last header byte, else 408
-    uint64_t idle_ms;    // between requests, else the connection is closed
-    uint64_t linger_ms;  // reading on after an early answer, so that the client can see it
+    uint64_t idle_ms;    // between requests; between two reads of a body; for a client that takes nothing of its answer
+    uint64_t linger_ms;  // reading on after an early answer, so that the client can see it; 0: 2000
 
-    // A request's head arrived: set x->events and x->owner; the answer may be sent at once. An owner that expects a
-    // body from a client which waits for leave (head->expect_continue) sends an interim head with status 100.
+    // A request's head arrived: set x->events and x->owner; the answer may be sent at once (no on_body comes then).
+    // An owner that expects a body from a client which waits for leave (head->expect_continue) sends an interim head
+    // with status 100.
     void (*on_request)(struct http_server *s, struct xchg *x, struct head *head);
     // Something came that is no request: answer it (head and body) before returning. The connection is closed behind it.
     void (*on_reject)(struct http_server *s, struct xchg *x, enum err e, const char *problem);

@@ -5,17 +5,23 @@
 //   server side: on_head and on_body bring the request; the owner sends the answer.
 //   client side: the owner sends the request; on_head (1xx answers may come before) and on_body bring the answer.
 //
-// Receiving. on_head once per head (its fields may be changed in place), then on_body until `end` is true (always called with it, perhaps with no
-// bytes). What they pass is valid until they return, with one exception: a request's head stays valid until the
-// request's last on_body has returned. xchg_pause stops the reading at the socket, xchg_resume goes on.
+// Receiving. on_head once per head (its fields may be changed in place), then on_body until `end` is true (always
+// called with it, perhaps with no bytes). What they pass is valid until they return, with one exception: a request's
+// head stays valid until its last on_body has returned, or the exchange is over and the callback that ended it has
+// returned. xchg_pause stops the reading at the socket, xchg_resume goes on.
 //
 // Sending. xchg_send_head, then xchg_send until all was taken with `end`. xchg_send takes what the connection has
 // room for and returns how much; if that is not all, on_drain comes and the owner offers the rest again. A head
 // waits for the first body bytes of the same turn and leaves in one write with them.
 //
-// The end. The exchange is over for its owner when both directions are done, or after on_fail (exactly once, never
-// inside a call the owner makes), or after xchg_abort. No event comes afterwards; a client-side xchg may be used
-// for another request then. Sending after the end is ignored.
+// The end. The exchange is over for its owner
+//   - when the answer is complete: on a server when all of it was taken with `end` (of a request that is not all there
+//     yet nothing more will be told), on a client when on_body came with `end` (of a request that was not all sent yet
+//     nothing more is);
+//   - after on_fail (exactly once, never inside a call the owner makes);
+//   - after xchg_abort.
+// No event comes afterwards; a client-side xchg may be used for another request then, also inside the last event.
+// Sending after the end is ignored.
 #pragma once
 #include <sys/uio.h>
 

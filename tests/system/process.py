@@ -118,6 +118,8 @@ class Thaw:
             with self.board.changed:
                 into += data
                 self.board.announce()
+        self.process.wait()
+        self.board.announce()
 
     @property
     def url(self):
@@ -128,25 +130,21 @@ class Thaw:
         with self.board.changed:
             return self.err.decode(errors="replace")
 
-    def listens(self):
-        """Does this very process have a socket that listens on the port? (Somebody else's would take connections, too.)"""
-        inodes = set()
-        for table in ("tcp", "tcp6"):
-            for line in pathlib.Path(f"/proc/{self.pid}/net/{table}").read_text().splitlines()[1:]:
-                column = line.split()
-                if column[3] == "0A" and int(column[1].rsplit(":", 1)[1], 16) == self.port:
-                    inodes.add(f"socket:[{column[9]}]")
-        try:
-            return any(os.readlink(entry.path) in inodes for entry in os.scandir(f"/proc/{self.pid}/fd"))
-        except FileNotFoundError:  # a descriptor closed while we look
-            return False
-
     def wait_ready(self):
-        def ready():
+        """It says that it listens (so it is not somebody else who does) and takes connections."""
+        said = re.compile(rb"(?i)listening on \S*:%d\b" % self.port)
+
+        def alive(value):
             assert self.process.poll() is None, f"{self.command} ended with {self.process.poll()}: {self.text}"
-            return self.listens()
-        poll(ready, lambda: f"{self.command} to listen; it said: {self.text}", every=0.003)
+            return value
+        self.board.wait(lambda: alive(said.search(self.err)), f"{self.command} to say that it listens")
+        poll(lambda: alive(self.connects()), lambda: f"{self.command} to listen; it said: {self.text}", every=0.002)
         return self
+
+    def connects(self):
+        with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((self.host, self.port)) == 0
 
     def wait_text(self, pattern):
         return self.board.wait(lambda: re.search(pattern, self.err.decode(errors="replace")),

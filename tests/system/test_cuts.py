@@ -320,8 +320,8 @@ def test_a_stream_with_a_length_that_is_cut(world):
     gate.open()
     with pytest.raises(Cut):
         client.read_rest(answer)
-    assert b"[DONE]" not in answer.body
-    assert json.loads(events(answer.body)[-1][1])["error"]["code"] == "stream_cut"
+    # The missing length says it all; an event of our own could fill it up.
+    assert b"[DONE]" not in answer.body and answer.body.startswith(STREAM[0])
 
 
 def test_a_cut_answer_to_an_http_1_0_client_ends_with_a_reset(world):

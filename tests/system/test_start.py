@@ -311,14 +311,7 @@ def test_sigterm_lets_running_calls_finish(world):
     answer = client.read_until(client.read_head(), STREAM[0])
     gw.signal(signal.SIGTERM)
 
-    def refuses():
-        probe = socket.socket()
-        probe.settimeout(1)
-        try:
-            return probe.connect_ex(("127.0.0.1", gw.port)) != 0
-        finally:
-            probe.close()
-    poll(refuses, "new connections to be refused")
+    poll(lambda: not gw.connects(), "new connections to be refused")
     assert gw.process.poll() is None, "it left while a call was running"
     gate.open()
     assert client.read_rest(answer).body == b"".join(STREAM)

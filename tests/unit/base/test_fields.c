@@ -5,22 +5,22 @@
 
 static void add_all(struct fields *f) {
     check_ok(fields_add(f, STR("Content-Type"), STR("application/json")));
-    check_ok(fields_add(f, STR("Set-Cookie"), STR("a=1")));
+    check_ok(fields_add(f, STR("Via"), STR("a=1")));
     check_ok(fields_add(f, STR("X-Empty"), (struct str){NULL, 0}));
-    check_ok(fields_add(f, STR("set-cookie"), STR("b=2")));
+    check_ok(fields_add(f, STR("via"), STR("b=2")));
 }
 
 static void names_are_found_without_case_in_order(void **state UNUSED) {
     struct field room[8];
     struct fields f = FIELDS(room);
     add_all(&f);
-    check_str(fields_value(&f, STR("content-TYPE")), "application/json");
-    check_str(fields_value(&f, STR("SET-COOKIE")), "a=1");
-    check(fields_find(&f, STR("set-cookie")) == &room[1]);
-    check_int(fields_count(&f, STR("Set-Cookie")), 2);
-    check_int(fields_count(&f, STR("nothing")), 0);
-    check(fields_find(&f, STR("nothing")) == NULL);
-    check(fields_value(&f, STR("nothing")).ptr == NULL);
+    check_str(fields_value(&f, FIELD_CONTENT_TYPE), "application/json");
+    check_str(fields_value(&f, FIELD_VIA), "a=1");
+    check(fields_find(&f, FIELD_VIA) == &room[1]);
+    check_int(fields_count(&f, FIELD_VIA), 2);
+    check_int(fields_count(&f, FIELD_HOST), 0);
+    check(fields_find(&f, FIELD_HOST) == NULL);
+    check(fields_value(&f, FIELD_HOST).ptr == NULL);
 }
 
 static void a_full_array_refuses(void **state UNUSED) {

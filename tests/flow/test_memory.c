@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// Every allocation whose size a peer decides fails once, and from then on always: thaw neither crashes nor leaks, and
+// the client gets an answer or a closed connection.
+#include "flow.h"
+
+struct scene {
+    const char *yaml;
+    const char *request;  // in the head's first piece
+    const char *more;     // a second piece of it
+    const char *answer;   // of the upstream, in two pieces
+    const char *rest;
+    bool cut;             // the upstream breaks behind it
+    bool slow;            // the client reads late
+};
+
+static const struct scene scenes[] = {
+    {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nX-Request-Id: abc\r\nContent-Length: 26\r\n\r\n{\"model\":\"m\",",
+     "\"stream\":true}", STREAM_HEAD "b\r\ndata: one\n\n\r\n", "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n", false, false},
+    {TWO_UPSTREAMS "models: {m: {use: [b/other]}}\nkeys: [thaw]\n",
+     "POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nX-Api-Key: thaw\r\nContent-Length: 13\r\n\r\n{\"model\":\"m\"}", "",
+     "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234", "56789", false, true},
+    {ONE_UPSTREAM, "POST /v1/files HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello",
+     "\r\n0\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nuntil", " the end", true, false},
+    {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 13\r\n\r\n{\"model\"", ":\"m\"}",
+     STREAM_HEAD "b\r\ndata: one\n\n\r\n", "5\r\ndata:", true, true},
+    {ONE_UPSTREAM "models: {m: {use: [up]}}\n", "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n", "", NULL, NULL, false, true},
+    {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{", "x", NULL, NULL, false, false},
+    {ONE_UPSTREAM, "GET /v1/x HTTP/1.1\r\nHost: h\r\n", "bad head\r\n\r\n", NULL, NULL, false, true},
+};
+
+static void play(const struct scene *s, unsigned n, int forever, bool *fired) {
+    struct world w;
+    world_open(&w, s->yaml);
+    struct peer *client = client_open(&w);
+    peer_read(client, s->slow ? 0 : SIZE_MAX);
+    mem_fail_after(n, forever);
+    send_text(client, s->request);
+    send_text(client, s->more);
+    for (unsigned i = 0; i < w.upstream_count && s->answer; i++) {
+        if (w.upstreams[i].count) {
+            struct peer *up = w.upstreams[i].peers[w.upstreams[i].count - 1];
+            send_text(up, s->answer);
+            send_text(up, s->rest);
+            if (s->cut) {
+                close_peer(up);
+            }
+        }
+    }
+    peer_read(client, SIZE_MAX);
+    settle(&w);
+    *fired = mem_fail_fired();
+    advance(&w, 1000 * 1000); // whatever waits for somebody is over
+    check(client->end != OK); // idle at the latest
+    check_int(w.worker.in_flight, 0);
+    check_int(w.worker.server.open, 0);
+    mem_fail_after(0, 0);
+
+    // The worker is as good as new.
+    struct peer *next = client_open(&w);
+    send_text(next, "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+    check_int(message_at(next, 0).status, 200);
+    world_finish_worker(&w);
+    check(outcomes_total(&w) <= 2);
+    world_close(&w);
+}
+
+// EXHAUSTED
+static void every_allocation_may_fail(void **state UNUSED) {
+    for (size_t i = 0; i < ARRAY_LEN(scenes); i++) {
+        for (int forever = 0; forever <= 1; forever++) {
+            bool fired = true;
+            unsigned n = 1;
+            for (; fired && n < 100000; n += small_window() ? 1 + n / 16 : 1) {
+                play(&scenes[i], n, forever, &fired);
+            }
+            check(n > 3);
+        }
+    }
+}
+
+// The body does not fit into what is left of memory: the client hears of it, nothing goes upstream.
+static void request_without_memory_is_told(void **state UNUSED) {
+    struct world w;
+    unsigned told = 0;
+    for (unsigned n = 1; n < 200; n++) {
+        world_open(&w, ONE_UPSTREAM);
+        struct peer *client = client_open(&w);
+        send_text(client, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 13\r\n\r\n{\"model\"");
+        mem_fail_after(n, 0);
+        send_text(client, ":\"m\"}");
+        mem_fail_after(0, 0);
+        struct parsed m = message_at(client, 0);
+        if (m.status == 503) {
+            told++;
+            check(m.whole);
+            check(str_search(m.body, STR("no memory")) < m.body.len);
+            check_only(&w, OUTCOME_EXHAUSTED, 1);
+            check_int(upstream_count(&w, "up"), 0);
+        }
+        world_close(&w);
+    }
+    check(told > 0);
+}
+
+// The tape cannot keep what a slow client did not take: cut, and counted as what it was.
+static void answer_without_memory_is_cut(void **state UNUSED) {
+    struct world w;
+    unsigned cut = 0;
+    char *much = xmalloc(2 * MEM_WINDOW);
+    memset(much, 'x', 2 * MEM_WINDOW);
+    for (unsigned n = 1; n < 30; n++) {
+        world_open(&w, ONE_UPSTREAM);
+        struct peer *client = client_open(&w);
+        peer_read(client, 0);
+        client_post(client, CHAT_PATH, CHAT);
+        struct peer *up = upstream_peer(&w, "up", 0);
+        answer(up, "HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n");
+        peer_queue(up, str_from(much, small_window() ? 1000 : 2 * MEM_WINDOW));
+        mem_fail_after(n, 1);
+        settle(&w);
+        mem_fail_after(0, 0);
+        peer_read(client, SIZE_MAX);
+        settle(&w);
+        if (w.worker.outcomes[OUTCOME_EXHAUSTED]) {
+            cut++;
+            check(!message_at(client, 0).whole);
+            check(client->end != OK);
+            check_only(&w, OUTCOME_EXHAUSTED, 1);
+            check_int(w.worker.upstreams[0].origin.open, 0);
+        }
+        check_int(w.worker.outcomes[OUTCOME_COMPLETE], 0);
+        world_close(&w);
+    }
+    check(cut > 0);
+    free(much);
+}
+
+FLOWS(TEST(every_allocation_may_fail), TEST(request_without_memory_is_told), TEST(answer_without_memory_is_cut))
