@@ -10,11 +10,17 @@ static const unsigned char flags_of[] = {
 
 unsigned field_flags(enum field_id id) { return flags_of[id]; }
 
-// Most names end at the comparison of lengths; the compiler makes a search of the constants.
+// The table is sorted by length: a row of another length costs a comparison of numbers, the first longer one ends it.
 enum field_id field_id(struct str name) {
-#define FIELD(id, text, flags)                                           \
-    if (name.len == sizeof(text) - 1 && str_ieq(name, STR(text))) {      \
-        return FIELD_##id;                                               \
+    char first = name.len ? (char)(name.ptr[0] | 0x20) : '\0';
+#define FIELD(id, text, flags)                     \
+    if (name.len <= sizeof(text) - 1) {            \
+        if (name.len < sizeof(text) - 1) {         \
+            return FIELD_OTHER;                    \
+        }                                          \
+        if (first == (text)[0] && str_ieq(name, STR(text))) { \
+            return FIELD_##id;                     \
+        }                                          \
     }
 #include "base/fields.def"
 #undef FIELD

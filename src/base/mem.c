@@ -15,6 +15,12 @@ void *xmalloc(size_t size) {
 }
 
 void *xcalloc(size_t n, size_t size) {
+    enum { SMALL = 1024 };
+    if (n == 1 && size <= SMALL) { // glibc's calloc passes its own thread cache by (until 2.41): three times the work
+        void *small = xmalloc(size);
+        __asm__("" : "+r"(small)); // or the compiler makes a calloc of the two
+        return memset(small, 0, size);
+    }
     void *p = calloc(n ? n : 1, size ? size : 1);
     if (UNLIKELY(!p)) {
         die(n * size);

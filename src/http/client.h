@@ -30,6 +30,7 @@ struct origin {
 
 // The caller has set loop, dns, limits and idle_ms, other fields zero.
 void http_client_init(struct http_client *client);
+// After its origins.
 void http_client_finish(struct http_client *client);
 // The caller has set target and authority (and connect_local), other fields zero.
 void origin_init(struct origin *o, struct http_client *client);

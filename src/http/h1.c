@@ -148,17 +148,6 @@ static int on_body(llhttp_t *parser, const char *at, size_t n) {
 
 // ---- what a head must hold to
 
-// Bytes that no field value may have (RFC 9110 section 5.5); tab and everything from 0x80 up are allowed.
-static bool value_clean(struct str v) {
-    for (size_t i = 0; i < v.len; i++) {
-        unsigned char c = (unsigned char)v.ptr[i];
-        if (UNLIKELY((c < 0x20 && c != '\t') || c == 0x7f)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool target_clean(struct str t) {
     for (size_t i = 0; i < t.len; i++) {
         unsigned char c = (unsigned char)t.ptr[i];
@@ -184,9 +173,6 @@ static int collect_fields(struct h1 *p, struct framing_fields *f) {
         struct str name = span_str(p, p->names[i]);
         struct str sent = span_str(p, p->values[i]); // llhttp leaves the blanks behind it in
         struct str value = str_trim(sent);
-        if (!value_clean(value)) {
-            return refuse(p, ERR_INVALID, "a header field has a control character");
-        }
         if (has_underscore(name)) {
             continue;
         }

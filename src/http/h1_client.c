@@ -10,7 +10,7 @@
 //      +-------------------------------------------------------+ or idle_ms
 //
 //   DIALING  x set, no conn
-//   BUSY     x set, conn set; a parser from the first byte of the answer to its last
+//   BUSY     x set, conn set; a parser from the first byte of the answer to its last, but while feed() has it
 //   IDLE     no x; in origin->idle; deadline idle_ms
 //   CLOSED   in the loop's graveyard
 #include <assert.h>
@@ -68,14 +68,21 @@ static void set_state(struct client_conn *c, enum conn_state state) {
     }
 }
 
-static bool take_parser(struct client_conn *c) {
-    struct http_client *client = c->origin->client;
-    c->parser = client->spare ? client->spare : h1_create(H1_RESPONSE, &client->limits);
-    client->spare = NULL;
-    if (c->parser && c->to_head) {
-        h1_expect_no_body(c->parser);
+// A fresh parser does not know what was asked.
+static void tell_parser(const struct client_conn *c, struct h1 *parser) {
+    if (c->to_head) {
+        h1_expect_no_body(parser);
     }
-    return c->parser != NULL;
+}
+
+static struct h1 *take_parser(const struct client_conn *c) {
+    struct http_client *client = c->origin->client;
+    struct h1 *parser = client->spare ? client->spare : h1_create(H1_RESPONSE, &client->limits);
+    client->spare = NULL;
+    if (parser) {
+        tell_parser(c, parser);
+    }
+    return parser;
 }
 
 static void recycle(struct http_client *client, struct h1 *parser) {
@@ -85,11 +92,6 @@ static void recycle(struct http_client *client, struct h1 *parser) {
     } else {
         h1_destroy(parser);
     }
-}
-
-static void give_parser_back(struct client_conn *c) {
-    recycle(c->origin->client, c->parser);
-    c->parser = NULL;
 }
 
 static void bury(struct grave *grave) {
@@ -111,7 +113,8 @@ static void close_conn(struct client_conn *c) {
     }
     set_state(c, C_CLOSED);
     detach(c);
-    give_parser_back(c);
+    recycle(c->origin->client, c->parser);
+    c->parser = NULL;
     task_cancel(&c->work);
     task_cancel(&c->flush);
     list_unlink(&c->open_node);
@@ -158,7 +161,7 @@ static void send_head(struct xchg *x, const struct head *head) {
     if (c->wire.state != WIRE_IDLE) {
         return;
     }
-    conn_mark(c->conn);
+    assert(c->state == C_BUSY); // before on_drain there is no connection
     c->to_head = head->method == METHOD_HEAD;
     if (h1_write_request(&c->wire.pending, head, false, &framing) != OK) {
         wire_break(&c->wire);
@@ -199,13 +202,9 @@ static const struct xchg_ops client_ops = {send_head, send_body, retract_head, s
 
 // ---- receiving
 
-// The connection is free before the owner hears of the end, so that the next exchange finds it. `r` may point into
-// the parser, which is recycled last.
-static void answered(struct client_conn *c, const struct h1_result *r, bool keep) {
-    struct http_client *client = c->origin->client;
-    struct h1 *parser = c->parser;
+// The connection is free before the owner hears of the end, so that the next exchange finds it.
+static void answered(struct client_conn *c, struct str last, bool keep) {
     struct xchg *x = c->x;
-    c->parser = NULL;
     keep = keep && wire_complete(&c->wire) && !c->hup;
     detach(c);
     if (keep) {
@@ -215,50 +214,66 @@ static void answered(struct client_conn *c, const struct h1_result *r, bool keep
     } else {
         close_conn(c);
     }
-    x->events->on_body(x, r->body, true);
-    recycle(client, parser);
+    x->events->on_body(x, last, true);
 }
 
-// Parses what one read brought; there may be interim answers before the final one.
-static void feed(struct client_conn *c, char *bytes, size_t n) {
-    while (n && c->state == C_BUSY) {
-        struct h1_result r;
-        if (!c->parser && !take_parser(c)) {
-            fail(c, ERR_NOMEM, "out of memory");
-            return;
-        }
-        enum err e = h1_feed(c->parser, bytes, n, &r);
-        if (e != OK) {
-            char problem[160];
-            snprintf(problem, sizeof problem, "%s", h1_problem(c->parser));
-            fail(c, e, problem);
-            return;
-        }
-        int status = h1_head(c->parser)->status;
-        if (r.head_done && status < 200 && ++c->interim > INTERIM_MAX) {
+// Parses up to the end of one message, which may be an interim answer. False: the exchange is over.
+static bool feed_message(struct client_conn *c, struct h1 *parser, char *bytes, size_t n, size_t *used) {
+    struct xchg *x = c->x;
+    struct h1_result r;
+    enum err e = h1_feed(parser, bytes, n, &r);
+    if (e != OK) {
+        fail(c, e, h1_problem(parser));
+        return false;
+    }
+    *used = r.used;
+    if (r.head_done) {
+        bool interim = h1_head(parser)->status < 200;
+        if (interim && ++c->interim > INTERIM_MAX) {
             fail(c, ERR_PROTOCOL, "too many interim answers");
-            return;
+            return false;
         }
-        bytes += r.used;
-        n -= r.used;
-        struct xchg *x = c->x;
-        if (r.head_done) {
-            x->events->on_head(x, h1_head(c->parser));
+        x->events->on_head(x, h1_head(parser));
+        if (c->state == C_CLOSED) { // aborted by its owner
+            return false;
         }
-        if (c->x != x) {
-            return; // aborted by its owner
+        if (interim) { // has no body
+            h1_reset(parser);
+            tell_parser(c, parser);
+            return true;
         }
-        if (r.end && status < 200) {
-            h1_reset(c->parser);
-            continue;
-        }
-        if (r.end) { // bytes behind an answer: whose would they be? (facts A15)
-            answered(c, &r, r.keep_alive && n == 0);
-            return;
-        }
-        if (r.body.len) {
-            x->events->on_body(x, r.body, false);
-        }
+    }
+    if (r.end) { // bytes behind an answer: whose would they be? (facts A15)
+        answered(c, r.body, r.keep_alive && r.used == n);
+        return false;
+    }
+    if (r.body.len) {
+        x->events->on_body(x, r.body, false);
+    }
+    return c->state != C_CLOSED;
+}
+
+// Parses what one read brought. An owner may end the exchange in its callback and still use what it was given: the
+// parser, in which that may lie, is kept out of the connection's reach until they are done.
+static void feed(struct client_conn *c, char *bytes, size_t n) {
+    struct http_client *client = c->origin->client;
+    struct h1 *parser = c->parser ? c->parser : take_parser(c);
+    bool goes_on = true;
+    if (!parser) {
+        fail(c, ERR_NOMEM, "out of memory");
+        return;
+    }
+    c->parser = NULL;
+    while (n && goes_on) {
+        size_t used = 0;
+        goes_on = feed_message(c, parser, bytes, n, &used);
+        bytes += used;
+        n -= used;
+    }
+    if (goes_on) {
+        c->parser = parser;
+    } else {
+        recycle(client, parser);
     }
 }
 
@@ -272,13 +287,18 @@ static void on_eof(struct client_conn *c, enum err e) {
     }
     enum err ended = e == ERR_EOF && c->parser ? h1_feed_eof(c->parser, &r) : e;
     if (ended == OK) {
-        answered(c, &r, false);
+        answered(c, STR(""), false);
     } else if (c->parser && h1_begun(c->parser)) {
         fail(c, ERR_CUT, e == ERR_EOF ? "the upstream closed the connection in the middle of its answer"
                                       : "the upstream reset the connection in the middle of its answer");
     } else {
         fail(c, ERR_RESET, "the upstream closed the connection without an answer");
     }
+}
+
+// Whatever comes now answers nothing that was sent.
+static bool nothing_asked(const struct client_conn *c) {
+    return c->state == C_IDLE || c->wire.state == WIRE_IDLE || c->wire.untouched;
 }
 
 static bool wants_bytes(const struct client_conn *c) {
@@ -302,7 +322,7 @@ static void read_some(struct client_conn *c) {
             on_eof(c, e);
             return;
         }
-        if (c->state == C_IDLE || c->wire.state == WIRE_IDLE) { // nobody asked for anything
+        if (nothing_asked(c)) {
             fail(c, ERR_PROTOCOL, "the upstream sent an answer before the request");
             return;
         }
@@ -318,16 +338,14 @@ static void read_some(struct client_conn *c) {
 
 static void on_work(struct task *task) {
     struct client_conn *c = container_of(task, struct client_conn, work);
-    if (c->wire.state == WIRE_BROKEN) { // an answer may be there all the same: why else would it have closed?
+    bool broken = c->wire.state == WIRE_BROKEN;
+    if (broken) { // an answer may be there all the same: why else would it have closed?
         c->readable = true;
-        c->paused = false;
-        read_some(c);
-        if (c->state == C_BUSY && c->wire.state == WIRE_BROKEN) {
-            fail(c, ERR_RESET, "the upstream closed the connection while the request was being sent");
-        }
-        return;
     }
     read_some(c);
+    if (broken && c->state == C_BUSY && !c->readable) {
+        fail(c, ERR_RESET, "the upstream closed the connection while the request was being sent");
+    }
 }
 
 static void on_event(struct conn *conn, unsigned events) {
@@ -362,6 +380,7 @@ static void connected(struct client_conn *c, struct conn *conn) {
     c->conn = conn;
     conn->owner = c;
     conn->on_event = on_event;
+    conn_mark(conn);
     set_state(c, C_BUSY);
 }
 
@@ -391,6 +410,7 @@ static struct client_conn *new_conn(struct origin *o) {
 enum err client_start(struct origin *o, struct xchg *x, bool fresh) {
     if (!fresh && !list_empty(&o->idle)) {
         struct client_conn *c = container_of(o->idle.next, struct client_conn, node);
+        conn_mark(c->conn);
         set_state(c, C_BUSY);
         attach(c, x);
         return OK;

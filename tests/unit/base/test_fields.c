@@ -111,6 +111,48 @@ static void counts_of_every_width_pack(void **state UNUSED) {
     }
 }
 
-TESTS(TEST(names_are_found_without_case_in_order), TEST(a_full_array_refuses),
+static void every_known_name_has_its_id_in_any_case(void **state UNUSED) {
+    static const struct {
+        const char *name;
+        enum field_id id;
+        unsigned flags;
+    } known[] = {
+#define FIELD(id, text, flags) {text, FIELD_##id, flags},
+#include "base/fields.def"
+#undef FIELD
+    };
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        char upper[64];
+        struct str name = str_c(known[i].name);
+        for (size_t j = 0; j < name.len; j++) {
+            upper[j] = (char)(name.ptr[j] >= 'a' && name.ptr[j] <= 'z' ? name.ptr[j] - 32 : name.ptr[j]);
+        }
+        check_int(field_id(name), known[i].id); // also fails where the table is not sorted by length
+        check_int(field_id(str_from(upper, name.len)), known[i].id);
+        check_int(field_flags(known[i].id), known[i].flags);
+        upper[0] = '#';
+        check_int(field_id(str_from(upper, name.len)), FIELD_OTHER);
+        check_int(field_id(str_from(name.ptr, name.len - 1)) == known[i].id, 0);
+    }
+    check_int(field_id(STR("")), FIELD_OTHER);
+}
+
+static void fields_of_a_name_or_a_kind_are_taken_out(void **state UNUSED) {
+    struct field room[8];
+    struct fields f = FIELDS(room);
+    check_ok(fields_add(&f, STR("Connection"), STR("close")));
+    check_ok(fields_add(&f, STR("Accept"), STR("*/*")));
+    check_ok(fields_add(&f, STR("TE"), STR("trailers")));
+    check_ok(fields_add(&f, STR("Authorization"), STR("Bearer x")));
+    check_ok(fields_push(&f, &room[1]));
+    fields_remove_flagged(&f, FIELD_HOP);
+    check_int(f.n, 3);
+    fields_remove(&f, FIELD_AUTHORIZATION);
+    check_int(f.n, 2);
+    check_str(f.v[0].name, "Accept");
+    check_str(f.v[1].name, "Accept");
+}
+
+TESTS(TEST(every_known_name_has_its_id_in_any_case), TEST(fields_of_a_name_or_a_kind_are_taken_out), TEST(names_are_found_without_case_in_order), TEST(a_full_array_refuses),
       TEST(packing_and_unpacking_gives_the_same), TEST(no_fields_pack_and_unpack),
       TEST(lengths_of_every_width_pack), TEST(counts_of_every_width_pack))
