@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """run.py - what a call through thaw costs, next to nginx, HAProxy and no proxy at all.
 
 One command, one table. All targets take part in ONE run, in turns (A B C, then C B A, ...), since on a

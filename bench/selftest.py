@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """selftest.py - is the load generator to be trusted? A server that answers wrongly in known ways, and what swarm
 has to say about each. Run it after every change of swarm.c or wire.h: bench/selftest.py [--tools DIR]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /*
  * sim.c - the upstream of the benchmark: an OpenAI-compatible API that costs next to nothing.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /*
  * swarm.c - the load generator of the benchmark: many callers on one epoll loop, every answer checked.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /*
  * wire.h - what sim and swarm share: HTTP/1.1 framing, a growing buffer, the clock, the wait.
  *

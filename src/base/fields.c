@@ -120,7 +120,7 @@ size_t fields_packed_size(const struct fields *f) {
     size_t size = number_size(f->n);
     for (unsigned i = 0; i < f->n; i++) {
         const struct field *field = &f->v[i];
-        size += number_size(field->name.len) + number_size(field->value.len) + field->name.len + field->value.len;
+        size += 1 + number_size(field->name.len) + number_size(field->value.len) + field->name.len + field->value.len;
     }
     return size;
 }
@@ -128,6 +128,7 @@ size_t fields_packed_size(const struct fields *f) {
 char *fields_pack(const struct fields *f, char *out) {
     out = put_number(out, f->n);
     for (unsigned i = 0; i < f->n; i++) {
+        *out++ = (char)f->v[i].id;
         out = put_number(out, f->v[i].name.len);
         out = put_number(out, f->v[i].value.len);
         out = put_bytes(out, f->v[i].name);
@@ -142,9 +143,11 @@ const char *fields_unpack(struct fields *f, const char *packed) {
     for (uint32_t i = 0; i < n; i++) {
         uint32_t name_len = 0;
         uint32_t value_len = 0;
+        enum field_id id = (enum field_id)*packed++;
         packed = get_number(packed, &name_len);
         packed = get_number(packed, &value_len);
-        if (fields_add(f, str_from(packed, name_len), str_from(packed + name_len, value_len)) != OK) {
+        struct field field = {str_from(packed, name_len), str_from(packed + name_len, value_len), id};
+        if (fields_push(f, &field) != OK) {
             return NULL;
         }
         packed += (size_t)name_len + value_len;

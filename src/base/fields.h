@@ -50,8 +50,8 @@ unsigned fields_count(const struct fields *f, enum field_id id);
 void fields_remove(struct fields *f, enum field_id id);
 void fields_remove_flagged(struct fields *f, unsigned flags);
 
-// Packed: [count] then per field [name length][value length][name][value]. Numbers below 255 take one byte, others a
-// byte of 255 and four more.
+// Packed: [count] then per field [id][name length][value length][name][value]. Numbers below 255 take one byte, others
+// a byte of 255 and four more.
 size_t fields_packed_size(const struct fields *f);
 // `out` has fields_packed_size(f) bytes; returns one past the last byte written.
 char *fields_pack(const struct fields *f, char *out);

@@ -75,10 +75,8 @@ static void send_answer_head(struct request *r, int status, size_t body_len) {
 void request_send_local(struct request *r) {
     struct str rest = str_skip(buf_str(&r->body), r->local_sent);
     r->local_sent += (uint32_t)xchg_send(r->x, rest, true);
-    if (r->local_sent == buf_len(&r->body)) {
+    if (xchg_over(r->x)) { // not so when the connection failed: then on_fail comes
         request_finish(r, r->outcome);
-    } else {
-        request_watch_client(r, false);
     }
 }
 

@@ -25,18 +25,9 @@ static void bury(struct grave *grave) {
     free(r);
 }
 
-// The exchange may outlive its request: by framing that is still to leave, or by a body that is still coming.
-static void ignore_head(struct xchg *x UNUSED, struct head *head UNUSED) {}
-static void ignore_body(struct xchg *x UNUSED, struct str bytes UNUSED, bool end UNUSED) {}
-static void ignore_drain(struct xchg *x UNUSED) {}
-static void ignore_fail(struct xchg *x UNUSED, enum err e UNUSED, const char *problem UNUSED) {}
-static const struct xchg_events nobody = {ignore_head, ignore_body, ignore_drain, ignore_fail};
-
 static void drop_request(struct request *r) {
     struct worker *w = r->worker;
     request_set_state(r, REQUEST_ENDED);
-    r->x->events = &nobody;
-    timer_clear(&r->stalled);
     w->in_flight--;
     list_unlink(&r->node);
     if (r->call) {
@@ -52,22 +43,6 @@ void request_finish(struct request *r, enum outcome outcome) {
     r->outcome = outcome;
     r->worker->outcomes[outcome]++;
     drop_request(r);
-}
-
-static void on_stalled(struct timer *timer) {
-    struct request *r = container_of(timer, struct request, stalled);
-    log_debug("request %" PRIu64 ": the client reads nothing any more", r->serial);
-    xchg_abort(r->x);
-    request_finish(r, OUTCOME_GONE_READING);
-}
-
-void request_watch_client(struct request *r, bool took_all) {
-    if (!took_all) {
-        r->stalled.on_timer = on_stalled;
-        timer_set(&r->worker->loop, &r->stalled, r->worker->config->idle_ms);
-    } else if (timer_is_set(&r->stalled)) {
-        timer_clear(&r->stalled);
-    }
 }
 
 static void run_steps(struct request *r) {
@@ -104,7 +79,8 @@ void request_begin(struct http_server *s, struct xchg *x, struct head *head) {
 void request_reject(struct http_server *s, struct xchg *x, enum err e, const char *problem) {
     static const struct head nothing = {.method = METHOD_OTHER};
     struct request *r = new_request(s, x, &nothing);
-    request_error(r, err_status(e), OUTCOME_REFUSED, NULL, NULL, "The request was refused: %s.", problem);
+    enum outcome outcome = e == ERR_NOMEM ? OUTCOME_EXHAUSTED : OUTCOME_REFUSED;
+    request_error(r, err_status(e), outcome, NULL, NULL, "The request was refused: %s.", problem);
 }
 
 static void on_head(struct xchg *x UNUSED, struct head *head UNUSED) {} // a request has one, told by request_begin
@@ -236,15 +212,9 @@ static void on_tape_head(struct tape_reader *reader, const struct tape_head *tap
 
 static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, int count, bool last) {
     struct request *r = request_of(reader);
-    size_t total = 0;
-    for (int i = 0; i < count; i++) {
-        total += v[i].iov_len;
-    }
     size_t taken = xchg_sendv(r->x, v, count, last);
-    if (last && taken == total) {
+    if (xchg_over(r->x)) { // not so when the connection failed: then on_fail comes
         request_finish(r, OUTCOME_COMPLETE);
-    } else {
-        request_watch_client(r, taken == total);
     }
     return taken;
 }

@@ -26,7 +26,6 @@ struct request {
     struct buf body;           // of a looked-at request that came in pieces; of a local answer
     struct str whole;          // the whole body, in `body` or in the read buffer
     struct str model_raw;
-    struct timer stalled;      // while the client does not take what it is offered
     struct grave grave;
     uint64_t serial;
     char *client_id;           // x-request-id as the client gave it, or NULL
@@ -63,9 +62,6 @@ void request_error(struct request *r, int status, enum outcome outcome, const ch
                    const char *format, ...) PRINTF(6, 7);
 // Sends what is left of a local answer.
 void request_send_local(struct request *r);
-
-// After offering bytes to the client: one that goes on taking nothing for as long as it may be idle is given up.
-void request_watch_client(struct request *r, bool took_all);
 
 // The only writer of r->state, and the only way out of a request.
 void request_set_state(struct request *r, enum request_state state);

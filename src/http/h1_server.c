@@ -320,6 +320,11 @@ static void deliver_head(struct server_conn *s, struct h1 *parser, const struct 
     s->server->on_request(s->server, &s->x, head);
 }
 
+static void out_of_memory(struct server_conn *s) {
+    fail_owner(s, ERR_NOMEM, "out of memory");
+    close_conn(s, true);
+}
+
 static void deliver_body(struct server_conn *s, struct h1 *parser, const struct h1_result *r) {
     if (r->end && s->state == S_BODY) {
         request_complete(s, r);
@@ -328,8 +333,7 @@ static void deliver_body(struct server_conn *s, struct h1 *parser, const struct 
         s->x.events->on_body(&s->x, r->body, r->end);
     }
     if (has_owner(s) && r->head_done && !r->end && h1_keep_head(parser) != OK) {
-        fail_owner(s, ERR_NOMEM, "out of memory");
-        close_conn(s, true);
+        out_of_memory(s);
     }
 }
 
@@ -354,7 +358,7 @@ static void feed(struct server_conn *s, char *bytes, size_t n) {
         return;
     }
     if (!keep_rest(s, bytes, n, r.used)) {
-        close_conn(s, true);
+        out_of_memory(s);
         return;
     }
     s->parser = NULL;
@@ -416,7 +420,7 @@ static void read_some(struct server_conn *s) {
         }
         if (s->state == S_IDLE) {
             if (!take_parser(s)) {
-                close_conn(s, true);
+                out_of_memory(s);
                 return;
             }
             set_state(s, S_HEAD);

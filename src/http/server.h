@@ -15,7 +15,8 @@ struct http_server {
     // An owner that expects a body from a client which waits for leave (head->expect_continue) sends an interim head
     // with status 100.
     void (*on_request)(struct http_server *s, struct xchg *x, struct head *head);
-    // Something came that is no request: answer it (head and body) before returning. The connection is closed behind it.
+    // Something came that is no request: send an answer's head before returning, and its body. The connection is
+    // closed behind it.
     void (*on_reject)(struct http_server *s, struct xchg *x, enum err e, const char *problem);
     void *owner;
 

@@ -713,9 +713,11 @@ static void upload_goes_on_beside_the_answer(void **state UNUSED) {
     check(message_at(up, 0).whole);
     answer(up, "two");
     check_str(message_at(client, 0).body, "onetwo");
-    check(message_at(client, 0).whole);
+    struct parsed m = message_at(client, 0);
+    check(m.whole);
+    check_str(field_of(&m, "connection"), "close"); // said when nobody could know how the upload would end
+    check_int(client->end, ERR_EOF);
     check_only(&w, OUTCOME_COMPLETE, 1);
-    check_open(client);
     world_close(&w);
 }
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Runs the binary under test: start, wait until it listens, look at it from outside, end it, judge how it ended."""
+import ctypes
 import os
 import pathlib
 import random
@@ -78,11 +79,25 @@ def check_output(raw):
     assert COLOUR not in raw, f"colours without a terminal:\n{raw.decode(errors='replace')}"
 
 
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def with_parent(before=None):
+    """Run in the child before exec: it dies with this test run, however that ends."""
+    def prepare():
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if before:
+            before()
+    return prepare
+
+
 def run(*args, env=None, timeout=LIMIT, before=None):
     """thaw with these arguments, to its end, which has to come by itself."""
     try:
         done = subprocess.run([THAW, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, env=environment(env), timeout=timeout, preexec_fn=before)
+                              stderr=subprocess.PIPE, env=environment(env), timeout=timeout,
+                              preexec_fn=with_parent(before))
     except subprocess.TimeoutExpired as still:
         raise AssertionError(f"thaw {' '.join(map(str, args))} did not end by itself; it said "
                              f"{(still.stderr or b'').decode(errors='replace')}") from None
@@ -106,7 +121,7 @@ class Thaw:
             command += ["--listen", f"{host}:{self.port}"]
         self.command = command
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, env=environment(env), preexec_fn=before)
+                                        stderr=subprocess.PIPE, env=environment(env), preexec_fn=with_parent(before))
         self.pid = self.process.pid
         self.threads = [threading.Thread(target=self._collect, args=pair, daemon=True)
                         for pair in ((self.process.stdout, self.out), (self.process.stderr, self.err))]

@@ -96,8 +96,9 @@ class Connection:
         if not data:
             raise Gone
 
-    def ready(self, fd=-1, timeout=LIMIT):
-        """Waits for bytes (or the end) or the gate's descriptor: True if it was the descriptor."""
+    def ready(self, fd=-1, timeout=LIMIT, patient=False):
+        """Waits for bytes (or the end) or the gate's descriptor: True if it was the descriptor. When nothing came in
+        time: None if patient."""
         poller = select.poll()
         poller.register(self.sock, select.POLLIN)
         if fd >= 0:
@@ -105,6 +106,8 @@ class Connection:
         if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
             return False
         found = dict(poller.poll(timeout * 1000))
+        if not found and patient:
+            return None
         if not found:
             raise AssertionError(f"the upstream's script waited {timeout:g} s in vain")
         return fd in found

@@ -58,11 +58,8 @@ static inline void peer_read(struct peer *p) {
     while (p->conn && !p->deaf && p->readable) {
         enum err e = conn_read(p->conn, bytes, sizeof bytes, &n);
         if (e == OK) {
-            size_t had = buf_len(&p->got);
             if (buf_append(&p->got, bytes, n) != OK) { // only where allocations are made to fail
                 buf_clear(&p->got);
-            } else {
-                check(buf_len(&p->got) == had + n);
             }
             continue;
         }
@@ -111,8 +108,9 @@ static inline void peer_init(struct peer *p, struct conn *conn) {
 }
 
 static inline void peer_say(struct peer *p, struct str bytes) {
-    (void)!buf_str_append(&p->out, bytes); // fails only where allocations are made to
-    peer_write(p);
+    if (buf_str_append(&p->out, bytes) == OK) { // fails only where allocations are made to
+        peer_write(p);
+    }
 }
 
 // Sends its end (FIN) behind what it said.

@@ -136,7 +136,7 @@ static struct tape *create(struct writer *w, bool kept) {
 static void head_bytes_and_end_arrive(void **state UNUSED) {
     struct writer w;
     struct eyes e;
-    struct field fields[] = {{STR("a"), STR("b")}};
+    struct field fields[] = {{.name = STR("a"), .value = STR("b")}};
     struct tape_head interim = {.status = 103, .body_len = -1};
     struct tape_head head = {200, {fields, 1, 1}, -1};
     struct tape *t = create(&w, false);
@@ -365,7 +365,7 @@ static void kept_tape_is_never_full_and_replays(void **state UNUSED) {
     struct eyes first;
     struct eyes late;
     struct eyes after;
-    struct field fields[] = {{STR("content-type"), STR("text/plain")}};
+    struct field fields[] = {{.name = STR("content-type"), .value = STR("text/plain"), .id = field_id(STR("content-type"))}};
     struct tape_head head = {201, {fields, 1, 1}, -1};
     struct tape *t = create(&w, true);
     eyes_open(&first, t, 0);
