@@ -33,18 +33,22 @@ struct call {
     struct worker *worker;
     struct xchg up;
     struct tape *tape;
-    struct timer deadline;
+    union {
+        struct timer deadline;
+        struct grave grave;      // ENDED
+    };
     const struct targets *targets;
     uint64_t started_ms;
     char *asked;             // packed: target's length, target, fields; kept until the answer begins
     struct buf body;         // kept: all of it; streamed: what the upstream could not take yet
-    size_t sent;             // kept: bytes of it, as rewritten, taken by the upstream
+    union {
+        size_t sent;         // kept: bytes of it, as rewritten, taken by the upstream
+        int64_t body_len;    // streamed: as the client announced it
+    };
     uint32_t model_at, model_len; // where the model's name stands in the body; 0, 0: nowhere
     struct sse *sse;         // of an event stream's answer
     const struct call_owner *owner_events; // of a streamed body's source; NULL: gone
     void *owner;
-    struct grave grave;
-    int64_t body_len;        // as the client announced it
     enum call_state state;
     enum method method;
     unsigned char at;        // in targets
@@ -80,7 +84,9 @@ static void set_deadline(struct call *c) {
 static void call_set_state(struct call *c, enum call_state state) {
     assert(c->state != CALL_ENDED);
     c->state = state;
-    set_deadline(c);
+    if (state != CALL_SENDING) { // sending what there is follows at once, and sets it
+        set_deadline(c);
+    }
 }
 
 static void forget_request(struct call *c) {
@@ -331,7 +337,9 @@ static void send_request(struct call *c) {
 }
 
 static void dispatch(struct call *c, bool fresh) {
-    c->sent = 0;
+    if (!c->streamed) {
+        c->sent = 0;
+    }
     c->up = (struct xchg){.events = &up_events};
     if (c->state != CALL_CONNECTING) {
         call_set_state(c, CALL_CONNECTING);
@@ -414,7 +422,7 @@ static bool is_content(struct call *c, struct str bytes) {
 static void on_body(struct xchg *x, struct str bytes, bool end) {
     struct call *c = container_of(x, struct call, up);
     struct tape *tape = tape_ref(c->tape);
-    if (is_content(c, bytes)) {
+    if (is_content(c, bytes) && !end) {
         set_deadline(c);
     }
     if (bytes.len || end) {
@@ -487,7 +495,9 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
     c->targets = request->targets;
     c->started_ms = w->loop.now_ms;
     c->streamed = !request->body_kept;
-    c->body_len = request->head->body_len;
+    if (c->streamed) {
+        c->body_len = request->head->body_len;
+    }
     c->owner_events = request->owner_events;
     c->owner = request->owner;
     c->deadline.on_timer = on_deadline;

@@ -15,6 +15,9 @@ static const struct tape_reader_events reader_events;
 
 void request_set_state(struct request *r, enum request_state state) {
     assert(r->state != REQUEST_ENDED);
+    if (r->state == REQUEST_READING && state != REQUEST_READING) {
+        r->reader = (struct tape_reader){0}; // where the body was
+    }
     r->state = state;
 }
 

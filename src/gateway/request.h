@@ -17,16 +17,22 @@ enum request_state {
 struct request {
     struct worker *worker;
     struct xchg *x;            // the client's; over once ENDED
-    struct list node;          // in worker->requests
+    union {
+        struct list node;      // in worker->requests
+        struct grave grave;    // ENDED
+    };
     const struct head *head;   // until the body's end was delivered
     const struct route *route;
     const struct targets *targets;
-    struct tape_reader reader;
+    union {
+        struct {                 // READING
+            struct str whole;    // the whole body, in `body` or in the read buffer
+            struct str model_raw;
+        };
+        struct tape_reader reader; // afterwards
+    };
     struct call *call;         // while a body is streamed to it
     struct buf body;           // of a looked-at request that came in pieces; of a local answer
-    struct str whole;          // the whole body, in `body` or in the read buffer
-    struct str model_raw;
-    struct grave grave;
     uint64_t serial;
     char *client_id;           // x-request-id as the client gave it, or NULL
     uint32_t local_sent;       // bytes of a local answer

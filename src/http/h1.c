@@ -85,11 +85,10 @@ static int on_method(llhttp_t *parser, const char *at, size_t n) { return extend
 
 static int on_url(llhttp_t *parser, const char *at, size_t n) {
     struct h1 *p = of(parser);
-    int stop = extend(p, &p->target, at, n);
-    if (!stop && p->target.len > p->limits->target_bytes) {
+    if (p->target.len + n > p->limits->target_bytes) { // before it is found that the head is too large as well
         return refuse(p, ERR_TARGET_LONG, "the request target is longer than the limit");
     }
-    return stop;
+    return extend(p, &p->target, at, n);
 }
 
 // Trailers are read over (RFC 9110 section 6.5.1 lets a recipient discard them), but not without limit.

@@ -11,14 +11,16 @@
 
 #include "base/mem.h"
 
-enum { COALESCE_MAX = 4096 };
-
 struct tcp {
     struct conn conn;
     struct io io;
-    struct grave grave;
-    uint64_t written; // bytes handed to the kernel
-    uint64_t marked;  // `written` at the last conn_mark
+    union {
+        struct {
+            uint64_t written; // bytes handed to the kernel
+            uint64_t marked;  // `written` at the last conn_mark
+        };
+        struct grave grave;   // once closed; io.fd stays -1 for events that were polled before
+    };
 };
 
 static struct tcp *tcp_of(struct conn *c) { return container_of(c, struct tcp, conn); }
@@ -48,47 +50,26 @@ static enum err tcp_read(struct conn *c, void *into, size_t room, size_t *n) {
     }
 }
 
-static ssize_t send_bytes(struct tcp *t, const void *bytes, size_t n) {
-    ssize_t sent;
-    do {
-        sent = send(t->io.fd, bytes, n, MSG_NOSIGNAL);
-    } while (sent < 0 && errno == EINTR);
-    return sent;
-}
-
-static enum err sent_some(struct tcp *t, ssize_t sent, size_t all, size_t *written) {
-    *written = sent > 0 ? (size_t)sent : 0;
-    t->written += *written;
-    if (UNLIKELY(*written < all)) {
-        if (sent < 0 && errno != EAGAIN) {
-            return err_from_errno(errno);
-        }
-        io_want_write(t->conn.loop, &t->io);
-    }
-    return OK;
-}
-
 static enum err tcp_writev(struct conn *c, const struct iovec *v, int count, size_t *written) {
     struct tcp *t = tcp_of(c);
     size_t all = 0;
     for (int i = 0; i < count; i++) {
         all += v[i].iov_len;
     }
-    char together[COALESCE_MAX];
-    if (count > 1 && all <= sizeof together) { // measured: cheaper than handing the kernel a vector
-        size_t at = 0;
-        for (int i = 0; i < count; i++) {
-            memcpy(together + at, v[i].iov_base, v[i].iov_len);
-            at += v[i].iov_len;
-        }
-        return sent_some(t, send_bytes(t, together, all), all, written);
-    }
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = (size_t)count};
     ssize_t sent;
     do {
         sent = sendmsg(t->io.fd, &message, MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
-    return sent_some(t, sent, all, written);
+    *written = sent > 0 ? (size_t)sent : 0;
+    t->written += *written;
+    if (UNLIKELY(*written < all)) {
+        if (sent < 0 && errno != EAGAIN) {
+            return err_from_errno(errno);
+        }
+        io_want_write(c->loop, &t->io);
+    }
+    return OK;
 }
 
 static void tcp_shutdown(struct conn *c) { (void)shutdown(tcp_of(c)->io.fd, SHUT_WR); }

@@ -41,13 +41,13 @@ struct tape {
     bool kept;              // nothing is dropped while the tape lives
     bool full;
     bool has_head;
+    int status;
     uint64_t written;       // bytes so far
     struct tape_chunk *first, *last;
     struct list readers;
     const struct tape_events *events; // of the writer; NULL once it has let go
     void *writer;
     char *head;             // packed, of kept tapes
-    int status;
     int64_t body_len;
     // Why it was cut: as an error, in the writer's own terms, and for people.
     enum err error;

@@ -896,7 +896,7 @@ struct written {
     const char *bytes;
 };
 
-static struct field two_fields[] = {{STR("A"), STR("b")}, {STR("C"), STR("")}};
+static struct field two_fields[] = {{.name = STR("A"), .value = STR("b")}, {.name = STR("C"), .value = STR("")}};
 #define TWO {.v = two_fields, .n = 2, .cap = 2}
 
 static const struct written written_requests[] = {
