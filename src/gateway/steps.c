@@ -57,13 +57,13 @@ static void answer_models(struct request *r) {
 }
 
 static const struct route routes[] = {
-    {.path = "/healthz", .methods = M(GET) | M(HEAD), .open = true, .answer = answer_health},
-    {.path = "/readyz", .methods = M(GET) | M(HEAD), .open = true, .answer = answer_ready},
-    {.path = "/models", .prefixed = true, .methods = M(GET) | M(HEAD), .answer = answer_models},
-    {.path = "/chat/completions", .prefixed = true, .methods = M(POST), .looked_at = true},
-    {.path = "/completions", .prefixed = true, .methods = M(POST), .looked_at = true},
-    {.path = "/embeddings", .prefixed = true, .methods = M(POST), .looked_at = true},
-    {.path = "/responses", .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = STR_INIT("/healthz"), .methods = M(GET) | M(HEAD), .open = true, .answer = answer_health},
+    {.path = STR_INIT("/readyz"), .methods = M(GET) | M(HEAD), .open = true, .answer = answer_ready},
+    {.path = STR_INIT("/models"), .prefixed = true, .methods = M(GET) | M(HEAD), .answer = answer_models},
+    {.path = STR_INIT("/chat/completions"), .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = STR_INIT("/completions"), .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = STR_INIT("/embeddings"), .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = STR_INIT("/responses"), .prefixed = true, .methods = M(POST), .looked_at = true},
 };
 // Any other path below the prefix.
 static const struct route relayed = {
@@ -112,7 +112,7 @@ static const struct route *find_route(const struct worker *w, struct str path, e
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
         const struct route *route = &routes[i];
         struct str known = route->prefixed ? below : path;
-        if (known.ptr && str_eq(known, str_c(route->path))) {
+        if (known.ptr && str_eq(known, route->path)) {
             bool other_method = route->prefixed && !(route->methods & 1u << method);
             return other_method ? &relayed : route;
         }

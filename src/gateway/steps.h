@@ -12,7 +12,7 @@ extern const unsigned step_count;
 
 // Paths that thaw knows. Everything else below the prefix is relayed as it is.
 struct route {
-    const char *path;      // behind the prefix if `prefixed`
+    struct str path;       // behind the prefix if `prefixed`
     bool prefixed;
     unsigned methods;      // bits of 1 << enum method; others: relayed if prefixed, else 405
     bool open;             // no key needed

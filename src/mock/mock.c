@@ -79,41 +79,37 @@ struct call {
 // ---- the table of endpoints
 
 static const struct route {
-    const char *path;          // is reached without the /v1 as well
+    struct str path;           // is reached without the /v1 as well
     enum method method;        // GET includes HEAD
     bool below;                // the path's beginning; what follows names something
     ask_reader *read;          // a model's call: what the body asks for
     const struct script *whole;
     const struct script *stream;
 } routes[] = {
-    {"/v1/chat/completions", METHOD_POST, false, ask_chat, &answer_chat, &answer_chat_stream},
-    {"/v1/completions", METHOD_POST, false, ask_completion, &answer_completion, &answer_completion_stream},
-    {"/v1/embeddings", METHOD_POST, false, ask_embeddings, &answer_embeddings, &answer_embeddings},
-    {"/v1/responses", METHOD_POST, false, ask_response, &answer_response, &answer_response_stream},
-    {"/v1/models", METHOD_GET, false, NULL, &answer_models, NULL},
-    {"/v1/models/", METHOD_GET, true, NULL, &answer_model, NULL},
-    {"/mock/journal", METHOD_GET, false, NULL, &answer_journal, NULL},
-    {"/mock/stats", METHOD_GET, false, NULL, &answer_stats, NULL},
-    {"/healthz", METHOD_GET, false, NULL, &answer_health, NULL},
+    {STR_INIT("/v1/chat/completions"), METHOD_POST, false, ask_chat, &answer_chat, &answer_chat_stream},
+    {STR_INIT("/v1/completions"), METHOD_POST, false, ask_completion, &answer_completion, &answer_completion_stream},
+    {STR_INIT("/v1/embeddings"), METHOD_POST, false, ask_embeddings, &answer_embeddings, &answer_embeddings},
+    {STR_INIT("/v1/responses"), METHOD_POST, false, ask_response, &answer_response, &answer_response_stream},
+    {STR_INIT("/v1/models"), METHOD_GET, false, NULL, &answer_models, NULL},
+    {STR_INIT("/v1/models/"), METHOD_GET, true, NULL, &answer_model, NULL},
+    {STR_INIT("/mock/journal"), METHOD_GET, false, NULL, &answer_journal, NULL},
+    {STR_INIT("/mock/stats"), METHOD_GET, false, NULL, &answer_stats, NULL},
+    {STR_INIT("/healthz"), METHOD_GET, false, NULL, &answer_health, NULL},
 };
 
-static bool path_is(const struct route *route, const char *wanted, struct str path) {
-    struct str w = str_c(wanted);
-    return route->below ? str_starts(path, w) && path.len > w.len : str_eq(path, w);
+static bool path_is(const struct route *route, struct str wanted, struct str path) {
+    return route->below ? str_starts(path, wanted) && path.len > wanted.len : str_eq(path, wanted);
 }
 
 // Finds the route of a path. *shown is the path as the journal tells it: constant.
 static const struct route *route_find(struct str path, const char **shown) {
-    static const char prefix[] = "/v1";
+    struct str prefix = STR("/v1");
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
         const struct route *route = &routes[i];
-        bool prefixed = strncmp(route->path, prefix, sizeof prefix - 1) == 0;
-        *shown = route->path;
-        if (path_is(route, route->path, path)) {
-            return route;
-        }
-        *shown = prefixed ? route->path + sizeof prefix - 1 : route->path;
-        if (prefixed && path_is(route, *shown, path)) {
+        struct str without = str_skip(route->path, str_starts(route->path, prefix) ? prefix.len : 0);
+        bool prefixed = path_is(route, route->path, path);
+        if (prefixed || path_is(route, without, path)) {
+            *shown = prefixed ? route->path.ptr : without.ptr;
             return route;
         }
     }
