@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -18,6 +19,7 @@ enum {
     FILES_RESERVED = 32,      // descriptors that no call gets: loops, listeners, DNS
     FILES_PER_CALL = 2,
     BYTES_PER_CALL = 11 * 1024, // 2.5 KB of thaw's and 2 x 4.2 KB of the kernel's (bench/)
+    WAIT_FOR_OTHERS_MS = 1000,
     SHARE_OF_MEMORY = 4,      // three of four parts are for calls
 };
 
@@ -190,7 +192,6 @@ static int build_config(struct serve *s) {
 struct shared {
     struct address listen;
     struct tls_client **tls; // per upstream
-    unsigned workers;
 };
 
 static int resolve_listen(const struct config *config, struct address *address) {
@@ -279,21 +280,64 @@ static void free_tls(const struct config *config, struct shared *shared) {
 
 // ---- workers and their threads
 
-struct hand { // a worker, its thread, and the messages the main thread may send it
+// The first worker runs on the main thread, which also takes the signals; the others have threads of their own.
+struct crew;
+struct hand {
     struct worker worker;
+    struct crew *crew;
     pthread_t thread;
-    struct message drain;
+    struct message drain;    // to its loop
     struct message stop;
+    struct message finished; // to the first one's
 };
+struct crew {
+    struct hand *hands;
+    unsigned count;
+    unsigned threads_running;
+    struct io signals;
+    bool draining;
+};
+
+static void deliver_drain(struct message *m) { worker_drain(&container_of(m, struct hand, drain)->worker, DRAIN_MS); }
+static void deliver_stop(struct message *m) { loop_stop(&container_of(m, struct hand, stop)->worker.loop); }
+static void deliver_finished(struct message *m) { container_of(m, struct hand, finished)->crew->threads_running--; }
 
 static void *run_hand(void *arg) {
     struct hand *hand = arg;
     worker_run(&hand->worker);
+    loop_post(&hand->crew->hands[0].worker.loop, &hand->finished);
     return NULL;
 }
 
-static void deliver_drain(struct message *m) { worker_drain(&container_of(m, struct hand, drain)->worker, DRAIN_MS); }
-static void deliver_stop(struct message *m) { loop_stop(&container_of(m, struct hand, stop)->worker.loop); }
+// The first signal drains, the second one stops.
+static void on_signal(struct io *io, unsigned events UNUSED) {
+    struct crew *crew = container_of(io, struct crew, signals);
+    struct signalfd_siginfo info;
+    while (read(io->fd, &info, sizeof info) == sizeof info) {
+        if (!crew->draining) {
+            log_info("taking no new calls, finishing the running ones; a second signal stops at once");
+        }
+        for (unsigned i = 0; i < crew->count; i++) {
+            struct hand *hand = &crew->hands[i];
+            loop_post(&hand->worker.loop, crew->draining ? &hand->stop : &hand->drain);
+        }
+        if (crew->draining) {
+            return; // a third one has nothing to add
+        }
+        crew->draining = true;
+    }
+}
+
+static enum err watch_signals(struct crew *crew) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? ERR_SYS : io_open(&crew->hands[0].worker.loop, &crew->signals, fd, IO_READ, on_signal);
+}
 
 static void *make_mock(struct loop *loop) {
     struct mock_options options = {.latency_ms = 0};
@@ -302,7 +346,7 @@ static void *make_mock(struct loop *loop) {
 
 static void free_mock(void *mock) { mock_destroy(mock); }
 
-static int open_hands(struct hand *hands, const struct serve *s, const struct shared *shared) {
+static int open_crew(struct crew *crew, const struct serve *s, const struct shared *shared) {
     struct worker_options options = {
         .config = s->config,
         .listen = &shared->listen,
@@ -311,69 +355,54 @@ static int open_hands(struct hand *hands, const struct serve *s, const struct sh
         .mock_create = make_mock,
         .mock_destroy = free_mock,
     };
-    for (unsigned i = 0; i < shared->workers; i++) {
-        enum err e = worker_init(&hands[i].worker, &options);
+    crew->hands = xcalloc(crew->count, sizeof *crew->hands);
+    for (unsigned i = 0; i < crew->count; i++) {
+        struct hand *hand = &crew->hands[i];
+        enum err e = worker_init(&hand->worker, &options);
         if (e != OK) {
             fprintf(stderr, "thaw serve: worker %u did not start: %s\n", i + 1, err_text(e));
-            while (i--) {
-                worker_finish(&hands[i].worker);
-            }
+            crew->count = i;
             return EXIT_UNREACHABLE;
         }
-        hands[i].drain.deliver = deliver_drain;
-        hands[i].stop.deliver = deliver_stop;
+        hand->crew = crew;
+        hand->drain.deliver = deliver_drain;
+        hand->stop.deliver = deliver_stop;
+        hand->finished.deliver = deliver_finished;
     }
-    return EXIT_FINE;
-}
-
-static void block_signals(sigset_t *set) {
-    sigemptyset(set);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
-
-// The helper thread that turns signals into messages: the first one drains, the second one stops.
-struct signals {
-    sigset_t set;
-    struct hand *hands;
-    unsigned count;
-};
-
-static void *watch_signals(void *arg) {
-    struct signals *s = arg;
-    int got = 0;
-    sigwait(&s->set, &got);
-    log_info("taking no new calls, finishing the running ones; a second signal stops at once");
-    for (unsigned i = 0; i < s->count; i++) {
-        loop_post(&s->hands[i].worker.loop, &s->hands[i].drain);
-    }
-    sigwait(&s->set, &got);
-    for (unsigned i = 0; i < s->count; i++) {
-        loop_post(&s->hands[i].worker.loop, &s->hands[i].stop);
-    }
-    return NULL;
-}
-
-static int run_hands(struct hand *hands, unsigned count, sigset_t set) {
-    struct signals signals = {.set = set, .hands = hands, .count = count};
-    pthread_t watcher;
-    if (pthread_create(&watcher, NULL, watch_signals, &signals) != 0) {
+    if (watch_signals(crew) != OK) {
+        fprintf(stderr, "thaw serve: signals cannot be watched: %s\n", strerror(errno));
         return EXIT_UNREACHABLE;
     }
-    for (unsigned i = 0; i < count; i++) {
-        if (pthread_create(&hands[i].thread, NULL, run_hand, &hands[i]) != 0) {
-            log_error("worker %u has no thread: %s", i + 1, strerror(errno));
+    return EXIT_FINE;
+}
+
+static void run_crew(struct crew *crew) {
+    for (unsigned i = 1; i < crew->count; i++) {
+        int problem = pthread_create(&crew->hands[i].thread, NULL, run_hand, &crew->hands[i]);
+        if (problem) {
+            log_error("worker %u has no thread: %s", i + 1, strerror(problem));
             abort();
         }
+        crew->threads_running++;
     }
-    for (unsigned i = 0; i < count; i++) {
-        pthread_join(hands[i].thread, NULL);
+    struct loop *first = &crew->hands[0].worker.loop;
+    loop_run(first);
+    while (crew->threads_running) { // a second signal still counts
+        loop_turn(first, WAIT_FOR_OTHERS_MS);
     }
-    pthread_cancel(watcher);
-    pthread_join(watcher, NULL);
-    return EXIT_FINE;
+    for (unsigned i = 1; i < crew->count; i++) {
+        pthread_join(crew->hands[i].thread, NULL);
+    }
+}
+
+static void close_crew(struct crew *crew) {
+    for (unsigned i = crew->count; i-- > 0;) {
+        if (i == 0 && crew->signals.on_ready) {
+            io_close(&crew->hands[0].worker.loop, &crew->signals);
+        }
+        worker_finish(&crew->hands[i].worker);
+    }
+    free(crew->hands);
 }
 
 // ---- start-up lines
@@ -409,34 +438,25 @@ static void describe_machine(const struct machine *m, unsigned workers) {
 static int serve(struct serve *s) {
     struct machine machine;
     struct shared shared = {0};
-    sigset_t set;
+    struct crew crew = {0};
     char text[ADDRESS_TEXT];
     machine_read(&machine, "", true);
-    shared.workers = s->config->workers ? s->config->workers : machine.cpus_usable;
+    crew.count = s->config->workers ? s->config->workers : machine.cpus_usable;
     int wrong = make_tls(s->config, &shared);
-    wrong = wrong || s->check ? wrong : claim(s->config, &shared.listen);
-    if (wrong || s->check) {
-        if (!wrong) {
-            describe_upstreams(s->config);
-            describe_machine(&machine, shared.workers);
-            log_info("all is fine; without --check it would listen on %.*s", STR_ARG(s->config->listen));
-        }
-        free_tls(s->config, &shared);
-        return wrong;
-    }
-    block_signals(&set);
-    struct hand *hands = xcalloc(shared.workers, sizeof *hands);
-    wrong = open_hands(hands, s, &shared);
-    if (!wrong) {
-        log_info("listening on http://%s", address_format(&shared.listen, text));
+    if (!wrong && s->check) {
         describe_upstreams(s->config);
-        describe_machine(&machine, shared.workers);
-        wrong = run_hands(hands, shared.workers, set);
-        for (unsigned i = 0; i < shared.workers; i++) {
-            worker_finish(&hands[i].worker);
+        describe_machine(&machine, crew.count);
+        log_info("all is fine; without --check it would listen on %.*s", STR_ARG(s->config->listen));
+    } else if (!wrong && !(wrong = claim(s->config, &shared.listen))) {
+        wrong = open_crew(&crew, s, &shared);
+        if (!wrong) {
+            log_info("listening on http://%s", address_format(&shared.listen, text));
+            describe_upstreams(s->config);
+            describe_machine(&machine, crew.count);
+            run_crew(&crew);
         }
+        close_crew(&crew);
     }
-    free(hands);
     free_tls(s->config, &shared);
     return wrong;
 }

@@ -58,6 +58,8 @@ struct call {
     bool again;              // this target was tried a second time
 };
 
+const size_t call_size = sizeof(struct call);
+
 static const struct xchg_events up_events;
 static const struct tape_events tape_events;
 static void dispatch(struct call *c, bool fresh);
@@ -105,7 +107,7 @@ static void bury(struct grave *grave) {
         sse_finish(c->sse);
         free(c->sse);
     }
-    free(c);
+    pool_give(&c->worker->call_pool, c);
 }
 
 // The tape has its end, or gets none from us any more.
@@ -489,7 +491,7 @@ static bool keep_body(struct call *c, const struct call_request *request) {
 }
 
 struct call *call_start(struct worker *w, const struct call_request *request, struct tape **tape) {
-    struct call *c = xcalloc(1, sizeof *c);
+    struct call *c = pool_take(&w->call_pool);
     c->worker = w;
     c->method = request->head->method;
     c->targets = request->targets;

@@ -13,6 +13,8 @@ struct call_owner {
     void (*on_over)(void *owner); // the call takes nothing any more; its pointer is void
 };
 
+extern const size_t call_size; // of a call, for the worker's pool
+
 // What is asked, borrowed for call_start.
 struct call_request {
     const struct head *head;           // the client's, with its fields as received

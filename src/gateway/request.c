@@ -25,7 +25,7 @@ static void bury(struct grave *grave) {
     struct request *r = container_of(grave, struct request, grave);
     buf_finish(&r->body);
     free(r->client_id);
-    free(r);
+    pool_give(&r->worker->request_pool, r);
 }
 
 static void drop_request(struct request *r) {
@@ -62,7 +62,7 @@ static void run_steps(struct request *r) {
 
 static struct request *new_request(struct http_server *s, struct xchg *x, const struct head *head) {
     struct worker *w = s->owner;
-    struct request *r = xcalloc(1, sizeof *r);
+    struct request *r = pool_take(&w->request_pool);
     r->worker = w;
     r->x = x;
     r->head = head;

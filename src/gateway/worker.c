@@ -6,7 +6,7 @@
 #include "llm/json.h"
 #include "net/tcp.h"
 
-enum { DRAIN_LOOK_MS = 20, UPSTREAM_IDLE_MS = 50 * 1000, PACE_MIN_IOS = 64 };
+enum { DRAIN_LOOK_MS = 20, UPSTREAM_IDLE_MS = 50 * 1000, PACE_MIN_IOS = 64, POOL_KEEP = 256 };
 
 static const struct {
     const char *name;
@@ -169,6 +169,8 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     w->config = config_ref(options->config);
     w->listener.io.fd = -1;
     list_init(&w->requests);
+    pool_init(&w->request_pool, sizeof(struct request), POOL_KEEP);
+    pool_init(&w->call_pool, call_size, POOL_KEEP);
     init_id_prefix(w);
     struct dns_options dns_options = {.servers = options->dns_servers};
     w->dns = dns_create(&w->loop, &dns_options);
@@ -221,7 +223,9 @@ void worker_finish(struct worker *w) {
     who_finish(&w->who);
     free(w->scratch);
     free(w->target_room);
-    loop_finish(&w->loop);
+    loop_finish(&w->loop); // buries the last requests and calls
+    pool_finish(&w->request_pool);
+    pool_finish(&w->call_pool);
     config_unref(w->config);
 }
 

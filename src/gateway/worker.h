@@ -4,6 +4,7 @@
 #pragma once
 #include <stdatomic.h>
 
+#include "base/pool.h"
 #include "config/config.h"
 #include "gateway/who.h"
 #include "http/client.h"
@@ -64,6 +65,8 @@ struct worker {
     struct targets any;             // every upstream in order, models as asked
     struct worker_options options;
     void *mock;
+    struct pool request_pool;
+    struct pool call_pool;
     struct list requests;
     unsigned in_flight;             // requests between head and end
     uint64_t serial;                // of requests, for ids

@@ -81,7 +81,10 @@ static int extend(struct h1 *p, struct span *s, const char *at, size_t n) {
     return 0;
 }
 
-static int on_method(llhttp_t *parser, const char *at, size_t n) { return extend(of(parser), &of(parser)->method, at, n); }
+static int on_method(llhttp_t *parser, const char *at, size_t n) {
+    struct h1 *p = of(parser);
+    return extend(p, &p->method, at, n);
+}
 
 static int on_url(llhttp_t *parser, const char *at, size_t n) {
     struct h1 *p = of(parser);

@@ -86,9 +86,6 @@ static void parcel_add(struct parcel *p, const void *bytes, size_t n) {
 static bool parcel_add_body(struct parcel *p, const struct iovec *v, int count, uint64_t most) {
     for (int i = 0; i < count; i++) {
         size_t n = (size_t)MIN((uint64_t)v[i].iov_len, most - p->body);
-        if (p->count == IOV_MAX_PARTS) {
-            return false;
-        }
         parcel_add(p, v[i].iov_base, n);
         p->body += n;
         if (n < v[i].iov_len) {

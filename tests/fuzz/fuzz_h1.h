@@ -26,7 +26,8 @@ static inline void log_head(struct buf *log, const struct head *h) {
     log_str(log, h->method_name);
     log_str(log, h->target);
     log_str(log, h->authority);
-    MUST(buf_printf(log, "%d %d %d %lld %d;", h->method, h->status, h->minor, (long long)h->body_len, h->expect_continue) == OK);
+    MUST(buf_printf(log, "%d %d %d %lld %d;", h->method, h->status, h->minor, (long long)h->body_len,
+                    h->expect_continue) == OK);
     for (unsigned i = 0; i < h->fields.n; i++) {
         log_str(log, h->fields.v[i].name);
         log_str(log, h->fields.v[i].value);
@@ -65,7 +66,8 @@ static inline void check_head(enum h1_side side, const struct head *h) {
 }
 
 // Feeds the rest of the stream to one message; returns how much was its own.
-static inline size_t read_message(struct h1 *p, enum h1_side side, struct str stream, size_t piece, struct dice *dice, struct reading *r) {
+static inline size_t read_message(struct h1 *p, enum h1_side side, struct str stream, size_t piece, struct dice *dice,
+                                  struct reading *r) {
     struct h1_result result = {.end = false};
     struct buf body;
     size_t at = 0;
@@ -110,7 +112,8 @@ static inline size_t read_message(struct h1 *p, enum h1_side side, struct str st
     return at;
 }
 
-static inline void read_stream(enum h1_side side, bool to_head, struct str stream, size_t piece, struct dice *dice, struct reading *r) {
+static inline void read_stream(enum h1_side side, bool to_head, struct str stream, size_t piece, struct dice *dice,
+                               struct reading *r) {
     struct h1 *p = h1_create(side, &small);
     *r = (struct reading){.error = OK};
     buf_init(&r->log, LOG_MAX);

@@ -5,7 +5,8 @@
 #include "fuzz.h"
 
 // What variables hold, half of it in a form that looks like a key; no input has these words.
-static const char *const values[] = {"sk-proj-Qanary0123456789abcdefghijklmnop", "qanary-without-a-pattern", "http://user:Qanary@host:1/v1", "80"};
+static const char *const values[] = {"sk-proj-Qanary0123456789abcdefghijklmnop", "qanary-without-a-pattern",
+                                     "http://user:Qanary@host:1/v1", "80"};
 
 static const char *environment(void *context, const char *name) {
     (void)context;

@@ -44,12 +44,12 @@ static inline void world_finish(struct world *w) {
 struct peer {
     struct conn *conn; // NULL: not connected, or closed by us
     struct buf got;
-    struct buf out;    // not yet written
-    bool deaf;         // reads nothing
+    struct buf out; // not yet written
+    bool deaf;      // reads nothing
     bool readable;
-    bool finishing;    // sends its end behind `out`
-    bool eof;          // the other side ended orderly
-    bool reset;        // or not
+    bool finishing; // sends its end behind `out`
+    bool eof;       // the other side ended orderly
+    bool reset;     // or not
 };
 
 static inline void peer_read(struct peer *p) {
@@ -139,14 +139,14 @@ static inline void peer_finish(struct peer *p) {
 
 static inline struct str peer_got(const struct peer *p) { return buf_str(&p->got); }
 
-// Windows that put a short read and write at every byte, at odd places, and nowhere.
-static const size_t windows[] = {1, 7, MEM_WINDOW};
+// Windows that put a short read and write at every byte, at odd places, at the reads' own size, and nowhere.
+static const size_t windows[] = {1, 7, MEM_WINDOW, 1 << 20};
 
-#define EVERY_WINDOW(function)                                 \
-    do {                                                       \
-        for (size_t window = 0; window < ARRAY_LEN(windows); window++) { \
-            function(windows[window]);                         \
-        }                                                      \
+#define EVERY_WINDOW(function)                                                                                         \
+    do {                                                                                                               \
+        for (size_t window = 0; window < ARRAY_LEN(windows); window++) {                                               \
+            function(windows[window]);                                                                                 \
+        }                                                                                                              \
     } while (0)
 
 static inline char *long_body(size_t n) {

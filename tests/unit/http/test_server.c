@@ -17,15 +17,15 @@ enum moment { NEVER, AT_HEAD, AT_BODY, AT_END, AT_DRAIN };
 struct ask {
     struct app *app;
     struct xchg *x;
-    struct head *head;     // while it is valid
-    struct str target;     // a copy
+    struct head *head; // while it is valid
+    struct str target; // a copy
     struct buf body;
-    struct str says;       // the answer's body
+    struct str says; // the answer's body
     size_t sent;
     unsigned drains;
     enum err failed;
-    enum err rejected;     // it is no request
-    bool ended;            // on_body came with `end`
+    enum err rejected; // it is no request
+    bool ended;        // on_body came with `end`
     bool over;
 };
 
@@ -39,12 +39,12 @@ struct app {
     // What the owner does:
     enum moment answer_at;
     enum moment abort_at;
-    enum moment pause_at;  // at every one of these
+    enum moment pause_at; // at every one of these
     bool send_100;
-    bool no_end;           // never says that the body is whole
+    bool no_end; // never says that the body is whole
     int status;
-    int64_t body_len;      // of the answer's head
-    struct str body;       // of the answer
+    int64_t body_len; // of the answer's head
+    struct str body;  // of the answer
 };
 
 static void answer(struct ask *a);
@@ -240,15 +240,11 @@ static void ask_with_moment(size_t window) {
         struct app app;
         app_init(&app, window);
         app.answer_at = moments[i];
-        say(&app, GET("/1") "POST /2 HTTP/1.1" RN HOST "Transfer-Encoding: chunked" RN RN "3" RN "abc" RN "2;x" RN "de" RN "0" RN RN);
-        if (moments[i] == AT_BODY && app.asks[0].sent == 0) { // a request without a body has no such moment
-            check_int(app.count, 1);
-            app_finish(&app);
-            continue;
-        }
-        check_int(app.count, 2);
-        check(str_starts(got(&app), STR(OK_5 "HTTP/1.1 200 OK")));
-        check(str_ends(got(&app), STR(RN RN "hello")));
+        say(&app, "POST / HTTP/1.1" RN HOST "Transfer-Encoding: chunked" RN RN "3" RN "abc" RN);
+        say(&app, "2;x" RN "de" RN "0" RN RN);
+        check_int(app.count, 1);
+        check(app.asks[0].over);
+        check_str(got(&app), moments[i] == AT_END ? OK_5 : OK_5_CLOSE); // kept where the request was complete
         app_finish(&app);
     }
 }
@@ -262,7 +258,8 @@ static void chunked_both_ways(size_t window) {
     struct app app;
     app_init(&app, window);
     app.body_len = BODY_UNKNOWN;
-    say(&app, "POST / HTTP/1.1" RN HOST "Transfer-Encoding: chunked" RN RN "3" RN "abc" RN "a" RN "0123456789" RN "0" RN "T: x" RN RN);
+    say(&app, "POST / HTTP/1.1" RN HOST "Transfer-Encoding: chunked" RN RN "3" RN "abc" RN "a" RN "0123456789" RN "0" RN
+              "T: x" RN RN);
     check_str(buf_str(&app.asks[0].body), "abc0123456789");
     check_str(got(&app), "HTTP/1.1 200 OK" RN "A: b" RN "Transfer-Encoding: chunked" RN RN "5" RN "hello" RN "0" RN RN);
     app_finish(&app);
@@ -480,7 +477,8 @@ static void answered_early(size_t window) {
     app.answer_at = AT_HEAD;
     app.status = 413;
     say(&app, "POST / HTTP/1.1" RN HOST "Content-Length: 100000" RN RN);
-    check_str(got(&app), "HTTP/1.1 413 Content Too Large" RN "A: b" RN "Content-Length: 5" RN "Connection: close" RN RN "hello");
+    check_str(got(&app),
+              "HTTP/1.1 413 Content Too Large" RN "A: b" RN "Content-Length: 5" RN "Connection: close" RN RN "hello");
     check(app.client.eof && !app.client.reset);
     check_int(app.server.open, 1);
     say(&app, upload); // goes on as if nothing had happened
@@ -750,13 +748,16 @@ static void client_leaves(size_t window) {
         {"before a request", "", AT_END, NEVER, false, OK},
         {"in a head", "GET / HT", AT_END, NEVER, false, OK},
         {"in a body", "POST / HTTP/1.1" RN HOST "Content-Length: 5" RN RN "01", AT_END, NEVER, false, ERR_GONE},
-        {"in a chunked body", "POST / HTTP/1.1" RN HOST "Transfer-Encoding: chunked" RN RN "5" RN "0", AT_END, NEVER, false, ERR_GONE},
-        {"in a paused body", "POST / HTTP/1.1" RN HOST "Content-Length: 5" RN RN "01", AT_END, AT_HEAD, false, ERR_GONE},
+        {"in a chunked body", "POST / HTTP/1.1" RN HOST "Transfer-Encoding: chunked" RN RN "5" RN "0", AT_END, NEVER,
+         false, ERR_GONE},
+        {"in a paused body", "POST / HTTP/1.1" RN HOST "Content-Length: 5" RN RN "01", AT_END, AT_HEAD, false,
+         ERR_GONE},
         {"waiting", GET("/"), NEVER, NEVER, false, ERR_GONE},
         {"reading", GET("/"), AT_END, NEVER, true, ERR_GONE},
-        {"reading an early answer", "POST / HTTP/1.1" RN HOST "Content-Length: 5" RN RN "01", AT_HEAD, NEVER, true, ERR_GONE},
+        {"reading an early answer", "POST / HTTP/1.1" RN HOST "Content-Length: 5" RN RN "01", AT_HEAD, NEVER, true,
+         ERR_GONE},
     };
-    char *body = long_body(200000);
+    char *body = long_body(large(window));
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         for (enum leaving how = FIN; how < LEAVINGS; how++) {
             struct app app;
@@ -765,14 +766,14 @@ static void client_leaves(size_t window) {
             app.pause_at = cases[i].pause_at;
             app.client.deaf = cases[i].deaf;
             if (cases[i].deaf) {
-                app.body = str_from(body, 200000);
-                app.body_len = 200000;
+                app.body = str_c(body);
+                app.body_len = (int64_t)app.body.len;
             }
             say(&app, cases[i].said);
             leave(&app, how);
             if (app.server.open != 0 || (app.count && app.asks[0].failed != cases[i].wanted)) {
-                fail_msg("%s, window %zu, %s: open %u, %s", cases[i].name, window, how == FIN ? "FIN" : "RST", app.server.open,
-                         app.count ? err_name(app.asks[0].failed) : "no request");
+                fail_msg("%s, window %zu, %s: open %u, %s", cases[i].name, window, how == FIN ? "FIN" : "RST",
+                         app.server.open, app.count ? err_name(app.asks[0].failed) : "no request");
             }
             app_finish(&app);
         }
@@ -825,7 +826,8 @@ static void the_end_of_an_answer_reaches_a_slow_client(void **state) {
         app.client.readable = true;
         peer_listen(&app.client);
         settle(&app.world);
-        check_str(got(&app), "HTTP/1.1 200 OK" RN "A: b" RN "Transfer-Encoding: chunked" RN RN "5" RN "hello" RN "0" RN RN);
+        check_str(got(&app),
+                  "HTTP/1.1 200 OK" RN "A: b" RN "Transfer-Encoding: chunked" RN RN "5" RN "hello" RN "0" RN RN);
         say(&app, GET("/2"));
         check_int(app.count, 2);
         app_finish(&app);
@@ -886,7 +888,8 @@ static void requests_before_a_bad_one_are_answered(void **state) {
 static void rejected_in_a_body(size_t window) {
     struct app app;
     app_init(&app, window);
-    say(&app, "POST / HTTP/1.1" RN HOST "Transfer-Encoding: chunked" RN RN "3" RN "abc" RN "0x1" RN RN GET("/smuggled"));
+    say(&app,
+        "POST / HTTP/1.1" RN HOST "Transfer-Encoding: chunked" RN RN "3" RN "abc" RN "0x1" RN RN GET("/smuggled"));
     check_int(app.count, window < 100 ? 2 : 1); // all in one read it never was a request
     if (app.count == 2) {
         check_int(app.asks[0].failed, ERR_FRAMING);
@@ -993,14 +996,14 @@ static void an_answer_waits_for_its_reader(void **state) {
 
 static void aborted(size_t window) {
     static const enum moment moments[] = {AT_HEAD, AT_BODY, AT_END, AT_DRAIN};
-    char *body = long_body(200000);
+    char *body = long_body(large(window));
     for (size_t i = 0; i < ARRAY_LEN(moments); i++) {
         struct app app;
         app_init(&app, window);
         app.abort_at = moments[i];
         app.answer_at = moments[i] == AT_DRAIN ? AT_END : NEVER;
-        app.body = str_from(body, 200000);
-        app.body_len = 200000;
+        app.body = str_c(body);
+        app.body_len = (int64_t)app.body.len;
         say(&app, "POST / HTTP/1.1" RN HOST "Content-Length: 100" RN RN);
         for (int j = 0; j < 10; j++) {
             say(&app, "0123456789");
@@ -1103,6 +1106,29 @@ static void draining_lets_a_request_finish(void **state) {
     EVERY_WINDOW(draining);
 }
 
+// Its bytes are there, but it had its turn: what is left of them is looked at in the next one.
+static void draining_serves_what_was_sent_before(void **state) {
+    struct app app;
+    struct buf requests;
+    (void)state;
+    app_init(&app, MEM_WINDOW);
+    buf_init(&requests, 1000);
+    for (int i = 0; i < 10; i++) { // more than are read in one turn
+        check_ok(buf_printf(&requests, "GET /%d HTTP/1.1" RN HOST RN, i));
+    }
+    peer_say(&app.client, buf_str(&requests));
+    loop_turn(&app.world.loop, 0);
+    unsigned answered = app.count;
+    check(answered > 0 && answered < 10);
+    http_server_drain(&app.server);
+    settle(&app.world);
+    check_int(app.count, answered + 1);
+    check(str_ends(got(&app), STR(OK_5 OK_5_CLOSE)));
+    check(app.client.eof && !app.client.reset);
+    buf_finish(&requests);
+    app_finish(&app);
+}
+
 static void draining_lets_a_half_read_request_finish(void **state) {
     struct app app;
     (void)state;
@@ -1138,7 +1164,8 @@ static void scenario_without_memory(void *arg) {
     app_init(&app, 64);
     app.answer_at = AT_END;
     app.body_len = BODY_UNKNOWN;
-    peer_say(&app.client, STR("POST /1 HTTP/1.1" RN HOST "Content-Length: 30" RN RN "012345678901234567890123456789" GET("/2")));
+    peer_say(&app.client,
+             STR("POST /1 HTTP/1.1" RN HOST "Content-Length: 30" RN RN "012345678901234567890123456789" GET("/2")));
     settle(&app.world);
     leave(&app, FIN);
     pass(&app.world, 2 * IDLE_MS);
@@ -1160,22 +1187,25 @@ TESTS(TEST(requests_follow_each_other_on_a_connection), TEST(an_answer_may_be_gi
       TEST(interim_answers_come_before_the_final_one), TEST(an_http_1_0_connection_is_closed),
       TEST(an_http_1_0_body_of_unknown_length_ends_with_the_connection),
       TEST(a_body_until_close_that_is_given_up_never_looks_complete),
-      TEST(a_client_that_wants_the_connection_closed_gets_it), TEST(bytes_behind_a_last_request_do_not_reset_its_answer),
-      TEST(an_early_answer_is_followed_by_lingering), TEST(lingering_has_an_end_in_time),
-      TEST(lingering_has_an_end_in_bytes), TEST(an_answer_that_began_early_closes_although_the_request_came),
-      TEST(an_early_answer_may_take_its_time), TEST(a_client_that_waits_for_leave_gets_it),
-      TEST(a_final_answer_instead_of_leave_closes), TEST(a_slow_head_is_408), TEST(a_body_that_stops_is_408),
-      TEST(a_paused_body_has_all_the_time), TEST(an_idle_connection_is_closed), TEST(an_owner_has_all_the_time),
+      TEST(a_client_that_wants_the_connection_closed_gets_it),
+      TEST(bytes_behind_a_last_request_do_not_reset_its_answer), TEST(an_early_answer_is_followed_by_lingering),
+      TEST(lingering_has_an_end_in_time), TEST(lingering_has_an_end_in_bytes),
+      TEST(an_answer_that_began_early_closes_although_the_request_came), TEST(an_early_answer_may_take_its_time),
+      TEST(a_client_that_waits_for_leave_gets_it), TEST(a_final_answer_instead_of_leave_closes),
+      TEST(a_slow_head_is_408), TEST(a_body_that_stops_is_408), TEST(a_paused_body_has_all_the_time),
+      TEST(an_idle_connection_is_closed), TEST(an_owner_has_all_the_time),
       TEST(a_client_that_takes_nothing_of_its_answer_is_dropped),
       TEST(a_client_that_takes_nothing_of_an_early_answer_is_dropped),
       TEST(a_client_that_leaves_is_noticed_in_every_state),
-      TEST(an_owner_who_gave_all_hears_nothing_of_a_client_that_leaves), TEST(the_end_of_an_answer_reaches_a_slow_client),
+      TEST(an_owner_who_gave_all_hears_nothing_of_a_client_that_leaves),
+      TEST(the_end_of_an_answer_reaches_a_slow_client),
       TEST(a_request_with_its_fin_is_answered_when_the_answer_is_there),
       TEST(what_is_no_request_is_answered_and_nothing_behind_it_is_read), TEST(requests_before_a_bad_one_are_answered),
       TEST(a_bad_chunk_fails_its_request_and_is_answered), TEST(a_bad_chunk_behind_an_early_answer_cuts_it),
       TEST(a_paused_request_is_not_read), TEST(an_answer_waits_for_its_reader),
-      TEST(an_exchange_may_be_given_up_in_every_callback), TEST(a_head_of_an_answer_without_body_is_not_sent_by_giving_up),
-      TEST(a_body_of_the_wrong_length_fails), TEST(finishing_the_server_calls_nobody),
-      TEST(draining_closes_idle_connections_at_once), TEST(draining_lets_a_request_finish),
+      TEST(an_exchange_may_be_given_up_in_every_callback),
+      TEST(a_head_of_an_answer_without_body_is_not_sent_by_giving_up), TEST(a_body_of_the_wrong_length_fails),
+      TEST(finishing_the_server_calls_nobody), TEST(draining_closes_idle_connections_at_once),
+      TEST(draining_lets_a_request_finish), TEST(draining_serves_what_was_sent_before),
       TEST(draining_lets_a_half_read_request_finish), TEST(draining_answers_no_pipelined_request_more),
       TEST(without_memory_connections_fail_cleanly))

@@ -62,7 +62,8 @@ struct sending {
 static char body_bytes[BODY_MAX];
 
 static void begin(struct sending *x, enum h1_framing framing, size_t body_len, size_t most, uint64_t seed) {
-    struct head head = {.status = 200, .body_len = framing == H1_LENGTH || framing == H1_NO_BODY ? (int64_t)body_len : BODY_UNKNOWN};
+    struct head head = {.status = 200,
+                        .body_len = framing == H1_LENGTH || framing == H1_NO_BODY ? (int64_t)body_len : BODY_UNKNOWN};
     enum h1_framing got = H1_NO_BODY;
     for (size_t i = 0; i < BODY_MAX; i++) { // looks like framing all over
         body_bytes[i] = "0\r\n\r\n5;a\r\nHTTP/1.1 200 OK\r\n"[i % 28];
@@ -70,7 +71,8 @@ static void begin(struct sending *x, enum h1_framing framing, size_t body_len, s
     *x = (struct sending){.body = str_from(body_bytes, body_len), .random = seed};
     wire_init(&x->wire);
     sink_init(&x->sink, most, seed);
-    check_ok(h1_write_response(&x->wire.pending, &head, framing == H1_NO_BODY, framing == H1_UNTIL_CLOSE ? 0 : 1, false, &got));
+    check_ok(h1_write_response(&x->wire.pending, &head, framing == H1_NO_BODY, framing == H1_UNTIL_CLOSE ? 0 : 1, false,
+                               &got));
     check(got == framing || (framing == H1_LENGTH && body_len == 0 && got == H1_NO_BODY));
     wire_begin(&x->wire, got, head.body_len);
 }
@@ -298,17 +300,15 @@ static void a_failed_write_breaks_the_wire(void **state) {
 static void without_memory_for_what_is_left_the_wire_breaks(void **state) {
     struct sending x;
     (void)state;
-    for (unsigned n = 1; n <= 2; n++) {
-        begin(&x, H1_CHUNKED, 100, 1, 1);
-        check_ok(buf_reserve(&x.sink.got, 10000));
-        mem_fail_after(n, 1);
-        for (int i = 0; i < 1000 && x.wire.state == WIRE_BODY; i++) {
-            offer(&x, 100 - x.sent, true);
-        }
-        mem_fail_after(0, 0);
-        check(x.wire.state == WIRE_BROKEN || x.wire.state == WIRE_DONE);
-        finish(&x);
-    }
+    begin(&x, H1_CHUNKED, 300, 100000, 1);
+    check_ok(buf_reserve(&x.sink.got, 10000));
+    check_int(offer(&x, 10, false), 10);
+    x.sink.most = 1; // the next chunk's size stays behind
+    mem_fail_after(1, 0);
+    check_int(offer(&x, 100, false), 0);
+    mem_fail_after(0, 0);
+    check_int(x.wire.state, WIRE_BROKEN);
+    finish(&x);
 }
 
 static void a_head_is_taken_back_while_it_has_not_left(void **state) {
