@@ -74,9 +74,8 @@ bench: build
 	@python3 bench/run.py --thaw build/thaw --tools build/release/bench $(BENCH)
 
 fmt:
-	@./setup test
-	@command -v clang-format >/dev/null || { echo "make fmt wants clang-format (apt install clang-format)"; exit 1; }
-	@git ls-files 'src/*.[ch]' 'tests/*.[ch]' 'bench/*.c' | xargs clang-format -i
+	@./setup fmt
+	@git ls-files 'src/*.[ch]' 'tests/*.[ch]' 'bench/*.[ch]' | xargs clang-format -i
 
 install: build
 	install -D -m 755 build/release/thaw $(DESTDIR)$(PREFIX)/bin/thaw

@@ -41,9 +41,7 @@
 #define EVENTS_PER_TURN 512
 
 /* What GET /stats tells; shared by all threads. */
-static struct {
-    _Atomic uint64_t requests, in_flight, max_in_flight, gone;
-} stats;
+static struct { _Atomic uint64_t requests, in_flight, max_in_flight, gone; } stats;
 
 /*
  * A client's connection. It has at most one call, and a call has at most one due time:
@@ -287,15 +285,14 @@ static bool model_parse(struct span model, uint32_t *events, uint32_t *every_ms)
 
 /* ---- answers ---------------------------------------------------------------------------------- */
 
-#define HEAD_COMMON                                                                                          \
-    "Server: sim\r\nopenai-version: 2020-10-01\r\nopenai-processing-ms: 20\r\n"                              \
+#define HEAD_COMMON                                                                                                    \
+    "Server: sim\r\nopenai-version: 2020-10-01\r\nopenai-processing-ms: 20\r\n"                                        \
     "x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\n"
 
 static const char completion_from[] =
     "{\"id\":\"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT\",\"object\":\"chat.completion\","
     "\"created\":1741569952,\"model\":\"";
-static const char completion_mid[] =
-    "\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"";
+static const char completion_mid[] = "\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"";
 static const char completion_to[] =
     "\",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
     "\"usage\":{\"prompt_tokens\":219,\"completion_tokens\":10,\"total_tokens\":229,"
@@ -340,8 +337,7 @@ static void append_event(struct buf *b, const struct conn *c, uint32_t number) {
     int digits = snprintf(text, sizeof text, " #%u", number);
     bool last = number == c->events;
     size_t tail = last ? sizeof event_last - 1 : sizeof event_more - 1;
-    append_format(b, "%zx\r\n",
-                  sizeof event_from + sizeof event_mid - 2 + c->words.len + (size_t)digits + tail);
+    append_format(b, "%zx\r\n", sizeof event_from + sizeof event_mid - 2 + c->words.len + (size_t)digits + tail);
     APPEND(b, event_from);
     buf_append(b, c->words.ptr, c->model_len);
     APPEND(b, event_mid);
@@ -362,8 +358,7 @@ static void append_small(struct buf *b, const char *status, const char *body) {
 
 static void append_stats(struct buf *b) {
     char text[200];
-    snprintf(text, sizeof text,
-             "{\"requests\":%llu,\"in_flight\":%llu,\"max_in_flight\":%llu,\"gone\":%llu}\n",
+    snprintf(text, sizeof text, "{\"requests\":%llu,\"in_flight\":%llu,\"max_in_flight\":%llu,\"gone\":%llu}\n",
              (unsigned long long)stats.requests, (unsigned long long)stats.in_flight,
              (unsigned long long)stats.max_in_flight, (unsigned long long)stats.gone);
     append_small(b, "200 OK", text);
@@ -438,8 +433,7 @@ static void call_run(struct loop *l, struct conn *c, uint64_t now) {
             APPEND(answer, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
                            "Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n" HEAD_COMMON "\r\n");
         }
-        while (c->sent < c->events && c->start_ns + (c->sent + 1) * every_ns <= now &&
-               answer->len < READ_SIZE) {
+        while (c->sent < c->events && c->start_ns + (c->sent + 1) * every_ns <= now && answer->len < READ_SIZE) {
             append_event(answer, c, ++c->sent);
         }
         ended = c->sent == c->events;
@@ -512,15 +506,10 @@ static size_t chunked_body(const char *ptr, size_t len, const struct http1_head 
     http1_body_start(&b, head);
     for (;;) {
         switch (http1_body_next(&b, &p, ptr + len, &data)) {
-        case PIECE_DATA:
-            buf_append(body, data.ptr, data.len);
-            break;
-        case PIECE_MORE:
-            return 0;
-        case PIECE_END:
-            return (size_t)(p - ptr);
-        case PIECE_BROKEN:
-            return SIZE_MAX;
+        case PIECE_DATA: buf_append(body, data.ptr, data.len); break;
+        case PIECE_MORE: return 0;
+        case PIECE_END: return (size_t)(p - ptr);
+        case PIECE_BROKEN: return SIZE_MAX;
         }
     }
 }

@@ -44,18 +44,18 @@
 #define REST_NS (20 * NS_PER_MS) /* a user whose call failed waits this long before the next */
 
 /* How a call ended. */
-#define VERDICTS(X)                                                                                          \
-    X(OK, "ok")                                                                                              \
-    X(MIXED, "mixed")         /* somebody else's answer */                                                   \
-    X(CONNECT, "connect")     /* no connection */                                                            \
-    X(STATUS, "status")       /* not 200 */                                                                  \
-    X(WRONG, "wrong")         /* no answer of sim's */                                                       \
-    X(STALE, "stale")         /* the caller's own, but of an earlier call */                                 \
-    X(ORDER, "order")         /* events missing, doubled or out of order */                                  \
-    X(TRUNCATED, "truncated") /* sound HTTP around half an answer */                                         \
-    X(CUT, "cut")             /* the connection ended before the answer */                                   \
-    X(FRAMING, "framing")     /* not HTTP */                                                                 \
-    X(SURPLUS, "surplus")     /* bytes nobody asked for */                                                   \
+#define VERDICTS(X)                                                                                                    \
+    X(OK, "ok")                                                                                                        \
+    X(MIXED, "mixed")         /* somebody else's answer */                                                             \
+    X(CONNECT, "connect")     /* no connection */                                                                      \
+    X(STATUS, "status")       /* not 200 */                                                                            \
+    X(WRONG, "wrong")         /* no answer of sim's */                                                                 \
+    X(STALE, "stale")         /* the caller's own, but of an earlier call */                                           \
+    X(ORDER, "order")         /* events missing, doubled or out of order */                                            \
+    X(TRUNCATED, "truncated") /* sound HTTP around half an answer */                                                   \
+    X(CUT, "cut")             /* the connection ended before the answer */                                             \
+    X(FRAMING, "framing")     /* not HTTP */                                                                           \
+    X(SURPLUS, "surplus")     /* bytes nobody asked for */                                                             \
     X(TIMEOUT, "timeout")     /* no answer in time */
 
 enum verdict {
@@ -172,9 +172,9 @@ static void samples_print(const char *name, struct samples *s) {
     for (size_t i = 0; i < s->len; i++) {
         sum += s->value[i];
     }
-    printf(",\"%s\":{\"n\":%zu,\"mean\":%.4f,\"p50\":%.4f,\"p90\":%.4f,\"p99\":%.4f,\"max\":%.4f}", name,
-           s->len, s->len ? sum / 1e4 / (double)s->len : 0, samples_at(s, 0.5), samples_at(s, 0.9),
-           samples_at(s, 0.99), samples_at(s, 1));
+    printf(",\"%s\":{\"n\":%zu,\"mean\":%.4f,\"p50\":%.4f,\"p90\":%.4f,\"p99\":%.4f,\"max\":%.4f}", name, s->len,
+           s->len ? sum / 1e4 / (double)s->len : 0, samples_at(s, 0.5), samples_at(s, 0.9), samples_at(s, 0.99),
+           samples_at(s, 1));
 }
 
 /* ---- lists ------------------------------------------------------------------------------------ */
@@ -213,8 +213,7 @@ static void identity_patch(char *identity, const struct caller *c) {
 }
 
 /* Judges the text that came back; in a stream " #<number>" must follow it. */
-static enum verdict identity_check(struct swarm *s, const struct caller *c, struct span got,
-                                   uint32_t number) {
+static enum verdict identity_check(struct swarm *s, const struct caller *c, struct span got, uint32_t number) {
     char tail[16];
     size_t tail_len = number ? (size_t)snprintf(tail, sizeof tail, " #%u", number) : 0;
     identity_patch(s->expected, c);
@@ -238,8 +237,7 @@ static struct span content_find(struct span json) {
     const char *p = memmem(json.ptr, json.len, key, sizeof key - 1);
     const char *end = json.ptr + json.len;
     const char *quote = p ? memchr(p + sizeof key - 1, '"', (size_t)(end - p) - (sizeof key - 1)) : NULL;
-    return quote ? (struct span){p + sizeof key - 1, (size_t)(quote - p) - (sizeof key - 1)}
-                 : (struct span){0};
+    return quote ? (struct span){p + sizeof key - 1, (size_t)(quote - p) - (sizeof key - 1)} : (struct span){0};
 }
 
 /* Builds the request as an SDK sends it: about 250 bytes of head and `body_bytes` of JSON. */
@@ -248,15 +246,12 @@ static void request_build(struct swarm *s) {
                                  "nothing but the last message of the caller. ";
     struct buf body = {0};
     char text[512];
-    int n = snprintf(s->expected, sizeof s->expected, IDENTITY_FORMAT " asks: please repeat this line.",
-                     s->run, 0, 0);
+    int n = snprintf(s->expected, sizeof s->expected, IDENTITY_FORMAT " asks: please repeat this line.", s->run, 0, 0);
     s->expected_len = (size_t)n;
 
-    n = snprintf(text, sizeof text, "{\"model\":\"%s\",\"messages\":[{\"role\":\"system\",\"content\":\"",
-                 s->model);
+    n = snprintf(text, sizeof text, "{\"model\":\"%s\",\"messages\":[{\"role\":\"system\",\"content\":\"", s->model);
     buf_append(&body, text, (size_t)n);
-    n = snprintf(text, sizeof text,
-                 "\"},{\"role\":\"user\",\"content\":\"%s\"}],\"temperature\":0.7,\"stream\":%s}",
+    n = snprintf(text, sizeof text, "\"},{\"role\":\"user\",\"content\":\"%s\"}],\"temperature\":0.7,\"stream\":%s}",
                  s->expected, s->stream ? "true" : "false");
     for (size_t i = 0; body.len + (size_t)n < s->body_bytes; i++) {
         buf_append(&body, &filler[i % (sizeof filler - 1)], 1);
@@ -440,8 +435,7 @@ static void on_sse_line(struct swarm *s, struct caller *c, struct span line, uin
         c->done_seen = true;
     } else {
         struct span content = content_find(data);
-        call_fault(c, content.ptr && span_ends(data, "}]}") ? identity_check(s, c, content, c->events + 1)
-                                                            : V_WRONG);
+        call_fault(c, content.ptr && span_ends(data, "}]}") ? identity_check(s, c, content, c->events + 1) : V_WRONG);
         c->event_seen = true;
     }
 }
@@ -546,11 +540,8 @@ static void body_take(struct swarm *s, struct caller *c, const char *p, const ch
                 return;
             }
             break;
-        case PIECE_MORE:
-            return;
-        case PIECE_BROKEN:
-            call_fail(s, c, V_FRAMING, now);
-            return;
+        case PIECE_MORE: return;
+        case PIECE_BROKEN: call_fail(s, c, V_FRAMING, now); return;
         case PIECE_END:
             on_answer(s, c, whole.ptr ? whole : (struct span){c->text.ptr, c->text.len}, p < end, now);
             return;
@@ -640,9 +631,7 @@ static void on_event(struct swarm *s, struct caller *c, uint32_t what) {
 
 /* ---- the run ---------------------------------------------------------------------------------- */
 
-static bool starting(const struct swarm *s) {
-    return s->phase != DRAIN;
-}
+static bool starting(const struct swarm *s) { return s->phase != DRAIN; }
 
 static void phase_set(struct swarm *s, uint64_t now) {
     if (s->phase == WARMUP && now >= s->window_ns) {
@@ -707,9 +696,7 @@ static bool over(const struct swarm *s, uint64_t now) {
     return s->live == 0 && (s->once ? s->callers_used == s->users : s->phase == DRAIN);
 }
 
-static uint64_t min_ns(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
-}
+static uint64_t min_ns(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static void swarm_run(struct swarm *s) {
     struct epoll_event events[EVENTS_PER_TURN];
@@ -787,10 +774,9 @@ static void swarm_print(struct swarm *s) {
         }
     }
     printf("},\"window_s\":%.4f,\"calls\":%llu,\"rps\":%.1f,\"events\":%llu,\"wall_s\":%.4f,", window_s,
-           (unsigned long long)calls, window_s > 0 ? (double)calls / window_s : 0, (unsigned long long)events,
-           wall_s);
-    printf("\"dials\":%llu,\"server_closed\":%llu,\"request_bytes\":%zu,\"cpu_s\":%.4f",
-           (unsigned long long)s->dials, (unsigned long long)s->server_closed, s->request_len,
+           (unsigned long long)calls, window_s > 0 ? (double)calls / window_s : 0, (unsigned long long)events, wall_s);
+    printf("\"dials\":%llu,\"server_closed\":%llu,\"request_bytes\":%zu,\"cpu_s\":%.4f", (unsigned long long)s->dials,
+           (unsigned long long)s->server_closed, s->request_len,
            (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     samples_print("ttfb_ms", &s->ttfb);
@@ -833,8 +819,7 @@ static double number_option(const char *name, const char *text, double min, doub
 }
 
 static void options_read(struct swarm *s, int argc, char **argv) {
-    double port = 0, users = 0, seconds = 0, warmup = 0.5, ramp = 0, body_bytes = 1024, timeout = 60,
-           limit = 0;
+    double port = 0, users = 0, seconds = 0, warmup = 0.5, ramp = 0, body_bytes = 1024, timeout = 60, limit = 0;
     const struct {
         const char *name;
         double *number, min, max;
@@ -898,8 +883,7 @@ static void callers_create(struct swarm *s) {
         s->users = most > 65536 ? 65536 : (uint32_t)most;
     }
     if (s->users > most) {
-        fprintf(stderr, "%u users need more than the %zu file descriptors this process may open\n", s->users,
-                most);
+        fprintf(stderr, "%u users need more than the %zu file descriptors this process may open\n", s->users, most);
         exit(2);
     }
     s->callers = must(calloc(s->users, sizeof *s->callers));

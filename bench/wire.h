@@ -247,36 +247,21 @@ static inline void http1_chunk_byte(struct http1_body *b, char c) {
             b->state = BODY_BROKEN;
         }
         break;
-    case CHUNK_EXTENSION:
-        b->state = c == '\r' ? CHUNK_SIZE_LF : CHUNK_EXTENSION;
-        break;
-    case CHUNK_SIZE_LF:
-        b->state = c != '\n' ? BODY_BROKEN : b->left ? CHUNK_DATA : TRAILER_START;
-        break;
-    case CHUNK_CR:
-        b->state = c == '\r' ? CHUNK_LF : BODY_BROKEN;
-        break;
+    case CHUNK_EXTENSION: b->state = c == '\r' ? CHUNK_SIZE_LF : CHUNK_EXTENSION; break;
+    case CHUNK_SIZE_LF: b->state = c != '\n' ? BODY_BROKEN : b->left ? CHUNK_DATA : TRAILER_START; break;
+    case CHUNK_CR: b->state = c == '\r' ? CHUNK_LF : BODY_BROKEN; break;
     case CHUNK_LF:
         b->state = c == '\n' ? CHUNK_SIZE : BODY_BROKEN;
         b->digits = 0;
         break;
-    case TRAILER_START:
-        b->state = c == '\r' ? LAST_LF : TRAILER_LINE;
-        break;
-    case TRAILER_LINE:
-        b->state = c == '\r' ? TRAILER_LF : TRAILER_LINE;
-        break;
-    case TRAILER_LF:
-        b->state = c == '\n' ? TRAILER_START : BODY_BROKEN;
-        break;
-    case LAST_LF:
-        b->state = c == '\n' ? BODY_ENDED : BODY_BROKEN;
-        break;
+    case TRAILER_START: b->state = c == '\r' ? LAST_LF : TRAILER_LINE; break;
+    case TRAILER_LINE: b->state = c == '\r' ? TRAILER_LF : TRAILER_LINE; break;
+    case TRAILER_LF: b->state = c == '\n' ? TRAILER_START : BODY_BROKEN; break;
+    case LAST_LF: b->state = c == '\n' ? BODY_ENDED : BODY_BROKEN; break;
     case BODY_LENGTH:
     case CHUNK_DATA:
     case BODY_ENDED:
-    case BODY_BROKEN:
-        break;
+    case BODY_BROKEN: break;
     }
 }
 

@@ -33,7 +33,7 @@ int main(int argc, char **argv) {
         return EXIT_FINE;
     }
     const char *near = str_nearest(str_c(argv[1]), names, ARRAY_LEN(names));
-    fprintf(stderr, "thaw: unknown verb '%s'%s%s%s\n", argv[1], near ? "; did you mean '" : "; 'thaw --help' lists them",
-            near ? near : "", near ? "'?" : "");
+    fprintf(stderr, "thaw: unknown verb '%s'%s%s%s\n", argv[1],
+            near ? "; did you mean '" : "; 'thaw --help' lists them", near ? near : "", near ? "'?" : "");
     return EXIT_USAGE;
 }

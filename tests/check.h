@@ -15,30 +15,30 @@
 #include "base/str.h"
 
 #define TEST(function) cmocka_unit_test(function)
-#define TESTS(...)                                                  \
-    int main(void) {                                                \
-        const struct CMUnitTest tests[] = {__VA_ARGS__};            \
-        return cmocka_run_group_tests(tests, NULL, NULL);           \
+#define TESTS(...)                                                                                                     \
+    int main(void) {                                                                                                   \
+        const struct CMUnitTest tests[] = {__VA_ARGS__};                                                               \
+        return cmocka_run_group_tests(tests, NULL, NULL);                                                              \
     }
 
 #define check(condition) assert_true(condition)
 #define check_int(got, wanted) assert_int_equal((got), (wanted))
 #define check_ok(call) check_err((call), OK)
-#define check_err(call, wanted)                                                                  \
-    do {                                                                                         \
-        enum err check_got = (call);                                                             \
-        enum err check_wanted = (wanted);                                                        \
-        if (check_got != check_wanted) {                                                         \
-            fail_msg("%s: got %s, wanted %s", #call, err_name(check_got), err_name(check_wanted)); \
-        }                                                                                        \
+#define check_err(call, wanted)                                                                                        \
+    do {                                                                                                               \
+        enum err check_got = (call);                                                                                   \
+        enum err check_wanted = (wanted);                                                                              \
+        if (check_got != check_wanted) {                                                                               \
+            fail_msg("%s: got %s, wanted %s", #call, err_name(check_got), err_name(check_wanted));                     \
+        }                                                                                                              \
     } while (0)
-#define check_str(got, wanted)                                                                     \
-    do {                                                                                           \
-        struct str check_a = (got);                                                                \
-        struct str check_b = str_c(wanted);                                                        \
-        if (!str_eq(check_a, check_b)) {                                                           \
-            fail_msg("%s: got \"%.*s\", wanted \"%.*s\"", #got, STR_ARG(check_a), STR_ARG(check_b)); \
-        }                                                                                          \
+#define check_str(got, wanted)                                                                                         \
+    do {                                                                                                               \
+        struct str check_a = (got);                                                                                    \
+        struct str check_b = str_c(wanted);                                                                            \
+        if (!str_eq(check_a, check_b)) {                                                                               \
+            fail_msg("%s: got \"%.*s\", wanted \"%.*s\"", #got, STR_ARG(check_a), STR_ARG(check_b));                   \
+        }                                                                                                              \
     } while (0)
 
 // Runs `scenario` again and again while allocation n fails, n = 1, 2, 3 ... until one run meets no failure:

@@ -7,7 +7,7 @@
 struct arena_block;
 struct arena {
     struct arena_block *blocks;
-    size_t used;  // bytes handed out, with alignment
+    size_t used; // bytes handed out, with alignment
     size_t cap;
 };
 

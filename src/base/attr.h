@@ -19,7 +19,7 @@
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 // The struct of type T whose member M is at P.
-#define container_of(p, T, m) ((T *)(void *)((char *)(p) - offsetof(T, m)))
+#define container_of(p, T, m) ((T *)(void *)((char *)(p)-offsetof(T, m)))
 
 // Each has a safer sibling here: str_*, buf_*, parse_* (base/str.h, base/buf.h).
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok atoi atol atoll gets

@@ -7,11 +7,11 @@
 #include "base/str.h"
 
 struct buf {
-    char *ptr;     // NULL while nothing was ever put in
-    size_t start;  // first byte not yet consumed
-    size_t end;    // one past the last byte
-    size_t room;   // bytes allocated
-    size_t cap;    // most bytes it may ever hold
+    char *ptr;    // NULL while nothing was ever put in
+    size_t start; // first byte not yet consumed
+    size_t end;   // one past the last byte
+    size_t room;  // bytes allocated
+    size_t cap;   // most bytes it may ever hold
 };
 
 void buf_init(struct buf *b, size_t cap);
@@ -31,9 +31,7 @@ static inline size_t buf_tail_room(const struct buf *b) { return b->room - b->en
 static inline void buf_added(struct buf *b, size_t n) { b->end += n; }
 
 MUSTCHECK enum err buf_append(struct buf *b, const void *bytes, size_t n);
-MUSTCHECK static inline enum err buf_str_append(struct buf *b, struct str s) {
-    return buf_append(b, s.ptr, s.len);
-}
+MUSTCHECK static inline enum err buf_str_append(struct buf *b, struct str s) { return buf_append(b, s.ptr, s.len); }
 MUSTCHECK enum err buf_printf(struct buf *b, const char *format, ...) PRINTF(2, 3);
 // Takes n bytes off the front.
 void buf_consume(struct buf *b, size_t n);

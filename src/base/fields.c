@@ -13,14 +13,14 @@ unsigned field_flags(enum field_id id) { return flags_of[id]; }
 // The table is sorted by length: a row of another length costs a comparison of numbers, the first longer one ends it.
 enum field_id field_id(struct str name) {
     char first = name.len ? (char)(name.ptr[0] | 0x20) : '\0';
-#define FIELD(id, text, flags)                     \
-    if (name.len <= sizeof(text) - 1) {            \
-        if (name.len < sizeof(text) - 1) {         \
-            return FIELD_OTHER;                    \
-        }                                          \
-        if (first == (text)[0] && str_ieq(name, STR(text))) { \
-            return FIELD_##id;                     \
-        }                                          \
+#define FIELD(id, text, flags)                                                                                         \
+    if (name.len <= sizeof(text) - 1) {                                                                                \
+        if (name.len < sizeof(text) - 1) {                                                                             \
+            return FIELD_OTHER;                                                                                        \
+        }                                                                                                              \
+        if (first == (text)[0] && str_ieq(name, STR(text))) {                                                          \
+            return FIELD_##id;                                                                                         \
+        }                                                                                                              \
     }
 #include "base/fields.def"
 #undef FIELD
@@ -143,7 +143,7 @@ const char *fields_unpack(struct fields *f, const char *packed) {
     for (uint32_t i = 0; i < n; i++) {
         uint32_t name_len = 0;
         uint32_t value_len = 0;
-        enum field_id id = (enum field_id)*packed++;
+        enum field_id id = (enum field_id) * packed++;
         packed = get_number(packed, &name_len);
         packed = get_number(packed, &value_len);
         struct field field = {str_from(packed, name_len), str_from(packed + name_len, value_len), id};

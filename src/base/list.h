@@ -53,6 +53,6 @@ static inline void list_move_all(struct list *to, struct list *from) {
     }
 }
 // Safe when the body unlinks the node it stands on.
-#define list_each(node, head) \
-    for (struct list *node = (head)->next, *node##_next = node->next; node != (head); \
+#define list_each(node, head)                                                                                          \
+    for (struct list *node = (head)->next, *node##_next = node->next; node != (head);                                  \
          node = node##_next, node##_next = node->next)

@@ -13,7 +13,9 @@ struct pool {
     unsigned keep;  // free ones that are not given back to the heap
 };
 
-static inline void pool_init(struct pool *p, size_t size, unsigned keep) { *p = (struct pool){.size = size, .keep = keep}; }
+static inline void pool_init(struct pool *p, size_t size, unsigned keep) {
+    *p = (struct pool){.size = size, .keep = keep};
+}
 void pool_finish(struct pool *p);
 // Zeroed.
 void *pool_take(struct pool *p);

@@ -11,8 +11,8 @@ static const uint64_t CASE_BITS = 0x2020202020202020u; // all that two letters a
 static uint64_t lower8(uint64_t x) {
     const uint64_t ones = 0x0101010101010101u;
     uint64_t low7 = x & (0x7f * ones);
-    uint64_t from_a = low7 + (0x80 - 'A') * ones;        // bit 7: 'A' or above
-    uint64_t beyond_z = low7 + (0x80 - 'Z' - 1) * ones;  // bit 7: above 'Z'
+    uint64_t from_a = low7 + (0x80 - 'A') * ones;       // bit 7: 'A' or above
+    uint64_t beyond_z = low7 + (0x80 - 'Z' - 1) * ones; // bit 7: above 'Z'
     uint64_t upper = from_a & ~beyond_z & ~x & (0x80 * ones);
     return x | upper >> 2;
 }
@@ -126,8 +126,7 @@ enum err parse_u64(struct str s, uint64_t *value) {
         if (s.ptr[i] < '0' || s.ptr[i] > '9') {
             return ERR_INVALID;
         }
-        if (__builtin_mul_overflow(v, 10, &v) ||
-            __builtin_add_overflow(v, (uint64_t)(s.ptr[i] - '0'), &v)) {
+        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, (uint64_t)(s.ptr[i] - '0'), &v)) {
             return ERR_FULL;
         }
     }

@@ -14,7 +14,8 @@ struct str {
 };
 
 #define STR(literal) ((struct str){"" literal, sizeof(literal) - 1})
-#define STR_INIT(literal) {"" literal, sizeof(literal) - 1} // the same in a table
+#define STR_INIT(literal)                                                                                              \
+    { "" literal, sizeof(literal) - 1 } // the same in a table
 // For printf: "%.*s", STR_ARG(s)
 #define STR_ARG(s) (int)(s).len, (s).ptr
 

@@ -13,8 +13,8 @@ void args_print_help(const struct verb *verb, FILE *out) {
         if (o->letter) {
             snprintf(letter, sizeof letter, "-%c, ", o->letter);
         }
-        int n = snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, o->value ? " " : "",
-                         o->value ? o->value : "");
+        int n =
+            snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, o->value ? " " : "", o->value ? o->value : "");
         fprintf(out, "%s%*s%s\n", left, n < HELP_COLUMN ? HELP_COLUMN - n : 1, "", o->text);
     }
     fprintf(out, "      --help%*sthis text\n\nexample:\n%s", HELP_COLUMN - 12, "", verb->example);

@@ -8,18 +8,18 @@
 enum { EXIT_FINE = 0, EXIT_EXPECTATION = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3, EXIT_INCONCLUSIVE = 4 };
 
 struct args_option {
-    const char *name;        // without the dashes
-    char letter;             // 0: none
-    const char *value;       // what its value is called in --help; NULL: a flag
+    const char *name;  // without the dashes
+    char letter;       // 0: none
+    const char *value; // what its value is called in --help; NULL: a flag
     const char *text;
 };
 
 struct verb {
     const char *name;
-    const char *summary;     // one line for `thaw --help`
-    const char *usage;       // behind "thaw NAME "
-    const char *about;       // a paragraph
-    const char *example;     // whole lines
+    const char *summary; // one line for `thaw --help`
+    const char *usage;   // behind "thaw NAME "
+    const char *about;   // a paragraph
+    const char *example; // whole lines
     const struct args_option *options;
     size_t option_count;
     int (*run)(const struct verb *verb, int argc, char **argv); // argv[0] is the first argument behind the verb

@@ -4,12 +4,12 @@
 #include "base/str.h"
 
 struct machine {
-    double cpu_quota;        // CPUs by the cgroup (v2 cpu.max or v1 cfs quota), 0: no quota
-    unsigned cpus_allowed;   // by affinity
-    unsigned cpus_usable;    // what both leave, rounded up, at least 1
-    uint64_t memory_bytes;   // the smallest of the cgroup's limits (own and above) and the machine's memory; 0: unknown
+    double cpu_quota;      // CPUs by the cgroup (v2 cpu.max or v1 cfs quota), 0: no quota
+    unsigned cpus_allowed; // by affinity
+    unsigned cpus_usable;  // what both leave, rounded up, at least 1
+    uint64_t memory_bytes; // the smallest of the cgroup's limits (own and above) and the machine's memory; 0: unknown
     bool memory_from_cgroup;
-    uint64_t files;          // descriptors this process may open
+    uint64_t files; // descriptors this process may open
 };
 
 // `root` is "" (tests: a directory with proc/ and sys/). Raises the soft descriptor limit to the hard one first when

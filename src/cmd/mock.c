@@ -65,8 +65,8 @@ static const struct args_option options[] = {
 };
 
 // In the order of the options.
-static int (*const take[])(struct mock_verb *m, const struct args_option *option, const char *value) = {
-    take_listen, take_latency, take_token_latency, take_tokens};
+static int (*const take[])(struct mock_verb *m, const struct args_option *option,
+                           const char *value) = {take_listen, take_latency, take_token_latency, take_tokens};
 _Static_assert(ARRAY_LEN(take) == ARRAY_LEN(options), "an option is a row of both");
 
 // EXIT_FINE with *go false: --help was printed.
@@ -210,7 +210,8 @@ static void say_how_to_use_it(const struct address *address) {
             rest = text + strlen(all[i]);
         }
     }
-    fprintf(stderr, "thaw mock: set OPENAI_BASE_URL=http://%s%s/v1 and any key; models mock, mock-5s, mock-100x20ms, ...\n",
+    fprintf(stderr,
+            "thaw mock: set OPENAI_BASE_URL=http://%s%s/v1 and any key; models mock, mock-5s, mock-100x20ms, ...\n",
             host, rest);
 }
 

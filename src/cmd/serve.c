@@ -16,11 +16,11 @@
 
 enum {
     DRAIN_MS = 15 * 60 * 1000,
-    FILES_RESERVED = 32,      // descriptors that no call gets: loops, listeners, DNS
+    FILES_RESERVED = 32, // descriptors that no call gets: loops, listeners, DNS
     FILES_PER_CALL = 2,
     BYTES_PER_CALL = 11 * 1024, // 2.5 KB of thaw's and 2 x 4.2 KB of the kernel's (bench/)
     WAIT_FOR_OTHERS_MS = 1000,
-    SHARE_OF_MEMORY = 4,      // three of four parts are for calls
+    SHARE_OF_MEMORY = 4, // three of four parts are for calls
 };
 
 static const char OPENAI_URL[] = "https://api.openai.com/v1";
@@ -135,7 +135,8 @@ static struct str environment_key(const char *url) {
     const char *key = getenv("OPENAI_API_KEY");
     if (key && *key && is_plain_remote(url)) {
         log_warning("OPENAI_API_KEY is not sent to %s: the way there is not encrypted. To insist, set the key of that "
-                    "upstream in a configuration file", url);
+                    "upstream in a configuration file",
+                    url);
         return STR("");
     }
     return str_c(key ? key : "");
@@ -158,8 +159,9 @@ static int add_upstreams(struct serve *s) {
     }
     const char *key = getenv("OPENAI_API_KEY");
     if (!key || !*key) {
-        fprintf(stderr, "thaw serve: nothing to send calls to. Set OPENAI_API_KEY for api.openai.com, or use --upstream URL, "
-                        "--mock, or --config FILE\n");
+        fprintf(stderr,
+                "thaw serve: nothing to send calls to. Set OPENAI_API_KEY for api.openai.com, or use --upstream URL, "
+                "--mock, or --config FILE\n");
         return EXIT_USAGE;
     }
     if (config_add_upstream(s->config, STR("openai"), str_c(OPENAI_URL), str_c(key), ca, &problem) != OK) {
@@ -232,7 +234,8 @@ static int claim(const struct config *config, struct address *address) {
     if (e != OK && address->sa.sa_family == AF_INET6 && str_starts(config->listen, STR(":"))) {
         struct str host;
         uint16_t port = 0; // no IPv6 on this machine: all addresses are the IPv4 ones
-        if (config_listen_parse(config->listen, &host, &port) == OK && address_parse(STR("0.0.0.0"), port, address) == OK) {
+        if (config_listen_parse(config->listen, &host, &port) == OK &&
+            address_parse(STR("0.0.0.0"), port, address) == OK) {
             e = listen_claim(address);
         }
     }
@@ -286,7 +289,7 @@ struct hand {
     struct worker worker;
     struct crew *crew;
     pthread_t thread;
-    struct message drain;    // to its loop
+    struct message drain; // to its loop
     struct message stop;
     struct message finished; // to the first one's
 };
@@ -506,8 +509,9 @@ const struct verb verb_serve = {
     .name = "serve",
     .summary = "the gateway: holds slow calls, relays them, never freezes",
     .usage = "[options]",
-    .about = "Serves an OpenAI-compatible API on 127.0.0.1:8080 and relays its calls. With OPENAI_API_KEY set and nothing\n"
-             "else they go to api.openai.com.",
+    .about =
+        "Serves an OpenAI-compatible API on 127.0.0.1:8080 and relays its calls. With OPENAI_API_KEY set and nothing\n"
+        "else they go to api.openai.com.",
     .example = "  thaw serve --mock &\n"
                "  curl localhost:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                "       -d '{\"model\":\"mock-1s\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n",

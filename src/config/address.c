@@ -21,9 +21,7 @@ static bool is_digits(struct str s) {
     return s.len > 0;
 }
 
-static bool in_set(char c, const char *set) {
-    return c && strchr(set, c) != NULL;
-}
+static bool in_set(char c, const char *set) { return c && strchr(set, c) != NULL; }
 
 static bool is_word(char c) {
     char lower = ascii_lower(c);

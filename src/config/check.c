@@ -14,19 +14,15 @@ static const char *what_it_is(const struct node *node) {
         return "nothing";
     }
     switch (node->kind) {
-    case NODE_SCALAR:
-        return "a single value";
-    case NODE_LIST:
-        return "a list";
-    case NODE_MAP:
-        return "a map";
+    case NODE_SCALAR: return "a single value";
+    case NODE_LIST: return "a list";
+    case NODE_MAP: return "a map";
     }
     return "something else";
 }
 
 // The value is not shown: what stands where a map should be may well be "key:sk-..." without its blank.
-static enum err refuse_shape(struct reader *r, const struct place *place, const char *wanted,
-                             const struct node *node) {
+static enum err refuse_shape(struct reader *r, const struct place *place, const char *wanted, const struct node *node) {
     say_place(r, place);
     problem_add(r->problem, " must be %s, not %s", wanted, what_it_is(node));
     return ERR_INVALID;
@@ -47,8 +43,7 @@ static enum err wrong_shape(struct reader *r, const struct place *place, const s
     return refuse_shape(r, place, shapes[key->shape], node);
 }
 
-static enum err check_count(struct reader *r, const struct place *place, const struct key *key,
-                            uint64_t count) {
+static enum err check_count(struct reader *r, const struct place *place, const struct key *key, uint64_t count) {
     uint64_t least = 0;
     uint64_t most = 0;
     bool known = parse_u64(str_c(key->min), &least) == OK && parse_u64(str_c(key->max), &most) == OK;
@@ -124,8 +119,7 @@ static enum err read_group(struct reader *r, const struct place *place, const st
     if (node_is_null(node)) {
         return OK;
     }
-    return node->kind == NODE_MAP ? read_section(r, place, key->inner, base, node)
-                                  : wrong_shape(r, place, key, node);
+    return node->kind == NODE_MAP ? read_section(r, place, key->inner, base, node) : wrong_shape(r, place, key, node);
 }
 
 static enum err read_entry(struct reader *r, const struct place *place, const struct key *key, void *base,
@@ -174,16 +168,11 @@ static enum err read_map(struct reader *r, const struct place *place, const stru
 static enum err read_key(struct reader *r, const struct place *place, const struct key *key, void *base,
                          const struct node *node) {
     switch (key->shape) {
-    case SHAPE_SCALAR:
-        return read_one(r, place, key, base, node);
-    case SHAPE_LIST:
-        return read_list(r, place, key, base, node);
-    case SHAPE_GROUP:
-        return read_group(r, place, key, base, node);
-    case SHAPE_MAP:
-        return read_map(r, place, key, base, node);
-    case SHAPE_HEADING:
-        break;
+    case SHAPE_SCALAR: return read_one(r, place, key, base, node);
+    case SHAPE_LIST: return read_list(r, place, key, base, node);
+    case SHAPE_GROUP: return read_group(r, place, key, base, node);
+    case SHAPE_MAP: return read_map(r, place, key, base, node);
+    case SHAPE_HEADING: break;
     }
     return ERR_INVALID;
 }
@@ -201,8 +190,7 @@ static enum err check_required(struct reader *r, const struct place *place, enum
                                const struct node *map) {
     for (unsigned i = 0; i < config_key_rows; i++) {
         const struct key *key = &config_keys[i];
-        if (key->section == section && key->presence == PRESENCE_REQUIRED &&
-            !has_key(map, str_c(key->name))) {
+        if (key->section == section && key->presence == PRESENCE_REQUIRED && !has_key(map, str_c(key->name))) {
             say_place(r, place);
             problem_add(r->problem, " needs the key '%s'", key->name);
             return ERR_INVALID;
@@ -325,9 +313,8 @@ static enum err check_who_may_call(const struct config *c, struct config_problem
 enum err config_check(const struct config *c, struct config_problem *problem) {
     problem->text[0] = '\0';
     if (c->upstream_count == 0) {
-        problem_add(problem,
-                    "nowhere to send calls: set OPENAI_API_KEY, or give --upstream URL, --mock, or a "
-                    "--config FILE with upstreams");
+        problem_add(problem, "nowhere to send calls: set OPENAI_API_KEY, or give --upstream URL, --mock, or a "
+                             "--config FILE with upstreams");
         return ERR_INVALID;
     }
     enum err e = check_references(c, problem);

@@ -108,8 +108,7 @@ static struct reader command_line(struct config *c, struct config_problem *probl
     return (struct reader){.config = c, .problem = problem};
 }
 
-static enum err set_key(struct reader *r, const struct place *place, const struct key *key,
-                        const char *value) {
+static enum err set_key(struct reader *r, const struct place *place, const struct key *key, const char *value) {
     struct config *c = r->config;
     unsigned before = key->shape == SHAPE_LIST ? key_count(key, c) : 0;
     enum err e = value_set(r, place, key, c, (struct value){.text = str_c(value)});
@@ -197,14 +196,13 @@ static enum err set_member(struct reader *r, struct config_upstream *u, const ch
     return value_set(r, &place, key_find(SECTION_UPSTREAM, str_c(name)), u, (struct value){.text = value});
 }
 
-enum err config_add_upstream(struct config *c, struct str name, struct str url, struct str key,
-                             struct str ca_file, struct config_problem *problem) {
+enum err config_add_upstream(struct config *c, struct str name, struct str url, struct str key, struct str ca_file,
+                             struct config_problem *problem) {
     struct reader r = command_line(c, problem);
     struct place place = {.name = STR("--upstream"), .index = NO_INDEX};
     struct config_upstream u = {0};
     check_defaults(SECTION_UPSTREAM, &u);
-    enum err e =
-        value_set(&r, &place, key_find(SECTION_UPSTREAM, STR("url")), &u, (struct value){.text = url});
+    enum err e = value_set(&r, &place, key_find(SECTION_UPSTREAM, STR("url")), &u, (struct value){.text = url});
     if (e != OK || (e = set_name(&r, &u, name)) != OK || (e = set_member(&r, &u, "key", key)) != OK ||
         (e = set_member(&r, &u, "ca_file", ca_file)) != OK) {
         return e;

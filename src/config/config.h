@@ -18,29 +18,29 @@ struct config_key {
 
 struct config_upstream {
     struct str name;
-    struct str url;          // as written
-    bool tls;                // https
-    bool mock;               // the built-in mock instead of a URL
-    struct str host;         // without brackets
+    struct str url;  // as written
+    bool tls;        // https
+    bool mock;       // the built-in mock instead of a URL
+    struct str host; // without brackets
     uint16_t port;
-    struct str base_path;    // "/v1", no slash at the end; may be empty
-    struct str key;          // secret; empty: the client's own Authorization goes on
-    struct str ca_file;      // empty: the system's store
-    uint64_t connect_ms;     // timeouts: the upstream's own or the general ones
+    struct str base_path; // "/v1", no slash at the end; may be empty
+    struct str key;       // secret; empty: the client's own Authorization goes on
+    struct str ca_file;   // empty: the system's store
+    uint64_t connect_ms;  // timeouts: the upstream's own or the general ones
     uint64_t first_byte_ms;
     uint64_t between_ms;
     uint64_t total_ms;
-    uint32_t own;            // which of these the upstream set itself, the others follow the general ones
+    uint32_t own; // which of these the upstream set itself, the others follow the general ones
 };
 
 struct config_use {
-    unsigned upstream;       // index in config.upstreams
-    struct str model;        // the name to ask it for; empty: as the client wrote it
+    unsigned upstream; // index in config.upstreams
+    struct str model;  // the name to ask it for; empty: as the client wrote it
 };
 
 struct config_model {
     struct str name;
-    struct config_use *use;  // in this order
+    struct config_use *use; // in this order
     unsigned use_count;
 };
 
@@ -48,17 +48,17 @@ struct config {
     atomic_uint references;
     struct arena arena;
 
-    struct str listen;       // as written
-    unsigned workers;        // 0: one per usable CPU
-    struct str prefix;       // "/v1"; may be empty
-    bool open;               // answer on the network without keys
-    uint64_t max_body;       // bytes, of looked-at requests
-    uint64_t max_head;       // bytes
+    struct str listen; // as written
+    unsigned workers;  // 0: one per usable CPU
+    struct str prefix; // "/v1"; may be empty
+    bool open;         // answer on the network without keys
+    uint64_t max_body; // bytes, of looked-at requests
+    uint64_t max_head; // bytes
     unsigned max_fields;
     uint64_t pace_us;
     uint64_t connect_ms, first_byte_ms, between_ms, total_ms;
-    uint64_t header_ms;      // a client's head must be complete within
-    uint64_t idle_ms;        // keep-alive connections without a request
+    uint64_t header_ms; // a client's head must be complete within
+    uint64_t idle_ms;   // keep-alive connections without a request
 
     struct config_key *keys;
     unsigned key_count;
@@ -81,14 +81,13 @@ void config_unref(struct config *c);
 // Reads a file (or text, with `name` for messages) over the defaults. `environment` looks up ${NAME}; NULL: getenv.
 typedef const char *config_environment(void *context, const char *name);
 MUSTCHECK enum err config_read_file(const char *path, struct config **c, struct config_problem *problem);
-MUSTCHECK enum err config_read_text(const char *name, struct str text, config_environment *environment,
-                                    void *context, struct config **c, struct config_problem *problem);
+MUSTCHECK enum err config_read_text(const char *name, struct str text, config_environment *environment, void *context,
+                                    struct config **c, struct config_problem *problem);
 
 // What command-line options do. Each validates like the file's key of that name; `key` may be dotted
 // ("timeouts.connect"), a list gets one entry more, and ${NAME} is left alone: the shell has had its turn.
 // On failure the configuration is as it was.
-MUSTCHECK enum err config_set(struct config *c, const char *key, const char *value,
-                              struct config_problem *problem);
+MUSTCHECK enum err config_set(struct config *c, const char *key, const char *value, struct config_problem *problem);
 // name empty: made from the host ("api.openai.com" -> "openai", a second one "openai-2"); a name that was
 // given and is taken already is refused. key and ca_file may be empty; url may be the word `mock`.
 MUSTCHECK enum err config_add_upstream(struct config *c, struct str name, struct str url, struct str key,

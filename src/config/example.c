@@ -42,8 +42,7 @@ static enum err print_heading(struct buf *out, const struct key *key) {
     char line[WIDTH + 1];
     memset(line, '-', sizeof line);
     size_t len = strlen(key->text);
-    return buf_printf(out, "\n# ---- %s %.*s\n", key->text, (int)(WIDTH - 8 - MIN(len, (size_t)WIDTH - 8)),
-                      line);
+    return buf_printf(out, "\n# ---- %s %.*s\n", key->text, (int)(WIDTH - 8 - MIN(len, (size_t)WIDTH - 8)), line);
 }
 
 static enum err print_section(struct buf *out, enum section section, int indent);
@@ -52,8 +51,8 @@ static enum err print_value(struct buf *out, const struct key *key, int indent) 
     bool off = key->presence == PRESENCE_OPTIONAL || key->presence == PRESENCE_INHERITED;
     const char *sample = key_rule(key)->sample;
     size_t before = buf_len(out);
-    enum err e = buf_printf(out, "%*s%s%s:%s%s", indent, "", off ? "#" : "", key->name,
-                            *sample == '\n' ? "" : " ", sample);
+    enum err e =
+        buf_printf(out, "%*s%s%s:%s%s", indent, "", off ? "#" : "", key->name, *sample == '\n' ? "" : " ", sample);
     if (e == OK && key->min && key->shape == SHAPE_SCALAR) {
         int pad = MAX(RANGE_COLUMN - (int)(buf_len(out) - before), 2);
         e = buf_printf(out, "%*s# %s to %s", pad, "", key->min, key->max);
@@ -87,14 +86,10 @@ static enum err print_key(struct buf *out, const struct key *key, int indent) {
     }
     switch (key->shape) {
     case SHAPE_SCALAR:
-    case SHAPE_LIST:
-        return print_value(out, key, indent);
-    case SHAPE_GROUP:
-        return print_group(out, key, indent);
-    case SHAPE_MAP:
-        return print_map(out, key, indent);
-    case SHAPE_HEADING:
-        break;
+    case SHAPE_LIST: return print_value(out, key, indent);
+    case SHAPE_GROUP: return print_group(out, key, indent);
+    case SHAPE_MAP: return print_map(out, key, indent);
+    case SHAPE_HEADING: break;
     }
     return OK;
 }

@@ -31,20 +31,20 @@ CONFIG_KINDS(KIND)
 #undef KIND
 
 // A row that stores into a member of another type does not compile.
-#define SAME_TYPE(where, member, type)                                                                       \
-    _Static_assert(__builtin_types_compatible_p(__typeof__(((section_##where *)0)->member), type),           \
+#define SAME_TYPE(where, member, type)                                                                                 \
+    _Static_assert(__builtin_types_compatible_p(__typeof__(((section_##where *)0)->member), type),                     \
                    #member " is of another type than its row in keys.def says");
 #define SECTION(...)
 #define HEADING(...)
 #define KEY(where, key_name, key_kind, member, ...) SAME_TYPE(where, member, kind_##key_kind)
-#define LIST(where, key_name, key_kind, member, counter, ...)                                                \
+#define LIST(where, key_name, key_kind, member, counter, ...)                                                          \
     SAME_TYPE(where, member, kind_##key_kind) SAME_TYPE(where, counter, unsigned)
 #define GROUP(...)
-#define MAP(where, key_name, entry, member, counter, ...)                                                    \
-    SAME_TYPE(where, member, section_##entry *)                                                              \
-    SAME_TYPE(where, counter, unsigned)                                                                      \
+#define MAP(where, key_name, entry, member, counter, ...)                                                              \
+    SAME_TYPE(where, member, section_##entry *)                                                                        \
+    SAME_TYPE(where, counter, unsigned)                                                                                \
     SAME_TYPE(entry, name, struct str)
-#define INHERIT(where, key_name, key_kind, member, ...)                                                      \
+#define INHERIT(where, key_name, key_kind, member, ...)                                                                \
     SAME_TYPE(where, member, uint64_t) SAME_TYPE(where, own, uint32_t)
 #include "config/keys.def"
 
@@ -57,57 +57,57 @@ CONFIG_KINDS(KIND)
 
 #define SECTION(...)
 #define HEADING(where, words) {.section = SECTION_##where, .shape = SHAPE_HEADING, .name = "", .text = words},
-#define KEY(where, key_name, key_kind, member, usage, range, words)                                          \
-    {.section = SECTION_##where,                                                                             \
-     .shape = SHAPE_SCALAR,                                                                                  \
-     .kind = KIND_##key_kind,                                                                                \
-     .name = key_name,                                                                                       \
-     .text = words,                                                                                          \
-     .offset = offsetof(section_##where, member),                                                            \
-     usage,                                                                                                  \
+#define KEY(where, key_name, key_kind, member, usage, range, words)                                                    \
+    {.section = SECTION_##where,                                                                                       \
+     .shape = SHAPE_SCALAR,                                                                                            \
+     .kind = KIND_##key_kind,                                                                                          \
+     .name = key_name,                                                                                                 \
+     .text = words,                                                                                                    \
+     .offset = offsetof(section_##where, member),                                                                      \
+     usage,                                                                                                            \
      range},
-#define LIST(where, key_name, key_kind, member, counter, usage, range, words)                                \
-    {.section = SECTION_##where,                                                                             \
-     .shape = SHAPE_LIST,                                                                                    \
-     .kind = KIND_##key_kind,                                                                                \
-     .name = key_name,                                                                                       \
-     .text = words,                                                                                          \
-     .offset = offsetof(section_##where, member),                                                            \
-     .count_offset = offsetof(section_##where, counter),                                                     \
-     .entry_size = sizeof *((section_##where *)0)->member,                                                   \
-     usage,                                                                                                  \
+#define LIST(where, key_name, key_kind, member, counter, usage, range, words)                                          \
+    {.section = SECTION_##where,                                                                                       \
+     .shape = SHAPE_LIST,                                                                                              \
+     .kind = KIND_##key_kind,                                                                                          \
+     .name = key_name,                                                                                                 \
+     .text = words,                                                                                                    \
+     .offset = offsetof(section_##where, member),                                                                      \
+     .count_offset = offsetof(section_##where, counter),                                                               \
+     .entry_size = sizeof *((section_##where *)0)->member,                                                             \
+     usage,                                                                                                            \
      range},
-#define GROUP(where, key_name, inside, words)                                                                \
-    {.section = SECTION_##where,                                                                             \
-     .shape = SHAPE_GROUP,                                                                                   \
-     .name = key_name,                                                                                       \
-     .text = words,                                                                                          \
-     .presence = PRESENCE_USUAL,                                                                             \
+#define GROUP(where, key_name, inside, words)                                                                          \
+    {.section = SECTION_##where,                                                                                       \
+     .shape = SHAPE_GROUP,                                                                                             \
+     .name = key_name,                                                                                                 \
+     .text = words,                                                                                                    \
+     .presence = PRESENCE_USUAL,                                                                                       \
      .inner = SECTION_##inside},
-#define MAP(where, key_name, entry, member, counter, range, shown, second, words)                            \
-    {.section = SECTION_##where,                                                                             \
-     .shape = SHAPE_MAP,                                                                                     \
-     .name = key_name,                                                                                       \
-     .text = words,                                                                                          \
-     .inner = SECTION_##entry,                                                                               \
-     .offset = offsetof(section_##where, member),                                                            \
-     .count_offset = offsetof(section_##where, counter),                                                     \
-     .name_offset = offsetof(section_##entry, name),                                                         \
-     .entry_size = sizeof(section_##entry),                                                                  \
-     .presence = PRESENCE_USUAL,                                                                             \
-     .sample = shown,                                                                                        \
-     .more = second,                                                                                         \
+#define MAP(where, key_name, entry, member, counter, range, shown, second, words)                                      \
+    {.section = SECTION_##where,                                                                                       \
+     .shape = SHAPE_MAP,                                                                                               \
+     .name = key_name,                                                                                                 \
+     .text = words,                                                                                                    \
+     .inner = SECTION_##entry,                                                                                         \
+     .offset = offsetof(section_##where, member),                                                                      \
+     .count_offset = offsetof(section_##where, counter),                                                               \
+     .name_offset = offsetof(section_##entry, name),                                                                   \
+     .entry_size = sizeof(section_##entry),                                                                            \
+     .presence = PRESENCE_USUAL,                                                                                       \
+     .sample = shown,                                                                                                  \
+     .more = second,                                                                                                   \
      range},
-#define INHERIT(where, key_name, key_kind, member, from, words)                                              \
-    {.section = SECTION_##where,                                                                             \
-     .shape = SHAPE_SCALAR,                                                                                  \
-     .kind = KIND_##key_kind,                                                                                \
-     .name = key_name,                                                                                       \
-     .text = words,                                                                                          \
-     .offset = offsetof(section_##where, member),                                                            \
-     .presence = PRESENCE_INHERITED,                                                                         \
-     .inner = SECTION_##from,                                                                                \
-     .own_offset = offsetof(section_##where, own),                                                           \
+#define INHERIT(where, key_name, key_kind, member, from, words)                                                        \
+    {.section = SECTION_##where,                                                                                       \
+     .shape = SHAPE_SCALAR,                                                                                            \
+     .kind = KIND_##key_kind,                                                                                          \
+     .name = key_name,                                                                                                 \
+     .text = words,                                                                                                    \
+     .offset = offsetof(section_##where, member),                                                                      \
+     .presence = PRESENCE_INHERITED,                                                                                   \
+     .inner = SECTION_##from,                                                                                          \
+     .own_offset = offsetof(section_##where, own),                                                                     \
      .own_bit = OWN_##where##_##member},
 
 const struct key config_keys[] = {

@@ -4,18 +4,18 @@
 #include "config/config.h"
 
 // How a value is written and what it is stored as. The functions for each are in value.c.
-#define CONFIG_KINDS(KIND)                                                                                   \
-    KIND(LISTEN, struct str)                                                                                 \
-    KIND(PREFIX, struct str)                                                                                 \
-    KIND(PATH, struct str)                                                                                   \
-    KIND(URL, struct str) /* in a config_upstream, whose tls, host, port, base_path and mock it sets too */  \
-    KIND(SECRET, struct str)                                                                                 \
-    KIND(BOOL, bool)                                                                                         \
-    KIND(COUNT, unsigned)                                                                                    \
-    KIND(SIZE, uint64_t)                                                                                     \
-    KIND(DURATION, uint64_t)              /* milliseconds */                                                 \
-    KIND(DURATION_US, uint64_t)           /* microseconds */                                                 \
-    KIND(CLIENT_KEY, struct config_key *) /* of lists: one entry, file:PATH several */                       \
+#define CONFIG_KINDS(KIND)                                                                                             \
+    KIND(LISTEN, struct str)                                                                                           \
+    KIND(PREFIX, struct str)                                                                                           \
+    KIND(PATH, struct str)                                                                                             \
+    KIND(URL, struct str) /* in a config_upstream, whose tls, host, port, base_path and mock it sets too */            \
+    KIND(SECRET, struct str)                                                                                           \
+    KIND(BOOL, bool)                                                                                                   \
+    KIND(COUNT, unsigned)                                                                                              \
+    KIND(SIZE, uint64_t)                                                                                               \
+    KIND(DURATION, uint64_t)              /* milliseconds */                                                           \
+    KIND(DURATION_US, uint64_t)           /* microseconds */                                                           \
+    KIND(CLIENT_KEY, struct config_key *) /* of lists: one entry, file:PATH several */                                 \
     KIND(REFERENCE, struct config_use *)  /* of lists: upstream or upstream/model */
 
 enum kind {
@@ -83,9 +83,7 @@ size_t key_names(enum section section, const char *names[KEY_NAMES_MAX]);
 // The key whose kind, range and default hold for this one: itself, or the one it inherits from.
 const struct key *key_rule(const struct key *key);
 
-static inline void *key_place(const struct key *key, void *base) {
-    return (char *)base + key->offset;
-}
+static inline void *key_place(const struct key *key, void *base) { return (char *)base + key->offset; }
 unsigned key_count(const struct key *key, const void *base);
 // Adds a copy of `entry` at the end of a list or map. ERR_NOMEM leaves it as it was.
 MUSTCHECK enum err key_add_entry(const struct key *key, struct arena *arena, void *base, const void *entry);

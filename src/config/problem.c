@@ -37,16 +37,10 @@ static bool is_alpha(char c) {
     c = ascii_lower(c);
     return c >= 'a' && c <= 'z';
 }
-static bool is_digit(char c) {
-    return c >= '0' && c <= '9';
-}
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-static bool in_random(char c) {
-    return is_alpha(c) || is_digit(c);
-}
-static bool in_hex(char c) {
-    return hex_value(c) >= 0 || c == '-';
-}
+static bool in_random(char c) { return is_alpha(c) || is_digit(c); }
+static bool in_hex(char c) { return hex_value(c) >= 0 || c == '-'; }
 
 // Does the text have that many characters of a kind in a row, digits and letters among them?
 static bool has_run(struct str s, bool (*belongs)(char), size_t length) {

@@ -43,8 +43,7 @@ MUSTCHECK enum err refuse_at(struct reader *r, const struct place *place, const 
 MUSTCHECK enum err no_memory(struct reader *r);
 
 // value.c: fills in ${NAME}.
-MUSTCHECK enum err value_expand(struct reader *r, const struct place *place, struct str text,
-                                struct value *value);
+MUSTCHECK enum err value_expand(struct reader *r, const struct place *place, struct str text, struct value *value);
 // Checks a value by the key's kind and range and stores it; of lists, adds it. "'workers' must be a number
 // ...".
 MUSTCHECK enum err value_set(struct reader *r, const struct place *place, const struct key *key, void *base,
@@ -60,8 +59,8 @@ MUSTCHECK enum err duration_us_parse(struct str s, uint64_t *us);
 // secret.c: kinds SECRET and CLIENT_KEY.
 MUSTCHECK enum err secret_set(struct reader *r, const struct place *place, const struct key *key, void *base,
                               struct value value);
-MUSTCHECK enum err client_key_add(struct reader *r, const struct place *place, const struct key *key,
-                                  void *base, struct value value);
+MUSTCHECK enum err client_key_add(struct reader *r, const struct place *place, const struct key *key, void *base,
+                                  struct value value);
 
 // check.c: a tree over what `config` holds.
 MUSTCHECK enum err check_tree(struct reader *r, const struct node *root);
@@ -69,5 +68,5 @@ void check_defaults(enum section section, void *base);
 // Gives upstreams the general timeouts where they have none of their own.
 void check_inherit(struct config *c);
 // "unknown key 'upstream'; did you mean 'upstreams'?"; `up` is where it stood, NULL for the top.
-MUSTCHECK enum err refuse_unknown(struct reader *r, const struct place *up, struct mark at,
-                                  enum section section, struct str name);
+MUSTCHECK enum err refuse_unknown(struct reader *r, const struct place *up, struct mark at, enum section section,
+                                  struct str name);

@@ -37,8 +37,7 @@ static const char *secret_check(struct str s) {
     return NULL;
 }
 
-static enum err refuse_file(struct reader *r, const struct place *place, const struct value *value,
-                            const char *text) {
+static enum err refuse_file(struct reader *r, const struct place *place, const struct value *value, const char *text) {
     struct str path = str_skip(value->text, STR("file:").len);
     say_at(r, place);
     if (value->variable.len) {
@@ -100,8 +99,7 @@ static enum err open_file(struct reader *r, const struct place *place, const str
     return OK;
 }
 
-static enum err read_file(struct reader *r, const struct place *place, const struct value *value,
-                          struct buf *out) {
+static enum err read_file(struct reader *r, const struct place *place, const struct value *value, struct buf *out) {
     int fd = -1;
     enum err e = open_file(r, place, value, &fd);
     if (e != OK) {
@@ -125,8 +123,7 @@ static struct str line_trim(struct str line) {
 
 // Hands over each key of the file; *count says how many there were.
 static enum err each_in_file(struct reader *r, const struct place *place, const struct key *key, void *base,
-                             const struct value *value, struct str content, take_secret *take,
-                             unsigned *count) {
+                             const struct value *value, struct str content, take_secret *take, unsigned *count) {
     struct str line;
     for (unsigned number = 1; str_split(&content, '\n', &line); number++) {
         line = line_trim(line);

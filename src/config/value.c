@@ -67,9 +67,7 @@ enum err refuse_at(struct reader *r, const struct place *place, const char *text
     return ERR_INVALID;
 }
 
-enum err no_memory(struct reader *r) {
-    return problem_nomem(r->problem, r->file);
-}
+enum err no_memory(struct reader *r) { return problem_nomem(r->problem, r->file); }
 
 // ---- ${NAME} ---------------------------------------------------------------------------------------------
 
@@ -98,8 +96,8 @@ static enum err look_up(struct reader *r, const struct place *place, struct str 
     *found = str_c(value);
     if (found->len == 0) {
         say_place(r, place);
-        problem_add(r->problem, " needs the environment variable %.*s, which is %s",
-                    STR_ARG(str_first(name, NAME_CAP)), value ? "empty" : "not set");
+        problem_add(r->problem, " needs the environment variable %.*s, which is %s", STR_ARG(str_first(name, NAME_CAP)),
+                    value ? "empty" : "not set");
         return ERR_INVALID;
     }
     return OK;
@@ -186,8 +184,7 @@ void say_wanted(struct reader *r, const struct place *place, const struct key *k
     }
 }
 
-static enum err wrong(struct reader *r, const struct place *place, const struct key *key,
-                      const struct value *value) {
+static enum err wrong(struct reader *r, const struct place *place, const struct key *key, const struct value *value) {
     say_wanted(r, place, key);
     problem_add(r->problem, ", not ");
     say_value(r, place, value);
@@ -243,8 +240,7 @@ static bool bool_parse(struct str s, bool *value) {
     static const struct {
         const char *word;
         bool value;
-    } words[] = {{"true", true}, {"false", false}, {"yes", true},
-                 {"no", false},  {"on", true},     {"off", false}};
+    } words[] = {{"true", true}, {"false", false}, {"yes", true}, {"no", false}, {"on", true}, {"off", false}};
     for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         if (str_ieq(s, str_c(words[i].word))) {
             *value = words[i].value;
@@ -305,8 +301,7 @@ static const char *prefix_check(struct str s) {
     return str_ends(s, STR("/")) ? "must not end with / (\"\" is no prefix at all)" : path_check(s);
 }
 
-static enum err refuse_url(struct reader *r, const struct place *place, const struct value *value,
-                           const char *why) {
+static enum err refuse_url(struct reader *r, const struct place *place, const struct value *value, const char *why) {
     const char *scheme = url_guess_scheme(value->text);
     say_place(r, place);
     problem_add(r->problem, " %s", why);
@@ -346,8 +341,7 @@ static enum err refuse_reference(struct reader *r, const struct place *place, co
                                  struct str upstream) {
     const char *names[UPSTREAMS_SEEN];
     size_t n = 0;
-    for (const struct node *u = r->upstreams ? r->upstreams->first : NULL; u && n < ARRAY_LEN(names);
-         u = u->next) {
+    for (const struct node *u = r->upstreams ? r->upstreams->first : NULL; u && n < ARRAY_LEN(names); u = u->next) {
         names[n++] = u->text.ptr; // arena_str puts a terminator behind
     }
     say_at(r, place);
@@ -409,12 +403,9 @@ static const struct kind_rules kinds[] = {
 };
 _Static_assert(ARRAY_LEN(kinds) == KIND_COUNT_OF, "a kind without a row");
 
-static const struct kind_rules *rules_of(const struct key *key) {
-    return &kinds[key->kind];
-}
+static const struct kind_rules *rules_of(const struct key *key) { return &kinds[key->kind]; }
 
-enum err value_set(struct reader *r, const struct place *place, const struct key *key, void *base,
-                   struct value value) {
+enum err value_set(struct reader *r, const struct place *place, const struct key *key, void *base, struct value value) {
     enum err e = rules_of(key)->set(r, place, key, base, value);
     if (e == OK && key->presence == PRESENCE_INHERITED) {
         uint32_t *own = (uint32_t *)(void *)((char *)base + key->own_offset);
@@ -429,24 +420,19 @@ void value_default(const struct key *key, void *base) {
     case KIND_COUNT:
     case KIND_SIZE:
     case KIND_DURATION:
-    case KIND_DURATION_US:
-        store_number(key, base, from_table(key, key->sample));
-        return;
+    case KIND_DURATION_US: store_number(key, base, from_table(key, key->sample)); return;
     case KIND_BOOL:
         (void)bool_parse(str_c(key->sample), &parsed);
         *(bool *)key_place(key, base) = parsed;
         return;
     case KIND_LISTEN:
     case KIND_PREFIX:
-    case KIND_PATH:
-        *(struct str *)key_place(key, base) = str_c(key->sample);
-        return;
+    case KIND_PATH: *(struct str *)key_place(key, base) = str_c(key->sample); return;
     case KIND_URL:
     case KIND_SECRET:
     case KIND_CLIENT_KEY:
     case KIND_REFERENCE:
-    case KIND_COUNT_OF:
-        break;
+    case KIND_COUNT_OF: break;
     }
     assert(false && "a kind that has no defaults");
 }

@@ -25,9 +25,7 @@ bool node_is_null(const struct node *n) {
            (n->text.len == 0 || str_eq(n->text, STR("~")) || str_ieq(n->text, STR("null")));
 }
 
-static struct mark mark_of(yaml_mark_t m) {
-    return (struct mark){(unsigned)m.line + 1, (unsigned)m.column + 1};
-}
+static struct mark mark_of(yaml_mark_t m) { return (struct mark){(unsigned)m.line + 1, (unsigned)m.column + 1}; }
 
 static bool is_before(struct mark a, struct mark b) {
     return a.line < b.line || (a.line == b.line && a.column < b.column);
@@ -71,8 +69,7 @@ static const char *advice(const char *problem, struct str line) {
         {"did not find expected ',' or '}'", "${", "inside { } write \"${NAME}\", with quotes"},
         {"mapping values are not allowed in this context", "",
          "is the line above complete and the indentation right? A value with ': ' in it needs quotes"},
-        {"found character that cannot start any token", "",
-         "a value that begins with @, % or ` needs quotes"},
+        {"found character that cannot start any token", "", "a value that begins with @, % or ` needs quotes"},
         {"did not find expected key", "", "is the indentation right?"},
         {"could not find expected ':'", "", "a key is followed by ':' and a blank"},
     };
@@ -90,8 +87,7 @@ static enum err syntax_error(struct builder *b) {
     const char *said = p->problem ? p->problem : "this is not YAML";
     struct str line = line_of(b->text, p->problem_mark.line);
     if (indented_by_tab(line)) {
-        return refuse(b, mark_of(p->problem_mark),
-                      "a tab at the beginning of the line: YAML indents with spaces");
+        return refuse(b, mark_of(p->problem_mark), "a tab at the beginning of the line: YAML indents with spaces");
     }
     const char *hint = advice(said, line);
     (void)refuse(b, mark_of(p->problem_mark), said);
@@ -120,25 +116,21 @@ static enum err reader_error(struct builder *b) {
 
 static enum err parser_failed(struct builder *b) {
     switch (b->parser.error) {
-    case YAML_MEMORY_ERROR:
-        return problem_nomem(b->problem, b->file);
-    case YAML_READER_ERROR:
-        return reader_error(b);
+    case YAML_MEMORY_ERROR: return problem_nomem(b->problem, b->file);
+    case YAML_READER_ERROR: return reader_error(b);
     case YAML_NO_ERROR:
     case YAML_SCANNER_ERROR:
     case YAML_PARSER_ERROR:
     case YAML_COMPOSER_ERROR:
     case YAML_WRITER_ERROR:
-    case YAML_EMITTER_ERROR:
-        break;
+    case YAML_EMITTER_ERROR: break;
     }
     return syntax_error(b);
 }
 
 // ---- Building --------------------------------------------------------------------------------------------
 
-static enum err new_node(struct builder *b, enum node_kind kind, const yaml_event_t *event,
-                         struct node **node) {
+static enum err new_node(struct builder *b, enum node_kind kind, const yaml_event_t *event, struct node **node) {
     struct node *n = arena_alloc(b->arena, sizeof *n);
     if (!n) {
         return problem_nomem(b->problem, b->file);
@@ -206,13 +198,12 @@ static enum err on_scalar(struct builder *b, const yaml_event_t *event) {
         return e;
     }
     n->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
-    n->text =
-        arena_str(b->arena, str_from((const char *)event->data.scalar.value, event->data.scalar.length));
+    n->text = arena_str(b->arena, str_from((const char *)event->data.scalar.value, event->data.scalar.length));
     return n->text.ptr ? attach(b, n) : problem_nomem(b->problem, b->file);
 }
 
-static enum err on_open(struct builder *b, enum node_kind kind, const yaml_event_t *event,
-                        const yaml_char_t *anchor, const yaml_char_t *tag) {
+static enum err on_open(struct builder *b, enum node_kind kind, const yaml_event_t *event, const yaml_char_t *anchor,
+                        const yaml_char_t *tag) {
     struct node *n = NULL;
     if (b->depth == YAML_DEPTH_MAX) {
         return refuse(b, mark_of(event->start_mark), "nested too deeply");
@@ -273,8 +264,7 @@ static enum err on_close(struct builder *b) {
 
 static enum err on_document(struct builder *b, const yaml_event_t *event) {
     if (b->documents) {
-        return refuse(b, mark_of(event->start_mark),
-                      "a second document (---): one file is one configuration");
+        return refuse(b, mark_of(event->start_mark), "a second document (---): one file is one configuration");
     }
     b->documents = true;
     return OK;
@@ -282,26 +272,21 @@ static enum err on_document(struct builder *b, const yaml_event_t *event) {
 
 static enum err on_event(struct builder *b, const yaml_event_t *event) {
     switch (event->type) {
-    case YAML_DOCUMENT_START_EVENT:
-        return on_document(b, event);
-    case YAML_SCALAR_EVENT:
-        return on_scalar(b, event);
+    case YAML_DOCUMENT_START_EVENT: return on_document(b, event);
+    case YAML_SCALAR_EVENT: return on_scalar(b, event);
     case YAML_SEQUENCE_START_EVENT:
-        return on_open(b, NODE_LIST, event, event->data.sequence_start.anchor,
-                       event->data.sequence_start.tag);
+        return on_open(b, NODE_LIST, event, event->data.sequence_start.anchor, event->data.sequence_start.tag);
     case YAML_MAPPING_START_EVENT:
         return on_open(b, NODE_MAP, event, event->data.mapping_start.anchor, event->data.mapping_start.tag);
     case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT:
-        return on_close(b);
+    case YAML_MAPPING_END_EVENT: return on_close(b);
     case YAML_ALIAS_EVENT:
         return refuse(b, mark_of(event->start_mark),
                       "aliases (*) are not supported: a value that begins with * needs quotes");
     case YAML_NO_EVENT:
     case YAML_STREAM_START_EVENT:
     case YAML_STREAM_END_EVENT:
-    case YAML_DOCUMENT_END_EVENT:
-        break;
+    case YAML_DOCUMENT_END_EVENT: break;
     }
     return OK;
 }

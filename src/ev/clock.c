@@ -16,6 +16,4 @@ struct clock *clock_monotonic(void) {
 
 static uint64_t fake_ns(struct clock *clock) { return container_of(clock, struct fake_clock, clock)->ns; }
 
-void fake_clock_init(struct fake_clock *fake) {
-    *fake = (struct fake_clock){.clock = {fake_ns}, .ns = 1000000000u};
-}
+void fake_clock_init(struct fake_clock *fake) { *fake = (struct fake_clock){.clock = {fake_ns}, .ns = 1000000000u}; }

@@ -37,8 +37,7 @@ enum err loop_init(struct loop *loop, const struct loop_options *options) {
     list_init(&loop->flush_tasks);
     read_clock(loop);
     wheel_init(&loop->wheel, loop->now_ms);
-    if (loop->epoll_fd < 0 || loop->wake_fd < 0 ||
-        watch(loop, EPOLL_CTL_ADD, loop->wake_fd, IO_READ, NULL) != OK) {
+    if (loop->epoll_fd < 0 || loop->wake_fd < 0 || watch(loop, EPOLL_CTL_ADD, loop->wake_fd, IO_READ, NULL) != OK) {
         enum err e = err_from_errno(errno);
         loop_finish(loop);
         return e == OK ? ERR_SYS : e;
@@ -268,8 +267,8 @@ void loop_bury(struct loop *loop, struct grave *grave, void (*bury)(struct grave
 
 void loop_post(struct loop *loop, struct message *message) {
     message->next = atomic_load_explicit(&loop->posted, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&loop->posted, &message->next, message,
-                                                  memory_order_release, memory_order_relaxed)) {
+    while (!atomic_compare_exchange_weak_explicit(&loop->posted, &message->next, message, memory_order_release,
+                                                  memory_order_relaxed)) {
     }
     uint64_t one = 1;
     ssize_t n = write(loop->wake_fd, &one, sizeof one);

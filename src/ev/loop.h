@@ -23,9 +23,9 @@
 enum { LOOP_READ_BUFFER = 64 * 1024 };
 
 enum io_event {
-    IO_READ = 1,   // bytes or an end to read
-    IO_WRITE = 2,  // room to write again
-    IO_HUP = 4,    // the peer stopped sending, or the descriptor failed
+    IO_READ = 1,  // bytes or an end to read
+    IO_WRITE = 2, // room to write again
+    IO_HUP = 4,   // the peer stopped sending, or the descriptor failed
 };
 
 // A descriptor in the loop; embedded in its owner. `on_ready` gets a set of enum io_event.
@@ -58,28 +58,28 @@ struct loop {
     int epoll_fd;
     int wake_fd;
     struct clock *clock;
-    uint64_t now_ns;  // at the start of this turn; one clock call a turn
+    uint64_t now_ns; // at the start of this turn; one clock call a turn
     uint64_t now_ms;
     struct wheel wheel;
-    struct list next_tasks;   // run in the coming turn
-    struct list flush_tasks;  // run at the end of this turn
+    struct list next_tasks;  // run in the coming turn
+    struct list flush_tasks; // run at the end of this turn
     struct grave *graves;
     _Atomic(struct message *) posted;
-    uint64_t turn;            // counts them
+    uint64_t turn; // counts them
     unsigned open_ios;
     unsigned pace_us;
     unsigned pace_min_ios;
-    uint64_t paced_from_ns;   // when the last turn with work began
+    uint64_t paced_from_ns; // when the last turn with work began
     // The longest turn of the current and of the last full second: what /healthz and the watchdog report.
     uint64_t lag_ns[2];
     uint64_t lag_second;
     bool stopping;
-    char *read_buffer;        // LOOP_READ_BUFFER bytes
+    char *read_buffer; // LOOP_READ_BUFFER bytes
 };
 
 struct loop_options {
-    struct clock *clock;   // NULL: the monotonic clock
-    unsigned pace_us;      // 0 turns pacing off
+    struct clock *clock; // NULL: the monotonic clock
+    unsigned pace_us;    // 0 turns pacing off
     unsigned pace_min_ios;
 };
 

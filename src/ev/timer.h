@@ -9,15 +9,15 @@
 enum { WHEEL_LEVELS = 4, WHEEL_BITS = 6, WHEEL_SLOTS = 1 << WHEEL_BITS };
 
 struct timer {
-    struct list node;   // zeroed storage is a timer that is not set
-    uint64_t due_ms;    // as it was set, or moved out of the past
+    struct list node; // zeroed storage is a timer that is not set
+    uint64_t due_ms;  // as it was set, or moved out of the past
     void (*on_timer)(struct timer *timer);
 };
 
 struct wheel {
-    uint64_t now_ms;                            // everything due up to here has fired
-    uint64_t target_ms;                         // where a running wheel_advance goes to, else now_ms
-    uint64_t occupied[WHEEL_LEVELS];            // a bit per slot that may hold timers
+    uint64_t now_ms;                 // everything due up to here has fired
+    uint64_t target_ms;              // where a running wheel_advance goes to, else now_ms
+    uint64_t occupied[WHEEL_LEVELS]; // a bit per slot that may hold timers
     struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
 

@@ -35,27 +35,27 @@ struct call {
     struct tape *tape;
     union {
         struct timer deadline;
-        struct grave grave;      // ENDED
+        struct grave grave; // ENDED
     };
     const struct targets *targets;
     uint64_t started_ms;
-    char *asked;             // packed: target's length, target, fields; kept until the answer begins
-    struct buf body;         // kept: all of it; streamed: what the upstream could not take yet
+    char *asked;     // packed: target's length, target, fields; kept until the answer begins
+    struct buf body; // kept: all of it; streamed: what the upstream could not take yet
     union {
-        size_t sent;         // kept: bytes of it, as rewritten, taken by the upstream
-        int64_t body_len;    // streamed: as the client announced it
+        size_t sent;      // kept: bytes of it, as rewritten, taken by the upstream
+        int64_t body_len; // streamed: as the client announced it
     };
-    uint32_t model_at, model_len; // where the model's name stands in the body; 0, 0: nowhere
-    struct sse *sse;         // of an event stream's answer
+    uint32_t model_at, model_len;          // where the model's name stands in the body; 0, 0: nowhere
+    struct sse *sse;                       // of an event stream's answer
     const struct call_owner *owner_events; // of a streamed body's source; NULL: gone
     void *owner;
     enum call_state state;
     enum method method;
-    unsigned char at;        // in targets
+    unsigned char at; // in targets
     bool streamed;
-    bool uploaded;           // streamed: bytes of it are gone, it cannot be sent again
+    bool uploaded; // streamed: bytes of it are gone, it cannot be sent again
     bool upload_done;
-    bool again;              // this target was tried a second time
+    bool again; // this target was tried a second time
 };
 
 const size_t call_size = sizeof(struct call);
@@ -135,7 +135,9 @@ static void append_cut_event(struct call *c, const char *problem) {
     enum err e = buf_str_append(&event, sse_at_boundary(c->sse) ? STR("") : STR("\n\n"));
     e = e == OK ? buf_str_append(&event, STR("data: {\"error\":{\"message\":")) : e;
     e = e == OK ? json_append_string(&event, str_c(problem)) : e;
-    e = e == OK ? buf_str_append(&event, STR(",\"type\":\"upstream_error\",\"param\":null,\"code\":\"stream_cut\"}}\n\n")) : e;
+    e = e == OK
+            ? buf_str_append(&event, STR(",\"type\":\"upstream_error\",\"param\":null,\"code\":\"stream_cut\"}}\n\n"))
+            : e;
     if (e == OK) {
         tape_append(c->tape, buf_str(&event), false);
     }
@@ -228,7 +230,10 @@ static void on_deadline(struct timer *timer) {
                      : answering ? "it sent nothing for"
                                  : "it did not begin to answer within";
     format_duration(time, sizeof time, ms);
-    snprintf(what, sizeof what, "%s %s (timeouts: %s)", of, time, total ? "total" : answering ? "between" : "first_byte");
+    snprintf(what, sizeof what, "%s %s (timeouts: %s)", of, time,
+             total       ? "total"
+             : answering ? "between"
+                         : "first_byte");
     fail_call(c, ERR_TIMEOUT, outcome, what);
 }
 

@@ -17,13 +17,13 @@ extern const size_t call_size; // of a call, for the worker's pool
 
 // What is asked, borrowed for call_start.
 struct call_request {
-    const struct head *head;           // the client's, with its fields as received
+    const struct head *head; // the client's, with its fields as received
     struct str request_id;
     const struct targets *targets;
-    bool body_kept;                    // `body` is all of it, and kept for another try
-    struct str body;                   // with model_raw inside
-    struct buf *take_body;             // instead of copying: the buffer that `body` lies in, or NULL
-    struct str model_raw;              // where the model's name stands in the body, ptr NULL: nowhere
+    bool body_kept;        // `body` is all of it, and kept for another try
+    struct str body;       // with model_raw inside
+    struct buf *take_body; // instead of copying: the buffer that `body` lies in, or NULL
+    struct str model_raw;  // where the model's name stands in the body, ptr NULL: nowhere
     // Who streams the body (body_kept false); else NULL.
     const struct call_owner *owner_events;
     void *owner;

@@ -75,9 +75,7 @@ static struct request *new_request(struct http_server *s, struct xchg *x, const 
     return r;
 }
 
-void request_begin(struct http_server *s, struct xchg *x, struct head *head) {
-    run_steps(new_request(s, x, head));
-}
+void request_begin(struct http_server *s, struct xchg *x, struct head *head) { run_steps(new_request(s, x, head)); }
 
 void request_reject(struct http_server *s, struct xchg *x, enum err e, const char *problem) {
     static const struct head nothing = {.method = METHOD_OTHER};
@@ -97,7 +95,8 @@ static void gather(struct request *r, struct str bytes, bool end) {
         request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the request.");
         return;
     } else if (e != OK) {
-        request_error(r, 413, OUTCOME_REFUSED, NULL, NULL, "The body is larger than the %zu bytes allowed here (max_body).", r->body.cap);
+        request_error(r, 413, OUTCOME_REFUSED, NULL, NULL,
+                      "The body is larger than the %zu bytes allowed here (max_body).", r->body.cap);
         return;
     } else {
         r->whole = buf_str(&r->body);

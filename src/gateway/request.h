@@ -8,36 +8,36 @@ struct route;
 struct tape_head;
 
 enum request_state {
-    REQUEST_READING,  // steps are being run, or wait for the body
-    REQUEST_RELAYING, // a reader on a call's tape
-    REQUEST_ANSWERING,// a local answer is being sent
-    REQUEST_ENDED,    // in the graveyard
+    REQUEST_READING,   // steps are being run, or wait for the body
+    REQUEST_RELAYING,  // a reader on a call's tape
+    REQUEST_ANSWERING, // a local answer is being sent
+    REQUEST_ENDED,     // in the graveyard
 };
 
 struct request {
     struct worker *worker;
-    struct xchg *x;            // the client's; over once ENDED
+    struct xchg *x; // the client's; over once ENDED
     union {
-        struct list node;      // in worker->requests
-        struct grave grave;    // ENDED
+        struct list node;   // in worker->requests
+        struct grave grave; // ENDED
     };
-    const struct head *head;   // until the body's end was delivered
+    const struct head *head; // until the body's end was delivered
     const struct route *route;
     const struct targets *targets;
     union {
-        struct {                 // READING
-            struct str whole;    // the whole body, in `body` or in the read buffer
+        struct {              // READING
+            struct str whole; // the whole body, in `body` or in the read buffer
             struct str model_raw;
         };
         struct tape_reader reader; // afterwards
     };
-    struct call *call;         // while a body is streamed to it
-    struct buf body;           // of a looked-at request that came in pieces; of a local answer
+    struct call *call; // while a body is streamed to it
+    struct buf body;   // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
-    char *client_id;           // x-request-id as the client gave it, or NULL
-    uint32_t local_sent;       // bytes of a local answer
+    char *client_id;     // x-request-id as the client gave it, or NULL
+    uint32_t local_sent; // bytes of a local answer
     enum request_state state;
-    enum outcome outcome;      // of a local answer, as it will be counted
+    enum outcome outcome; // of a local answer, as it will be counted
     unsigned char step;
     bool head_sent;
     bool body_complete;

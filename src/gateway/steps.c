@@ -156,7 +156,8 @@ static enum verdict step_path(struct request *r) {
         return DONE;
     }
     if (!(r->route->methods & 1u << head->method)) {
-        request_error(r, 405, OUTCOME_REFUSED, NULL, NULL, "The path does not answer to %s.", method_name(head->method));
+        request_error(r, 405, OUTCOME_REFUSED, NULL, NULL, "The path does not answer to %s.",
+                      method_name(head->method));
         return DONE;
     }
     return NEXT;
@@ -171,11 +172,13 @@ static enum verdict step_who(struct request *r) {
     switch (who_check(&r->worker->who, &r->head->fields)) {
     case WHO_FINE: return NEXT;
     case WHO_NOBODY:
-        request_error(r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,
-                      "No key was presented. Send one of thaw's keys as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.");
+        request_error(
+            r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,
+            "No key was presented. Send one of thaw's keys as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.");
         return DONE;
     case WHO_UNKNOWN:
-        request_error(r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL, "The key that was presented is not one of thaw's keys.");
+        request_error(r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,
+                      "The key that was presented is not one of thaw's keys.");
         return DONE;
     case WHO_TWO:
         request_error(r, 400, OUTCOME_REFUSED, NULL, "conflicting_credentials",
@@ -217,15 +220,18 @@ static bool body_acceptable(struct request *r) {
     const struct head *head = r->head;
     struct str coding = fields_value(&head->fields, FIELD_CONTENT_ENCODING);
     if (coding.len && !str_ieq(coding, STR("identity"))) {
-        request_error(r, 415, OUTCOME_REFUSED, NULL, NULL, "Compressed request bodies are not accepted; send plain JSON.");
+        request_error(r, 415, OUTCOME_REFUSED, NULL, NULL,
+                      "Compressed request bodies are not accepted; send plain JSON.");
         return false;
     }
     if (!is_json(fields_value(&head->fields, FIELD_CONTENT_TYPE))) {
-        request_error(r, 415, OUTCOME_REFUSED, NULL, NULL, "The body must be JSON: send 'Content-Type: application/json'.");
+        request_error(r, 415, OUTCOME_REFUSED, NULL, NULL,
+                      "The body must be JSON: send 'Content-Type: application/json'.");
         return false;
     }
     if (head->body_len > 0 && (uint64_t)head->body_len > r->worker->config->max_body) {
-        request_error(r, 413, OUTCOME_REFUSED, NULL, NULL, "The body is larger than the %" PRIu64 " bytes allowed here (max_body).",
+        request_error(r, 413, OUTCOME_REFUSED, NULL, NULL,
+                      "The body is larger than the %" PRIu64 " bytes allowed here (max_body).",
                       r->worker->config->max_body);
         return false;
     }

@@ -9,7 +9,7 @@
 
 struct who {
     struct digest *keys;
-    unsigned count;  // 0: everybody who reaches the listener
+    unsigned count; // 0: everybody who reaches the listener
 };
 
 enum who_verdict { WHO_FINE, WHO_NOBODY, WHO_UNKNOWN, WHO_TWO };

@@ -197,9 +197,7 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
 void worker_finish(struct worker *w) {
     listener_close(&w->listener);
     timer_clear(&w->drain);
-    list_each(node, &w->requests) {
-        request_shutdown(container_of(node, struct request, node));
-    }
+    list_each(node, &w->requests) { request_shutdown(container_of(node, struct request, node)); }
     http_server_finish(&w->server);
     for (unsigned i = 0; i < w->config->upstream_count; i++) {
         origin_finish(&w->upstreams[i].origin);

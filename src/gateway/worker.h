@@ -35,21 +35,21 @@ struct target {
 };
 
 struct targets {
-    struct str model;   // as clients ask for it; empty: the list for all that names no configured model
-    struct target *v;   // in the order to be tried
+    struct str model; // as clients ask for it; empty: the list for all that names no configured model
+    struct target *v; // in the order to be tried
     unsigned n;
 };
 
 struct worker_options {
-    struct config *config;           // the worker takes a reference
-    struct clock *clock;             // NULL: the monotonic clock
-    const struct address *listen;    // NULL: no listener (tests bring their own connections)
-    struct tls_client *const *tls;   // per upstream of the configuration: NULL where it is plain
+    struct config *config;                    // the worker takes a reference
+    struct clock *clock;                      // NULL: the monotonic clock
+    const struct address *listen;             // NULL: no listener (tests bring their own connections)
+    struct tls_client *const *tls;            // per upstream of the configuration: NULL where it is plain
     struct conn *(*mock_connect)(void *mock); // for upstreams whose URL is `mock`
     void *(*mock_create)(struct loop *loop);
     void *(*mock_context)(void *mock, struct str upstream); // what mock_connect gets for that one; NULL: the mock
     void (*mock_destroy)(void *mock);
-    const char *dns_servers;         // NULL: the system's
+    const char *dns_servers; // NULL: the system's
 };
 
 struct worker {
@@ -60,20 +60,20 @@ struct worker {
     struct listener listener;
     struct dns *dns;
     struct who who;
-    struct upstream *upstreams;     // config->upstream_count
-    struct targets *models;         // config->model_count
-    struct targets any;             // every upstream in order, models as asked
+    struct upstream *upstreams; // config->upstream_count
+    struct targets *models;     // config->model_count
+    struct targets any;         // every upstream in order, models as asked
     struct worker_options options;
     void *mock;
     struct pool request_pool;
     struct pool call_pool;
     struct list requests;
-    unsigned in_flight;             // requests between head and end
-    uint64_t serial;                // of requests, for ids
-    char id_prefix[14];             // "thaw-1a2b3c4d-", random, so that ids of workers and restarts differ
-    struct field *scratch;          // for building heads: limits.fields + HEAD_EXTRA
-    char *target_room;              // for building a target: an upstream's base path and what a client asks for
-    struct timer drain;             // while draining: looks whether everything is done
+    unsigned in_flight;    // requests between head and end
+    uint64_t serial;       // of requests, for ids
+    char id_prefix[14];    // "thaw-1a2b3c4d-", random, so that ids of workers and restarts differ
+    struct field *scratch; // for building heads: limits.fields + HEAD_EXTRA
+    char *target_room;     // for building a target: an upstream's base path and what a client asks for
+    struct timer drain;    // while draining: looks whether everything is done
     uint64_t drain_until_ms;
     uint64_t outcomes[OUTCOME_COUNT];
 };

@@ -8,22 +8,22 @@ struct http_client {
     struct loop *loop;
     struct dns *dns;
     struct http_limits limits;
-    uint64_t idle_ms;   // how long an unused connection is kept
-    struct h1 *spare;   // a parser at rest; a connection has one only while an answer arrives
+    uint64_t idle_ms; // how long an unused connection is kept
+    struct h1 *spare; // a parser at rest; a connection has one only while an answer arrives
 };
 
 // A server we call. Kept connections form a stack: the last one used is used first, so that few stay warm and the
 // rest times out.
 struct origin {
     struct http_client *client;
-    struct dial_target target;  // target.timeout_ms bounds a connection's making
-    struct str authority;       // what Host says
+    struct dial_target target; // target.timeout_ms bounds a connection's making
+    struct str authority;      // what Host says
     // In-process origins: gives the near end of a connection (net/mem) instead of dialling. NULL: dial.
     struct conn *(*connect_local)(void *context);
     void *context;
 
-    struct list idle;           // most recently used first
-    struct list open_list;      // all connections, for origin_finish
+    struct list idle;      // most recently used first
+    struct list open_list; // all connections, for origin_finish
     unsigned idle_count;
     unsigned open;
 };

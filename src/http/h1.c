@@ -22,7 +22,7 @@ struct span {
 };
 
 enum h1_state {
-    H1_START,   // no byte of a message yet
+    H1_START, // no byte of a message yet
     H1_IN_HEAD,
     H1_IN_BODY,
     H1_ENDED,
@@ -33,25 +33,25 @@ struct h1 {
     llhttp_t parser;
     enum h1_side side;
     enum h1_state state;
-    enum err error;          // set by a callback that stopped the parser
+    enum err error; // set by a callback that stopped the parser
     const char *problem;
-    bool no_body;            // an answer to HEAD
+    bool no_body; // an answer to HEAD
     bool keep_alive;
     const struct http_limits *limits;
 
-    struct buf spill;        // the message so far, when its head did not come in one read
-    char *base;              // the message's first byte; while a head is being parsed or kept
+    struct buf spill; // the message so far, when its head did not come in one read
+    char *base;       // the message's first byte; while a head is being parsed or kept
     struct span method, target;
     struct span *names, *values; // limits->fields of each
     unsigned field_count;
-    size_t trailer_bytes;    // of trailers and chunk extensions
+    size_t trailer_bytes; // of trailers and chunk extensions
 
-    char *body_at;           // where decoded body bytes of this feed go
+    char *body_at; // where decoded body bytes of this feed go
     size_t body_len;
-    bool head_done;          // by this feed
+    bool head_done; // by this feed
 
     struct head head;
-    struct field *fields;    // limits->fields
+    struct field *fields; // limits->fields
 };
 
 static int refuse(struct h1 *p, enum err e, const char *problem) {
@@ -60,9 +60,7 @@ static int refuse(struct h1 *p, enum err e, const char *problem) {
     return HPE_USER;
 }
 
-static int refuse_size(struct h1 *p) {
-    return refuse(p, ERR_HEAD_FULL, "the header fields are larger than the limit");
-}
+static int refuse_size(struct h1 *p) { return refuse(p, ERR_HEAD_FULL, "the header fields are larger than the limit"); }
 
 static struct h1 *of(llhttp_t *parser) { return container_of(parser, struct h1, parser); }
 
@@ -133,8 +131,7 @@ static int on_value_complete(llhttp_t *parser) {
 static int on_extension(llhttp_t *parser, const char *at UNUSED, size_t n) { return count_trailer(of(parser), n); }
 
 static int on_chunk_header(llhttp_t *parser) {
-    return parser->content_length > CHUNK_SIZE_MAX ? refuse(of(parser), ERR_FRAMING, "a chunk is impossibly large")
-                                                   : 0;
+    return parser->content_length > CHUNK_SIZE_MAX ? refuse(of(parser), ERR_FRAMING, "a chunk is impossibly large") : 0;
 }
 
 static int on_body(llhttp_t *parser, const char *at, size_t n) {
@@ -439,7 +436,9 @@ void h1_reset(struct h1 *p) {
 
 void h1_expect_no_body(struct h1 *p) { p->no_body = true; }
 bool h1_begun(const struct h1 *p) { return p->state != H1_START; }
-struct head *h1_head(struct h1 *p) { return &p->head; }
+struct head *h1_head(struct h1 *p) {
+    return &p->head;
+}
 const char *h1_problem(const struct h1 *p) { return p->problem ? p->problem : "malformed HTTP"; }
 
 // ---- feeding

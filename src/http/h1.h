@@ -18,11 +18,11 @@ void h1_reset(struct h1 *p);
 void h1_expect_no_body(struct h1 *p);
 
 struct h1_result {
-    bool head_done;     // the head was completed by this feed: h1_head
-    struct str body;    // decoded body bytes that this feed brought, in one piece
-    bool end;           // the message is complete
-    bool keep_alive;    // with end: the connection may carry another message
-    size_t used;        // bytes of the input that belong to this message
+    bool head_done;  // the head was completed by this feed: h1_head
+    struct str body; // decoded body bytes that this feed brought, in one piece
+    bool end;        // the message is complete
+    bool keep_alive; // with end: the connection may carry another message
+    size_t used;     // bytes of the input that belong to this message
 };
 
 // Parses up to the end of the message or of the bytes. Decodes chunked bodies in place: `bytes` is written to.

@@ -30,21 +30,21 @@ struct client_conn {
     struct origin *origin;
     struct conn *conn;
     struct dial *dial;
-    struct list node;       // in origin->idle
-    struct list open_node;  // in origin->open_list
+    struct list node;      // in origin->idle
+    struct list open_node; // in origin->open_list
     struct xchg *x;
     struct wire wire;
     struct h1 *parser;
     struct timer deadline;
-    struct task work;       // put off to the next turn: reading on, a failed write
-    struct task flush;      // end of turn: a head that got no body in it
+    struct task work;  // put off to the next turn: reading on, a failed write
+    struct task flush; // end of turn: a head that got no body in it
     struct grave grave;
     enum conn_state state;
-    bool used;              // has carried a whole exchange before
-    bool paused;            // the owner wants no answer bytes now
-    bool readable;          // there may be bytes in the socket that were not asked for
-    bool hup;               // the peer stopped sending
-    bool to_head;           // the request is a HEAD
+    bool used;     // has carried a whole exchange before
+    bool paused;   // the owner wants no answer bytes now
+    bool readable; // there may be bytes in the socket that were not asked for
+    bool hup;      // the peer stopped sending
+    bool to_head;  // the request is a HEAD
     unsigned char interim;
 };
 
@@ -289,8 +289,9 @@ static void on_eof(struct client_conn *c, enum err e) {
     if (ended == OK) {
         answered(c, STR(""), false);
     } else if (c->parser && h1_begun(c->parser)) {
-        fail(c, ERR_CUT, e == ERR_EOF ? "the upstream closed the connection in the middle of its answer"
-                                      : "the upstream reset the connection in the middle of its answer");
+        fail(c, ERR_CUT,
+             e == ERR_EOF ? "the upstream closed the connection in the middle of its answer"
+                          : "the upstream reset the connection in the middle of its answer");
     } else {
         fail(c, ERR_RESET, "the upstream closed the connection without an answer");
     }
@@ -439,7 +440,5 @@ void origin_init(struct origin *o, struct http_client *client) {
 }
 
 void origin_finish(struct origin *o) {
-    list_each(node, &o->open_list) {
-        close_conn(container_of(node, struct client_conn, open_node));
-    }
+    list_each(node, &o->open_list) { close_conn(container_of(node, struct client_conn, open_node)); }
 }

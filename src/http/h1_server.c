@@ -32,7 +32,7 @@
 #include "http/wire.h"
 
 enum {
-    READS_PER_TURN = 4,          // of LOOP_READ_BUFFER each; then others get their turn
+    READS_PER_TURN = 4, // of LOOP_READ_BUFFER each; then others get their turn
     UNREAD_CAP = LOOP_READ_BUFFER,
     LINGER_BYTES = 1024 * 1024,
 };
@@ -42,23 +42,23 @@ enum conn_state { S_IDLE, S_HEAD, S_BODY, S_ANSWER, S_LINGER, S_CLOSED };
 struct server_conn {
     struct http_server *server;
     struct conn *conn;
-    struct list node;        // in server->connections
+    struct list node; // in server->connections
     struct xchg x;
     struct wire wire;
-    struct h1 *parser;       // in HEAD and BODY, but while feed() has it
-    struct buf unread;       // behind the current request, came along with it
+    struct h1 *parser; // in HEAD and BODY, but while feed() has it
+    struct buf unread; // behind the current request, came along with it
     struct timer deadline;
-    struct task work;        // put off to the next turn: reading on, the next request, a failed write
-    struct task flush;       // end of turn: a head that got no body in it
+    struct task work;  // put off to the next turn: reading on, the next request, a failed write
+    struct task flush; // end of turn: a head that got no body in it
     struct grave grave;
     size_t lingered;
     enum conn_state state;
-    unsigned char minor;     // of the request
-    bool to_head;            // the request is a HEAD
-    bool keep_alive;         // as the request wants it
-    bool paused;             // the owner wants no body now
-    bool readable;           // there may be bytes in the socket that were not asked for
-    bool hup;                // the client stopped sending
+    unsigned char minor; // of the request
+    bool to_head;        // the request is a HEAD
+    bool keep_alive;     // as the request wants it
+    bool paused;         // the owner wants no body now
+    bool readable;       // there may be bytes in the socket that were not asked for
+    bool hup;            // the client stopped sending
 };
 
 static const struct xchg_ops server_ops;
@@ -376,8 +376,9 @@ static void feed(struct server_conn *s, char *bytes, size_t n) {
 }
 
 static void on_eof(struct server_conn *s, enum err e) {
-    fail_owner(s, ERR_GONE, e == ERR_EOF ? "the client closed the connection in the middle of its request"
-                                         : "the client reset the connection");
+    fail_owner(s, ERR_GONE,
+               e == ERR_EOF ? "the client closed the connection in the middle of its request"
+                            : "the client reset the connection");
     close_conn(s, false);
 }
 
@@ -551,9 +552,7 @@ void http_server_drain(struct http_server *server) {
 }
 
 void http_server_finish(struct http_server *server) {
-    list_each(node, &server->connections) {
-        close_conn(container_of(node, struct server_conn, node), true);
-    }
+    list_each(node, &server->connections) { close_conn(container_of(node, struct server_conn, node), true); }
     h1_destroy(server->spare);
     server->spare = NULL;
 }

@@ -48,9 +48,7 @@ static char *put_length(char *out, int64_t length) {
     return put(out, STR("\r\n"));
 }
 
-static char *put_end(char *out, bool close) {
-    return put(out, close ? STR("Connection: close\r\n\r\n") : STR("\r\n"));
-}
+static char *put_end(char *out, bool close) { return put(out, close ? STR("Connection: close\r\n\r\n") : STR("\r\n")); }
 
 static bool method_has_body(enum method m) {
     return m == METHOD_POST || m == METHOD_PUT || m == METHOD_PATCH || m == METHOD_OTHER;

@@ -2,10 +2,9 @@
 #include "http/msg.h"
 
 static const char *const methods[] = {
-    [METHOD_OTHER] = "",       [METHOD_GET] = "GET",         [METHOD_HEAD] = "HEAD",
-    [METHOD_POST] = "POST",    [METHOD_PUT] = "PUT",         [METHOD_DELETE] = "DELETE",
-    [METHOD_PATCH] = "PATCH",  [METHOD_OPTIONS] = "OPTIONS", [METHOD_CONNECT] = "CONNECT",
-    [METHOD_TRACE] = "TRACE",
+    [METHOD_OTHER] = "",          [METHOD_GET] = "GET",       [METHOD_HEAD] = "HEAD",   [METHOD_POST] = "POST",
+    [METHOD_PUT] = "PUT",         [METHOD_DELETE] = "DELETE", [METHOD_PATCH] = "PATCH", [METHOD_OPTIONS] = "OPTIONS",
+    [METHOD_CONNECT] = "CONNECT", [METHOD_TRACE] = "TRACE",
 };
 
 enum method method_parse(struct str name) {

@@ -21,7 +21,7 @@ enum { BODY_UNKNOWN = -1 }; // as a body_len: there may be a body, its length is
 
 // Limits on what a peer may send; facts/faults.md section 3 has the reasons for the defaults.
 struct http_limits {
-    size_t head_bytes;   // of a head, and of a message's trailers together with its chunk extensions
+    size_t head_bytes; // of a head, and of a message's trailers together with its chunk extensions
     unsigned fields;
     size_t target_bytes;
 };
@@ -30,15 +30,15 @@ struct http_limits {
 // All strings are borrowed. Fields never include framing or hop-by-hop fields of the connection they came
 // from once http_head_strip has been over them; a codec adds its own when it writes.
 struct head {
-    enum method method;     // request
+    enum method method; // request
     struct str method_name;
-    struct str target;      // request: path and query as sent, starting with '/', or "*"
-    struct str authority;   // request: host[:port] by RFC 9112 section 3.3
-    int status;             // response: 100-599
-    struct fields fields;   // in order
-    int64_t body_len;       // bytes, or BODY_UNKNOWN; for answers to HEAD and for 304 what Content-Length says
-    bool expect_continue;   // request: the client waits for 100 before it sends the body
-    unsigned char minor;    // HTTP/1.x as received
+    struct str target;    // request: path and query as sent, starting with '/', or "*"
+    struct str authority; // request: host[:port] by RFC 9112 section 3.3
+    int status;           // response: 100-599
+    struct fields fields; // in order
+    int64_t body_len;     // bytes, or BODY_UNKNOWN; for answers to HEAD and for 304 what Content-Length says
+    bool expect_continue; // request: the client waits for 100 before it sends the body
+    unsigned char minor;  // HTTP/1.x as received
 };
 
 enum method method_parse(struct str name);

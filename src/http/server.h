@@ -7,9 +7,9 @@
 struct http_server {
     struct loop *loop;
     struct http_limits limits;
-    uint64_t header_ms;  // from a request's first byte to its last header byte, else 408
-    uint64_t idle_ms;    // between requests; between two reads of a body; for a client that takes nothing of its answer
-    uint64_t linger_ms;  // reading on after an early answer, so that the client can see it; 0: 2000
+    uint64_t header_ms; // from a request's first byte to its last header byte, else 408
+    uint64_t idle_ms;   // between requests; between two reads of a body; for a client that takes nothing of its answer
+    uint64_t linger_ms; // reading on after an early answer, so that the client can see it; 0: 2000
 
     // A request's head arrived: set x->events and x->owner; the answer may be sent at once (no on_body comes then).
     // An owner that expects a body from a client which waits for leave (head->expect_continue) sends an interim head
@@ -21,9 +21,9 @@ struct http_server {
     void *owner;
 
     struct list connections;
-    unsigned open;        // connections
-    bool draining;        // no connection is kept alive any more
-    struct h1 *spare;     // a parser at rest; a connection has one only while a request arrives
+    unsigned open;    // connections
+    bool draining;    // no connection is kept alive any more
+    struct h1 *spare; // a parser at rest; a connection has one only while a request arrives
 };
 
 // The fields above the blank line in http_server are set by the caller before (others zero).

@@ -33,9 +33,9 @@ struct sse {
     bool has_data;
     bool truncated;
     size_t event_bytes;
-    size_t line_len; // of the line's name so far
-    uint64_t events; // ended so far
-    char *kept;      // heap: type (SSE_TYPE_MAX bytes) and data of the current event, only with on_event
+    size_t line_len;            // of the line's name so far
+    uint64_t events;            // ended so far
+    char *kept;                 // heap: type (SSE_TYPE_MAX bytes) and data of the current event, only with on_event
     size_t kept_len, kept_room; // of the data
     size_t type_len;
 };
@@ -46,6 +46,4 @@ void sse_feed(struct sse *sse, struct str bytes);
 // True where nothing of an event is open: at the start of a line with no field since the last event (the
 // start of the stream, after a blank line, after comments). Whoever adds an event of his own to the stream
 // may do so here.
-static inline bool sse_at_boundary(const struct sse *sse) {
-    return sse->at_boundary;
-}
+static inline bool sse_at_boundary(const struct sse *sse) { return sse->at_boundary; }

@@ -6,7 +6,7 @@
 enum {
     PENDING_CAP = 256 * 1024, // a head and some framing; heads are limited to less where they come in
     IOV_MAX_PARTS = 16,
-    CHUNK_HEAD = 20,          // 16 hex digits, CRLF
+    CHUNK_HEAD = 20, // 16 hex digits, CRLF
 };
 
 void wire_init(struct wire *w) {

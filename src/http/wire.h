@@ -12,12 +12,12 @@
 enum wire_state { WIRE_IDLE, WIRE_BODY, WIRE_DONE, WIRE_BROKEN };
 
 struct wire {
-    struct buf pending;      // head and chunk framing not yet taken by the connection
-    uint64_t left;           // H1_LENGTH: body bytes still owed; H1_CHUNKED: bytes owed of the open chunk
+    struct buf pending; // head and chunk framing not yet taken by the connection
+    uint64_t left;      // H1_LENGTH: body bytes still owed; H1_CHUNKED: bytes owed of the open chunk
     enum wire_state state;
     enum h1_framing framing;
-    bool blocked;            // the connection was full: CONN_WRITABLE will come
-    bool untouched;          // nothing was sent since wire_begin
+    bool blocked;   // the connection was full: CONN_WRITABLE will come
+    bool untouched; // nothing was sent since wire_begin
 };
 
 void wire_init(struct wire *w);

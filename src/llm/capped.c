@@ -5,9 +5,7 @@
 
 enum { ALIGN = 16 };
 
-static size_t aligned(size_t size) {
-    return (size + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-}
+static size_t aligned(size_t size) { return (size + ALIGN - 1) & ~(size_t)(ALIGN - 1); }
 
 static bool in_room(const struct capped *c, const void *p) {
     return c->room && (uintptr_t)p - (uintptr_t)c->room < c->room_size;

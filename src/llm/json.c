@@ -19,9 +19,8 @@ static const struct lead {
     unsigned char len;
     unsigned char low, high; // of the second byte
 } leads[] = {
-    {0xC2, 0xDF, 2, 0x80, 0xBF}, {0xE0, 0xE0, 3, 0xA0, 0xBF}, {0xE1, 0xEC, 3, 0x80, 0xBF},
-    {0xED, 0xED, 3, 0x80, 0x9F}, {0xEE, 0xEF, 3, 0x80, 0xBF}, {0xF0, 0xF0, 4, 0x90, 0xBF},
-    {0xF1, 0xF3, 4, 0x80, 0xBF}, {0xF4, 0xF4, 4, 0x80, 0x8F},
+    {0xC2, 0xDF, 2, 0x80, 0xBF}, {0xE0, 0xE0, 3, 0xA0, 0xBF}, {0xE1, 0xEC, 3, 0x80, 0xBF}, {0xED, 0xED, 3, 0x80, 0x9F},
+    {0xEE, 0xEF, 3, 0x80, 0xBF}, {0xF0, 0xF0, 4, 0x90, 0xBF}, {0xF1, 0xF3, 4, 0x80, 0xBF}, {0xF4, 0xF4, 4, 0x80, 0x8F},
 };
 
 // Looks at the sequence at the front of s, whose first byte is 0x80 or more. Returns how many bytes belong
@@ -47,9 +46,7 @@ static size_t utf8_sequence(struct str s, bool *valid) {
     return 1;
 }
 
-static bool is_plain(unsigned char c) {
-    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
-}
+static bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; }
 
 // How many bytes at the front of s are written as they are.
 static size_t plain_run(struct str s) {
@@ -152,12 +149,8 @@ void json_close(struct json *json) {
 }
 
 // A struct json_value is a yyjson_val under another name; none of the readers below writes to it.
-static yyjson_val *val(const struct json_value *v) {
-    return (yyjson_val *)(uintptr_t)v;
-}
-static const struct json_value *value(const yyjson_val *v) {
-    return (const struct json_value *)(const void *)v;
-}
+static yyjson_val *val(const struct json_value *v) { return (yyjson_val *)(uintptr_t)v; }
+static const struct json_value *value(const yyjson_val *v) { return (const struct json_value *)(const void *)v; }
 
 const struct json_value *json_root(const struct json *json) {
     return json ? value(yyjson_doc_get_root(json->doc)) : NULL;
@@ -175,22 +168,13 @@ size_t json_length(const struct json_value *array) {
     return json_is_array(array) ? yyjson_arr_size(val(array)) : yyjson_obj_size(val(array));
 }
 
-bool json_is_object(const struct json_value *v) {
-    return yyjson_is_obj(val(v));
-}
-bool json_is_array(const struct json_value *v) {
-    return yyjson_is_arr(val(v));
-}
-bool json_is_string(const struct json_value *v) {
-    return yyjson_is_str(val(v));
-}
-bool json_true(const struct json_value *v) {
-    return yyjson_is_true(val(v));
-}
+bool json_is_object(const struct json_value *v) { return yyjson_is_obj(val(v)); }
+bool json_is_array(const struct json_value *v) { return yyjson_is_arr(val(v)); }
+bool json_is_string(const struct json_value *v) { return yyjson_is_str(val(v)); }
+bool json_true(const struct json_value *v) { return yyjson_is_true(val(v)); }
 
 struct str json_string(const struct json_value *v) {
-    return json_is_string(v) ? str_from(yyjson_get_str(val(v)), yyjson_get_len(val(v)))
-                             : (struct str){NULL, 0};
+    return json_is_string(v) ? str_from(yyjson_get_str(val(v)), yyjson_get_len(val(v))) : (struct str){NULL, 0};
 }
 
 bool json_number(const struct json_value *v, double *n) {

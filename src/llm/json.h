@@ -22,6 +22,6 @@ size_t json_length(const struct json_value *array); // items of an array, member
 bool json_is_object(const struct json_value *v);
 bool json_is_array(const struct json_value *v);
 bool json_is_string(const struct json_value *v);
-struct str json_string(const struct json_value *v);     // ptr == NULL when it is no string
-bool json_true(const struct json_value *v);             // is the literal true
+struct str json_string(const struct json_value *v);      // ptr == NULL when it is no string
+bool json_true(const struct json_value *v);              // is the literal true
 bool json_number(const struct json_value *v, double *n); // false, too, for one that no finite double is near

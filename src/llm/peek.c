@@ -76,8 +76,8 @@ static bool fail_not_json(const struct looking *l, size_t position, const char *
     struct peek_error *e = l->error;
     e->problem = PEEK_NOT_JSON;
     locate(l, position);
-    (void)snprintf(e->message, sizeof e->message, "the body is not JSON: line %u, column %u (byte %zu): %s",
-                   e->line, e->column, e->position, why);
+    (void)snprintf(e->message, sizeof e->message, "the body is not JSON: line %u, column %u (byte %zu): %s", e->line,
+                   e->column, e->position, why);
     return false;
 }
 
@@ -100,9 +100,7 @@ static bool PRINTF(5, 6) fail_member(const struct looking *l, enum peek_problem 
 // --- depth ---
 
 // Is there any chance of more than PEEK_DEPTH open brackets? '[' and '{' differ in the bit 0x20 only.
-static bool may_be_deep(struct str body) {
-    return count_bytes(body, 0x20, '{', PEEK_DEPTH) > PEEK_DEPTH;
-}
+static bool may_be_deep(struct str body) { return count_bytes(body, 0x20, '{', PEEK_DEPTH) > PEEK_DEPTH; }
 
 // One past the quote that ends the string which p is in.
 static const char *string_end(const char *p, const char *end) {
@@ -148,8 +146,7 @@ static bool check_depth(const struct looking *l) {
 
 // --- members ---
 
-static bool read_flag(const struct looking *l, const char *param, yyjson_val *key, yyjson_val *value,
-                      bool *flag) {
+static bool read_flag(const struct looking *l, const char *param, yyjson_val *key, yyjson_val *value, bool *flag) {
     if (!yyjson_is_bool(value) && !yyjson_is_null(value)) {
         return fail_member(l, PEEK_WRONG_TYPE, param, key, "%s must be true, false or null", param);
     }
@@ -164,8 +161,8 @@ static bool read_stream(const struct looking *l, yyjson_val *key, yyjson_val *va
 static bool read_stream_options(const struct looking *l, yyjson_val *key, yyjson_val *value) {
     static const char param[] = "stream_options.include_usage";
     if (!yyjson_is_obj(value)) {
-        return yyjson_is_null(value) || fail_member(l, PEEK_WRONG_TYPE, "stream_options", key,
-                                                    "stream_options must be an object or null");
+        return yyjson_is_null(value) ||
+               fail_member(l, PEEK_WRONG_TYPE, "stream_options", key, "stream_options must be an object or null");
     }
     bool seen = false;
     yyjson_obj_iter each = yyjson_obj_iter_with(value);
@@ -213,13 +210,10 @@ static const struct policy {
     size_t len;
     bool (*read)(const struct looking *l, yyjson_val *key, yyjson_val *value);
 } policies[] = {
-#define POLICY(name, read) {name, sizeof name - 1, read}
-    POLICY("model", read_model),
-    POLICY("stream", read_stream),
-    POLICY("stream_options", read_stream_options),
-    POLICY("max_tokens", NULL),
-    POLICY("max_completion_tokens", NULL),
-    POLICY("n", NULL),
+#define POLICY(name, read)                                                                                             \
+    { name, sizeof name - 1, read }
+    POLICY("model", read_model), POLICY("stream", read_stream),         POLICY("stream_options", read_stream_options),
+    POLICY("max_tokens", NULL),  POLICY("max_completion_tokens", NULL), POLICY("n", NULL),
     POLICY("user", NULL),
 #undef POLICY
 };
@@ -276,8 +270,7 @@ static bool parse_and_read(struct looking *l) {
     struct capped memory;
     yyjson_read_err e;
     size_t cap = 0;
-    if (__builtin_mul_overflow(l->body.len, MEMORY_FACTOR, &cap) ||
-        __builtin_add_overflow(cap, MEMORY_EXTRA, &cap)) {
+    if (__builtin_mul_overflow(l->body.len, MEMORY_FACTOR, &cap) || __builtin_add_overflow(cap, MEMORY_EXTRA, &cap)) {
         cap = SIZE_MAX;
     }
     capped_init(&memory, room, sizeof room, cap);

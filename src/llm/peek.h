@@ -23,22 +23,22 @@ struct peek {
 
 enum peek_problem {
     PEEK_FINE,
-    PEEK_NOT_JSON,      // 400; position tells where
-    PEEK_TOO_DEEP,      // 400
-    PEEK_TOO_LARGE,     // 413: more memory than a body of this size may cost
-    PEEK_NOT_OBJECT,    // 400
-    PEEK_DUPLICATE,     // 400; param names the member
-    PEEK_WRONG_TYPE,    // 400; param names the member
-    PEEK_NO_MEMORY,     // 503
+    PEEK_NOT_JSON,   // 400; position tells where
+    PEEK_TOO_DEEP,   // 400
+    PEEK_TOO_LARGE,  // 413: more memory than a body of this size may cost
+    PEEK_NOT_OBJECT, // 400
+    PEEK_DUPLICATE,  // 400; param names the member
+    PEEK_WRONG_TYPE, // 400; param names the member
+    PEEK_NO_MEMORY,  // 503
 };
 
 struct peek_error {
     enum peek_problem problem;
-    const char *param;   // static: the member it is about, or NULL
-    size_t position;     // byte offset in the body; of the member's name for DUPLICATE and WRONG_TYPE
-    unsigned line;       // from 1
-    unsigned column;     // from 1, in bytes
-    char message[160];   // a sentence for the client; never quotes the body
+    const char *param; // static: the member it is about, or NULL
+    size_t position;   // byte offset in the body; of the member's name for DUPLICATE and WRONG_TYPE
+    unsigned line;     // from 1
+    unsigned column;   // from 1, in bytes
+    char message[160]; // a sentence for the client; never quotes the body
 };
 
 // Looks at a whole body. False: *error says why. Needs no state, keeps nothing.

@@ -18,23 +18,23 @@ struct step {
 
 struct script {
     const char *content_type;
-    bool measured;            // told with its length; else chunked
+    bool measured; // told with its length; else chunked
     const struct step *steps;
 };
 
 struct answer {
-    const struct step *step;      // the next piece is its
-    uint64_t begin_ms;            // from the call's start to the first piece
+    const struct step *step; // the next piece is its
+    uint64_t begin_ms;       // from the call's start to the first piece
     uint64_t token_ms;
     struct str model;
-    struct str text;              // what is echoed; embeddings: a uint64_t per input
-    uint64_t number;              // of the call: ids are made of it
-    uint64_t created;             // Unix seconds
+    struct str text;  // what is echoed; embeddings: a uint64_t per input
+    uint64_t number;  // of the call: ids are made of it
+    uint64_t created; // Unix seconds
     uint64_t prompt_tokens;
-    size_t at;                    // in the text, of the next token
-    unsigned token;               // the next one; also of vectors
-    unsigned tokens;              // how many there will be
-    unsigned sequence;            // events of the Responses API so far
+    size_t at;         // in the text, of the next token
+    unsigned token;    // the next one; also of vectors
+    unsigned tokens;   // how many there will be
+    unsigned sequence; // events of the Responses API so far
     unsigned dimensions;
     bool include_usage;
     bool base64;
@@ -42,7 +42,7 @@ struct answer {
     const struct journal *journal; // pages about the mock: /mock/journal, /mock/stats
     uint64_t next_id, last_id;     // records to show
 
-    int status;                    // errors; the strings are used in the first piece only
+    int status; // errors; the strings are used in the first piece only
     struct str message;
     const char *param;
 };
@@ -66,7 +66,8 @@ bool answer_more_tokens(const struct answer *a);
 void answer_put_token(struct answer *a, struct out *o);
 // Step: all of the content, in slices, as the inside of a JSON string.
 void answer_put_content(struct answer *a, struct out *o);
-#define ANSWER_CONTENT {.write = answer_put_content, .more = answer_more_tokens}
+#define ANSWER_CONTENT                                                                                                 \
+    { .write = answer_put_content, .more = answer_more_tokens }
 
 // ---- scripts
 

@@ -4,11 +4,11 @@
 #include "llm/json.h"
 
 enum {
-    ASK_ITEMS_MAX = 2048,      // messages, inputs
-    ASK_PARTS_MAX = 256,       // of one message's content
-    ASK_TOKENS_MAX = 8192,     // numbers of one input that comes as tokens
-    ASK_MODEL_MAX = 255,       // bytes
-    ASK_DIMENSIONS = 8,        // of an embedding, unless it was asked for more
+    ASK_ITEMS_MAX = 2048,  // messages, inputs
+    ASK_PARTS_MAX = 256,   // of one message's content
+    ASK_TOKENS_MAX = 8192, // numbers of one input that comes as tokens
+    ASK_MODEL_MAX = 255,   // bytes
+    ASK_DIMENSIONS = 8,    // of an embedding, unless it was asked for more
     ASK_DIMENSIONS_MAX = 4096,
 };
 
@@ -20,9 +20,9 @@ struct ask {
     unsigned dimensions;
     bool stream;
     bool include_usage;
-    bool base64;            // embeddings: encoding_format
-    const char *problem;    // why it was refused; static, as is param
-    const char *param;      // the member it is about
+    bool base64;         // embeddings: encoding_format
+    const char *problem; // why it was refused; static, as is param
+    const char *param;   // the member it is about
 };
 
 // The root is an object. False: ask->problem says why, for a 400.

@@ -85,12 +85,9 @@ static void chat_usage(struct answer *a, struct out *o) {
 
 static const struct step chat_steps[] = {{.write = chat_open}, ANSWER_CONTENT, {.write = chat_close}, {.write = NULL}};
 static const struct step chat_stream_steps[] = {
-    {.write = chat_role},
-    {.write = chat_token, .more = answer_more_tokens, .paced = true},
-    {.write = chat_stop},
-    {.write = chat_usage, .more = more_usage},
-    {.write = done},
-    {.write = NULL},
+    {.write = chat_role}, {.write = chat_token, .more = answer_more_tokens, .paced = true},
+    {.write = chat_stop}, {.write = chat_usage, .more = more_usage},
+    {.write = done},      {.write = NULL},
 };
 const struct script answer_chat = {"application/json", true, chat_steps};
 const struct script answer_chat_stream = {"text/event-stream; charset=utf-8", false, chat_stream_steps};

@@ -8,13 +8,13 @@
 enum { JOURNAL_MODEL = 76 }; // bytes of the model's name that are kept
 
 struct journal_record {
-    uint64_t id;             // from 1; 0: never used
-    uint64_t arrival_ns;     // of the head; monotonic, as all times here; 0 where it has not happened
+    uint64_t id;         // from 1; 0: never used
+    uint64_t arrival_ns; // of the head; monotonic, as all times here; 0 where it has not happened
     uint64_t first_byte_ns;
     uint64_t last_byte_ns;
     uint64_t client_gone_ns;
-    const char *path;        // constant
-    short status;            // 0: not answered yet
+    const char *path; // constant
+    short status;     // 0: not answered yet
     bool stream;
     unsigned char model_len;
     char model[JOURNAL_MODEL];
@@ -23,9 +23,9 @@ struct journal_record {
 struct journal {
     struct journal_record *ring; // made at the first arrival
     size_t room;
-    uint64_t calls;              // also the last id
+    uint64_t calls; // also the last id
     uint64_t in_flight;
-    uint64_t at_most;            // were in flight at once
+    uint64_t at_most; // were in flight at once
 };
 
 void journal_init(struct journal *j, size_t room);

@@ -42,7 +42,7 @@ enum {
     NAMED_MAX = 200,           // bytes of an unknown path that its 404 quotes
     JOURNAL_CALLS = 100 * 1000,
     HEADER_MS = 60 * 1000,
-    IDLE_MS = 10 * 60 * 1000,  // longer than clients keep theirs: it is they who close
+    IDLE_MS = 10 * 60 * 1000, // longer than clients keep theirs: it is they who close
     LINGER_MS = 2000,
 };
 
@@ -72,17 +72,17 @@ struct call {
     struct buf held;
     struct answer answer;
     enum call_state state;
-    int refusal;       // a status that was clear from the head
-    char payload[];    // what answer.model and answer.text point to
+    int refusal;    // a status that was clear from the head
+    char payload[]; // what answer.model and answer.text point to
 };
 
 // ---- the table of endpoints
 
 static const struct route {
-    struct str path;           // is reached without the /v1 as well
-    enum method method;        // GET includes HEAD
-    bool below;                // the path's beginning; what follows names something
-    ask_reader *read;          // a model's call: what the body asks for
+    struct str path;    // is reached without the /v1 as well
+    enum method method; // GET includes HEAD
+    bool below;         // the path's beginning; what follows names something
+    ask_reader *read;   // a model's call: what the body asks for
     const struct script *whole;
     const struct script *stream;
 } routes[] = {
@@ -260,8 +260,8 @@ static void add_fields(struct fields *f, const struct script *script, int status
 }
 
 // Head and first bytes. Whatever of the body is in the scratch buffer afterwards was not sent yet.
-static enum err send_head(struct mock *mock, struct xchg *x, const struct script *script, struct answer *a,
-                          uint64_t id, const struct route *refused) {
+static enum err send_head(struct mock *mock, struct xchg *x, const struct script *script, struct answer *a, uint64_t id,
+                          const struct route *refused) {
     struct field room[8];
     char request_id[32];
     struct head head = {.status = a->status, .fields = FIELDS(room), .body_len = BODY_UNKNOWN};
@@ -615,9 +615,7 @@ void mock_destroy(struct mock *mock) {
     if (!mock) {
         return;
     }
-    list_each(node, &mock->calls) {
-        call_end(container_of(node, struct call, node), false);
-    }
+    list_each(node, &mock->calls) { call_end(container_of(node, struct call, node), false); }
     http_server_finish(&mock->server);
     journal_finish(&mock->journal);
     buf_finish(&mock->scratch);

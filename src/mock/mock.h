@@ -7,10 +7,10 @@
 struct mock;
 
 struct mock_options {
-    uint64_t latency_ms;      // of a whole answer that is not streamed; of a stream's first token
-    uint64_t token_ms;        // between tokens of a stream
-    unsigned tokens;          // events of a stream with a word each; 0: as many as the echo has words
-    size_t journal_calls;     // how many of the last calls the journal keeps; 0: 100,000
+    uint64_t latency_ms;  // of a whole answer that is not streamed; of a stream's first token
+    uint64_t token_ms;    // between tokens of a stream
+    unsigned tokens;      // events of a stream with a word each; 0: as many as the echo has words
+    size_t journal_calls; // how many of the last calls the journal keeps; 0: 100,000
 };
 
 // Starts to answer on the loop. `limits` of the HTTP server inside.

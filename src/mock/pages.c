@@ -10,12 +10,9 @@ static const struct kind {
     const char *type;
     const char *code;
 } kinds[] = {
-    {400, "invalid_request_error", NULL},
-    {401, "invalid_request_error", "invalid_api_key"},
-    {402, "invalid_request_error", NULL},
-    {429, "requests", "rate_limit_exceeded"},
-    {430, "invalid_request_error", NULL},
-    {500, "server_error", NULL},
+    {400, "invalid_request_error", NULL}, {401, "invalid_request_error", "invalid_api_key"},
+    {402, "invalid_request_error", NULL}, {429, "requests", "rate_limit_exceeded"},
+    {430, "invalid_request_error", NULL}, {500, "server_error", NULL},
 };
 
 static void error_body(struct answer *a, struct out *o) {
@@ -90,9 +87,7 @@ static void journal_record(struct answer *a, struct out *o) {
     a->next_id = id + 1;
 }
 
-static void journal_counts(struct answer *a, struct out *o) {
-    put_counts(a->journal, o, STR(",\"max_in_flight\":"));
-}
+static void journal_counts(struct answer *a, struct out *o) { put_counts(a->journal, o, STR(",\"max_in_flight\":")); }
 
 static const struct step health_steps[] = {{.write = health_body}, {.write = NULL}};
 static const struct step stats_steps[] = {{.write = stats_body}, {.write = NULL}};

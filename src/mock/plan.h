@@ -5,11 +5,11 @@
 #include "mock/mock.h"
 
 struct plan {
-    int status;         // 200, or the error that was asked for
-    uint64_t whole_ms;  // until an answer that is not streamed leaves
-    uint64_t first_ms;  // until a stream's first token
-    uint64_t token_ms;  // between its tokens
-    unsigned tokens;    // 0: as many as what is echoed has
+    int status;        // 200, or the error that was asked for
+    uint64_t whole_ms; // until an answer that is not streamed leaves
+    uint64_t first_ms; // until a stream's first token
+    uint64_t token_ms; // between its tokens
+    unsigned tokens;   // 0: as many as what is echoed has
 };
 
 enum { PLAN_TOKENS_MAX = 1000 * 1000 };

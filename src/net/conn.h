@@ -35,7 +35,7 @@ struct conn_ops {
 struct conn {
     const struct conn_ops *ops;
     struct loop *loop;
-    void *owner; // NULL: nobody listens, events are dropped
+    void *owner;                                       // NULL: nobody listens, events are dropped
     void (*on_event)(struct conn *c, unsigned events); // a set of enum conn_event
 };
 

@@ -63,21 +63,11 @@ struct dial {
 
 static void set_state(struct dial *d, enum dial_state next) {
     switch (next) {
-    case DIAL_RESOLVING:
-        assert(false);
-        break; // the first
-    case DIAL_CONNECTING:
-        assert(d->state == DIAL_RESOLVING);
-        break;
-    case DIAL_SECURING:
-        assert(d->state == DIAL_CONNECTING);
-        break;
-    case DIAL_FAILED:
-        assert(d->state < DIAL_FAILED);
-        break;
-    case DIAL_ENDED:
-        assert(d->state != DIAL_ENDED);
-        break;
+    case DIAL_RESOLVING: assert(false); break; // the first
+    case DIAL_CONNECTING: assert(d->state == DIAL_RESOLVING); break;
+    case DIAL_SECURING: assert(d->state == DIAL_CONNECTING); break;
+    case DIAL_FAILED: assert(d->state < DIAL_FAILED); break;
+    case DIAL_ENDED: assert(d->state != DIAL_ENDED); break;
     }
     d->state = next;
 }
@@ -118,9 +108,7 @@ static void close_all(struct dial *d) {
     }
 }
 
-static void bury(struct grave *grave) {
-    free(container_of(grave, struct dial, grave));
-}
+static void bury(struct grave *grave) { free(container_of(grave, struct dial, grave)); }
 
 static void end(struct dial *d) {
     close_all(d);
@@ -292,8 +280,7 @@ static void connect_to(struct dial *d, const struct address *addresses, unsigned
 }
 
 static void fail_unresolved(struct dial *d, enum err e) {
-    fail(d, e, "resolve %.*s: %s", STR_ARG(d->target.host),
-         d->query.problem ? d->query.problem : err_text(e));
+    fail(d, e, "resolve %.*s: %s", STR_ARG(d->target.host), d->query.problem ? d->query.problem : err_text(e));
 }
 
 static void on_resolved(struct dns_query *q, enum err e, const struct address *addresses, unsigned count) {
@@ -317,20 +304,14 @@ static void on_timeout(struct timer *timer) {
     dial_check(d);
     (void)format_duration(within, sizeof within, d->target.timeout_ms);
     switch (d->state) {
-    case DIAL_RESOLVING:
-        fail(d, ERR_TIMEOUT, "resolve %.*s: no answer within %s", STR_ARG(host), within);
-        break;
+    case DIAL_RESOLVING: fail(d, ERR_TIMEOUT, "resolve %.*s: no answer within %s", STR_ARG(host), within); break;
     case DIAL_CONNECTING:
         address_format(&d->addresses[oldest(d)->address], address);
-        fail(d, ERR_TIMEOUT, "connect to %s%s: no answer within %s", address, others(d->next - 1, more),
-             within);
+        fail(d, ERR_TIMEOUT, "connect to %s%s: no answer within %s", address, others(d->next - 1, more), within);
         break;
-    case DIAL_SECURING:
-        fail(d, ERR_TIMEOUT, "%.*s: no TLS handshake within %s", STR_ARG(host), within);
-        break;
+    case DIAL_SECURING: fail(d, ERR_TIMEOUT, "%.*s: no TLS handshake within %s", STR_ARG(host), within); break;
     case DIAL_FAILED:
-    case DIAL_ENDED:
-        break; // the timer was cleared
+    case DIAL_ENDED: break; // the timer was cleared
     }
 }
 

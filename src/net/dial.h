@@ -13,10 +13,10 @@ enum { DIAL_STAGGER_MS = 250, DIAL_ATTEMPTS = 4 }; // at most that many connects
 struct dial; // one attempt to reach a host, from dial_start to its callback or dial_cancel
 
 struct dial_target {
-    struct str host;         // name or numeric address; valid until the dial ends
+    struct str host; // name or numeric address; valid until the dial ends
     uint16_t port;
-    struct tls_client *tls;  // NULL: plain
-    uint64_t timeout_ms;     // for all of it
+    struct tls_client *tls; // NULL: plain
+    uint64_t timeout_ms;    // for all of it
 };
 
 // `problem` is for people: "connect to 192.0.2.1:443: the connection was refused", "api.example: certificate
@@ -26,7 +26,7 @@ struct dial_target {
 typedef void on_dialed(void *owner, enum err e, struct conn *c, const char *problem);
 
 // Never calls back from inside. The result lives until the callback (exactly once) or dial_cancel.
-struct dial *dial_start(struct loop *loop, struct dns *dns, const struct dial_target *target,
-                        on_dialed *done, void *owner);
+struct dial *dial_start(struct loop *loop, struct dns *dns, const struct dial_target *target, on_dialed *done,
+                        void *owner);
 // No callback will come; what was begun is closed.
 void dial_cancel(struct dial *dial);

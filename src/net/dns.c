@@ -106,24 +106,12 @@ static void forget_addresses(struct dns_name *name) {
 static void set_state(struct dns_name *name, enum name_state next) {
     enum name_state last = name->state;
     switch (next) {
-    case NAME_ASKING:
-        assert(last != NAME_REFRESHING);
-        break;
-    case NAME_FRESH:
-        assert(runs_query(last));
-        break;
-    case NAME_REFRESHING:
-        assert(last == NAME_FRESH);
-        break;
-    case NAME_STALE:
-        assert(last == NAME_REFRESHING || last == NAME_STALE_ASKING);
-        break;
-    case NAME_STALE_ASKING:
-        assert(last == NAME_REFRESHING || last == NAME_STALE);
-        break;
-    case NAME_FAILED:
-        assert(runs_query(last));
-        break;
+    case NAME_ASKING: assert(last != NAME_REFRESHING); break;
+    case NAME_FRESH: assert(runs_query(last)); break;
+    case NAME_REFRESHING: assert(last == NAME_FRESH); break;
+    case NAME_STALE: assert(last == NAME_REFRESHING || last == NAME_STALE_ASKING); break;
+    case NAME_STALE_ASKING: assert(last == NAME_REFRESHING || last == NAME_STALE); break;
+    case NAME_FAILED: assert(runs_query(last)); break;
     }
     name->state = next;
     timer_clear(&name->patience);
@@ -181,9 +169,7 @@ static void on_ready(struct io *io, unsigned events) {
     schedule(dns);
 }
 
-static void bury_socket(struct grave *grave) {
-    free(container_of(grave, struct dns_socket, grave));
-}
+static void bury_socket(struct grave *grave) { free(container_of(grave, struct dns_socket, grave)); }
 
 static struct dns_socket *socket_find(struct dns *dns, int fd) {
     list_each(node, &dns->sockets) {
@@ -218,9 +204,7 @@ static void on_socket(void *data, ares_socket_t fd, int readable, int writable) 
     socket_watch(s);
 }
 
-static void library_init(void) {
-    (void)ares_library_init(ARES_LIB_INIT_ALL);
-}
+static void library_init(void) { (void)ares_library_init(ARES_LIB_INIT_ALL); }
 
 static int channel_init(struct dns *dns) {
     static pthread_once_t once = PTHREAD_ONCE_INIT; // c-ares's own count of initialisations is not atomic
@@ -233,8 +217,7 @@ static int channel_init(struct dns *dns) {
         .sock_state_cb = on_socket,
         .sock_state_cb_data = dns,
     };
-    int mask =
-        ARES_OPT_FLAGS | ARES_OPT_EDNSPSZ | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB;
+    int mask = ARES_OPT_FLAGS | ARES_OPT_EDNSPSZ | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB;
 #ifdef ARES_OPT_QUERY_CACHE // 1.31: the cache is here, on the loop's clock
     mask |= ARES_OPT_QUERY_CACHE;
     o.qcache_max_ttl = 0;
@@ -264,26 +247,18 @@ static void channel_close(struct dns *dns) {
 
 static const char *problem_of(int status) {
     switch (status) { // c-ares's, not an enum
-    case ARES_ENOTFOUND:
-        return "no such name";
-    case ARES_ENODATA:
-        return "the name has no addresses";
-    case ARES_ETIMEOUT:
-        return "the name servers did not answer";
-    case ARES_ECONNREFUSED:
-        return "no name server can be reached";
+    case ARES_ENOTFOUND: return "no such name";
+    case ARES_ENODATA: return "the name has no addresses";
+    case ARES_ETIMEOUT: return "the name servers did not answer";
+    case ARES_ECONNREFUSED: return "no name server can be reached";
     case ARES_ESERVFAIL:
     case ARES_EREFUSED:
     case ARES_ENOTIMP:
     case ARES_EFORMERR:
-    case ARES_EBADRESP:
-        return "the name server failed";
-    case ARES_EBADNAME:
-        return "not a host name";
-    case ARES_ENOMEM:
-        return "out of memory";
-    default:
-        return ares_strerror(status);
+    case ARES_EBADRESP: return "the name server failed";
+    case ARES_EBADNAME: return "not a host name";
+    case ARES_ENOMEM: return "out of memory";
+    default: return ares_strerror(status);
     }
 }
 
@@ -449,8 +424,7 @@ static void age(struct dns_name *name) {
     name_check(name);
     switch (name->state) {
     case NAME_ASKING:
-    case NAME_REFRESHING:
-        break;
+    case NAME_REFRESHING: break;
     case NAME_FRESH:
         if (now >= name->fresh_until_ms) {
             ask(name, too_old ? NAME_ASKING : NAME_REFRESHING);
@@ -571,9 +545,7 @@ void dns_destroy(struct dns *dns) {
     }
     dns->closing = true;
     task_cancel(&dns->deliver);
-    list_each(node, &dns->names) {
-        cancel_waiting(container_of(node, struct dns_name, used));
-    }
+    list_each(node, &dns->names) { cancel_waiting(container_of(node, struct dns_name, used)); }
     channel_close(dns);
     assert(list_empty(&dns->sockets));
     list_each(node, &dns->names) {
@@ -586,8 +558,8 @@ void dns_destroy(struct dns *dns) {
     free(dns);
 }
 
-enum err dns_resolve(struct dns *dns, struct dns_query *q, struct str host, uint16_t port,
-                     struct address *addresses, unsigned *count) {
+enum err dns_resolve(struct dns *dns, struct dns_query *q, struct str host, uint16_t port, struct address *addresses,
+                     unsigned *count) {
     list_init(&q->node);
     q->name = NULL;
     q->port = port;
@@ -622,8 +594,7 @@ enum err dns_resolve(struct dns *dns, struct dns_query *q, struct str host, uint
         give(name->addresses, name->count, port, addresses);
         *count = name->count;
         return OK;
-    case NAME_FAILED:
-        break;
+    case NAME_FAILED: break;
     }
     q->problem = name->problem;
     return ERR_DNS;

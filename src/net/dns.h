@@ -10,15 +10,15 @@
 #include "net/conn.h"
 
 enum {
-    DNS_ADDRESSES_MAX = 16,     // of one name; more are left out
+    DNS_ADDRESSES_MAX = 16, // of one name; more are left out
     DNS_TTL_MIN_MS = 1000,
     DNS_TTL_MAX_MS = 3600 * 1000,
     DNS_NEGATIVE_MS = 2000,
     DNS_STALE_MS = 10 * 60 * 1000,
     DNS_STALE_WAIT_MS = 500,
-    DNS_TIMEOUT_MS = 2000,      // of one try to one server
+    DNS_TIMEOUT_MS = 2000, // of one try to one server
     DNS_TRIES = 2,
-    DNS_NAMES_MAX = 1024,       // the least recently used goes first
+    DNS_NAMES_MAX = 1024, // the least recently used goes first
 };
 
 struct dns; // opaque: c-ares stays inside dns.c

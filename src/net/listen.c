@@ -67,9 +67,7 @@ static void accept_some(struct listener *l) {
     loop_defer(l->loop, &l->more);
 }
 
-static void on_ready(struct io *io, unsigned events UNUSED) {
-    accept_some(container_of(io, struct listener, io));
-}
+static void on_ready(struct io *io, unsigned events UNUSED) { accept_some(container_of(io, struct listener, io)); }
 
 static void on_retry(struct timer *timer) { accept_some(container_of(timer, struct listener, retry)); }
 

@@ -10,8 +10,8 @@ enum { LISTEN_BACKLOG = 4096, LISTEN_NOTSENT_LOWAT = 128 * 1024 };
 struct listener {
     struct io io;
     struct loop *loop;
-    struct timer retry;   // out of descriptors: accepting goes on after a pause instead of spinning
-    struct task more;     // a full batch was accepted: the rest in the next turn
+    struct timer retry; // out of descriptors: accepting goes on after a pause instead of spinning
+    struct task more;   // a full batch was accepted: the rest in the next turn
     // A new connection: owned by the callee, not yet watched (tcp_watch).
     void (*on_accept)(struct listener *l, struct conn *c);
     void *owner;

@@ -12,13 +12,13 @@ struct mem_pipe;
 struct mem_end {
     struct conn conn;
     struct mem_pipe *pipe;
-    struct buf in;         // written by the other end, not yet read
+    struct buf in; // written by the other end, not yet read
     struct task notify;
     unsigned events;       // to be delivered
     uint64_t unread_since; // bytes written since the mark minus what the other end has read of them
     uint64_t since_mark;
-    bool finished;         // sent its end
-    bool wants_room;       // a write of this end fell short
+    bool finished;   // sent its end
+    bool wants_room; // a write of this end fell short
     bool closed;
 };
 struct mem_pipe {

@@ -19,7 +19,7 @@ struct tcp {
             uint64_t written; // bytes handed to the kernel
             uint64_t marked;  // `written` at the last conn_mark
         };
-        struct grave grave;   // once closed; io.fd stays -1 for events that were polled before
+        struct grave grave; // once closed; io.fd stays -1 for events that were polled before
     };
 };
 

@@ -100,28 +100,18 @@ struct tls {
     struct grave grave;
 };
 
-static struct tls *tls_of(struct conn *c) {
-    return container_of(c, struct tls, conn);
-}
+static struct tls *tls_of(struct conn *c) { return container_of(c, struct tls, conn); }
 static const struct tls *const_tls_of(const struct conn *c) {
     return (const struct tls *)(const void *)((const char *)c - offsetof(struct tls, conn));
 }
 
 static void set_state(struct tls *t, enum tls_state next) {
     switch (next) {
-    case TLS_HANDSHAKE:
-        assert(false);
-        break; // the state a connection is made in
+    case TLS_HANDSHAKE: assert(false); break; // the state a connection is made in
     case TLS_OPEN:
-    case TLS_FAILED:
-        assert(t->state == TLS_HANDSHAKE);
-        break;
-    case TLS_SHUT:
-        assert(t->state == TLS_OPEN);
-        break;
-    case TLS_CLOSED:
-        assert(t->state != TLS_CLOSED);
-        break;
+    case TLS_FAILED: assert(t->state == TLS_HANDSHAKE); break;
+    case TLS_SHUT: assert(t->state == TLS_OPEN); break;
+    case TLS_CLOSED: assert(t->state != TLS_CLOSED); break;
     }
     t->state = next;
 }
@@ -204,12 +194,9 @@ static int bio_write(BIO *bio, const char *bytes, int len) {
 static long bio_ctrl(BIO *bio, int command, long number UNUSED, void *pointer UNUSED) {
     const struct tls *t = BIO_get_data(bio);
     switch (command) { // OpenSSL's, not an enum
-    case BIO_CTRL_FLUSH:
-        return 1;
-    case BIO_CTRL_EOF:
-        return t->below_end == ERR_EOF;
-    default:
-        return 0;
+    case BIO_CTRL_FLUSH: return 1;
+    case BIO_CTRL_EOF: return t->below_end == ERR_EOF;
+    default: return 0;
     }
 }
 
@@ -244,9 +231,8 @@ static enum err set_alpn(struct context *c, const char *names) {
 static bool set_up_method(struct context *c) {
     // No BIO_get_new_index: there are 127 in a process, and every new configuration would use one up.
     c->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "thaw conn");
-    return c->method && BIO_meth_set_create(c->method, bio_create) &&
-           BIO_meth_set_read(c->method, bio_read) && BIO_meth_set_write(c->method, bio_write) &&
-           BIO_meth_set_ctrl(c->method, bio_ctrl);
+    return c->method && BIO_meth_set_create(c->method, bio_create) && BIO_meth_set_read(c->method, bio_read) &&
+           BIO_meth_set_write(c->method, bio_write) && BIO_meth_set_ctrl(c->method, bio_ctrl);
 }
 
 static enum err context_init(struct context *c, const SSL_METHOD *method, const char *alpn) {
@@ -333,12 +319,10 @@ static int on_ticket(SSL *ssl, SSL_SESSION *session UNUSED) {
     return 0; // not kept
 }
 
-static enum err client_init(struct context *c, const struct tls_client_options *options, char *problem,
-                            size_t size) {
+static enum err client_init(struct context *c, const struct tls_client_options *options, char *problem, size_t size) {
     enum err e = context_init(c, TLS_client_method(), options->alpn);
     if (e != OK) {
-        snprintf(problem, size, "TLS: %s",
-                 e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
+        snprintf(problem, size, "TLS: %s", e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
         return e;
     }
     if (c->alpn_len && SSL_CTX_set_alpn_protos(c->ssl_ctx, c->alpn, c->alpn_len) != 0) { // 0 is success
@@ -350,8 +334,8 @@ static enum err client_init(struct context *c, const struct tls_client_options *
     return options->ca_file ? trust_file(c, options->ca_file, problem, size) : trust_system(c, problem, size);
 }
 
-enum err tls_client_create(const struct tls_client_options *options, struct tls_client **client,
-                           char *problem, size_t size) {
+enum err tls_client_create(const struct tls_client_options *options, struct tls_client **client, char *problem,
+                           size_t size) {
     struct tls_client *made = xcalloc(1, sizeof *made);
     ERR_clear_error();
     enum err e = client_init(&made->shared, options, problem, size);
@@ -371,8 +355,8 @@ void tls_client_destroy(struct tls_client *client) {
 }
 
 // Our order of preference decides. Without a protocol in common the handshake ends (RFC 7301 section 3.2).
-static int choose_alpn(SSL *ssl UNUSED, const unsigned char **out, unsigned char *out_len,
-                       const unsigned char *in, unsigned in_len, void *arg) {
+static int choose_alpn(SSL *ssl UNUSED, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
+                       unsigned in_len, void *arg) {
     const struct context *c = arg;
     unsigned char *chosen = NULL;
     if (SSL_select_next_proto(&chosen, out_len, c->alpn, c->alpn_len, in, in_len) != OPENSSL_NPN_NEGOTIATED) {
@@ -386,8 +370,7 @@ static enum err server_init(struct context *c, const char *cert_file, const char
                             char *problem, size_t size) {
     enum err e = context_init(c, TLS_server_method(), alpn);
     if (e != OK) {
-        snprintf(problem, size, "TLS: %s",
-                 e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
+        snprintf(problem, size, "TLS: %s", e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
         return e;
     }
     if (SSL_CTX_use_certificate_chain_file(c->ssl_ctx, cert_file) != 1) {
@@ -404,8 +387,8 @@ static enum err server_init(struct context *c, const char *cert_file, const char
     return OK;
 }
 
-enum err tls_server_create(const char *cert_file, const char *key_file, const char *alpn,
-                           struct tls_server **server, char *problem, size_t size) {
+enum err tls_server_create(const char *cert_file, const char *key_file, const char *alpn, struct tls_server **server,
+                           char *problem, size_t size) {
     struct tls_server *made = xcalloc(1, sizeof *made);
     ERR_clear_error();
     enum err e = server_init(&made->shared, cert_file, key_file, alpn, problem, size);
@@ -452,39 +435,28 @@ static void describe_mismatch(struct tls *t, X509 *cert) {
     char names[128];
     const char *host = X509_VERIFY_PARAM_get0_host(SSL_get0_param(t->ssl), 0);
     list_names(cert, names, sizeof names);
-    set_problem(t, "certificate is not for %s%s%s%s", host ? host : "this address",
-                names[0] ? " (but for " : "", names, names[0] ? ")" : "");
+    set_problem(t, "certificate is not for %s%s%s%s", host ? host : "this address", names[0] ? " (but for " : "", names,
+                names[0] ? ")" : "");
 }
 
 static void describe_refusal(struct tls *t, X509 *cert, int error, int depth) {
     const char *whose = depth > 0 ? "certificate of an issuer" : "certificate";
     switch (error) { // OpenSSL's, not an enum
     case X509_V_ERR_HOSTNAME_MISMATCH:
-    case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        describe_mismatch(t, cert);
-        break;
-    case X509_V_ERR_CERT_HAS_EXPIRED:
-        set_problem(t, "%s has expired", whose);
-        break;
-    case X509_V_ERR_CERT_NOT_YET_VALID:
-        set_problem(t, "%s is not valid yet", whose);
-        break;
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-        set_problem(t, "certificate is self-signed");
-        break;
+    case X509_V_ERR_IP_ADDRESS_MISMATCH: describe_mismatch(t, cert); break;
+    case X509_V_ERR_CERT_HAS_EXPIRED: set_problem(t, "%s has expired", whose); break;
+    case X509_V_ERR_CERT_NOT_YET_VALID: set_problem(t, "%s is not valid yet", whose); break;
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT: set_problem(t, "certificate is self-signed"); break;
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
         set_problem(t, "certificate comes from an authority that is not trusted here");
         break;
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-        set_problem(
-            t, "certificate comes from an authority that is not trusted here, or the server does not send "
-               "its intermediate certificates");
+        set_problem(t, "certificate comes from an authority that is not trusted here, or the server does not send "
+                       "its intermediate certificates");
         break;
-    default:
-        set_problem(t, "%s: %s", whose, X509_verify_cert_error_string(error));
-        break;
+    default: set_problem(t, "%s: %s", whose, X509_verify_cert_error_string(error)); break;
     }
 }
 
@@ -492,8 +464,8 @@ static void describe_refusal(struct tls *t, X509 *cert, int error, int depth) {
 static int on_verify(int accepted, X509_STORE_CTX *store) {
     if (!accepted) {
         const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-        describe_refusal(SSL_get_app_data(ssl), X509_STORE_CTX_get_current_cert(store),
-                         X509_STORE_CTX_get_error(store), X509_STORE_CTX_get_error_depth(store));
+        describe_refusal(SSL_get_app_data(ssl), X509_STORE_CTX_get_current_cert(store), X509_STORE_CTX_get_error(store),
+                         X509_STORE_CTX_get_error_depth(store));
     }
     return accepted;
 }
@@ -511,16 +483,12 @@ static void describe_handshake_failure(struct tls *t) {
     int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
     switch (reason) { // OpenSSL's, not an enum
     case SSL_R_WRONG_VERSION_NUMBER:
-    case SSL_R_HTTP_REQUEST:
-        set_problem(t, "the peer does not speak TLS on this port");
-        break;
+    case SSL_R_HTTP_REQUEST: set_problem(t, "the peer does not speak TLS on this port"); break;
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
         set_problem(t, "the peer speaks no version of TLS that is safe (1.2 or later)");
         break;
-    default:
-        set_problem(t, "TLS handshake failed: %s", openssl_reason());
-        break;
+    default: set_problem(t, "TLS handshake failed: %s", openssl_reason()); break;
     }
 }
 
@@ -544,8 +512,7 @@ static void handshake_failed(struct tls *t) {
 static unsigned handshake(struct tls *t) {
     ERR_clear_error();
     int result = SSL_do_handshake(t->ssl);
-    bool waiting =
-        result != 1 && SSL_get_error(t->ssl, result) == SSL_ERROR_WANT_READ && t->write_error == OK;
+    bool waiting = result != 1 && SSL_get_error(t->ssl, result) == SSL_ERROR_WANT_READ && t->write_error == OK;
     if (waiting) {
         return 0;
     }
@@ -599,16 +566,11 @@ static void on_below(struct conn *below, unsigned events) {
         flush(t);
     }
     switch (t->state) {
-    case TLS_HANDSHAKE:
-        conn_emit(&t->conn, handshake(t));
-        break;
+    case TLS_HANDSHAKE: conn_emit(&t->conn, handshake(t)); break;
     case TLS_OPEN:
-    case TLS_SHUT:
-        conn_emit(&t->conn, events_for_owner(t, events));
-        break;
+    case TLS_SHUT: conn_emit(&t->conn, events_for_owner(t, events)); break;
     case TLS_FAILED:
-    case TLS_CLOSED:
-        break;
+    case TLS_CLOSED: break;
     }
 }
 
@@ -626,12 +588,8 @@ static void free_ticket_buffer(struct tls *t) {
 // SSL_read gave nothing: why?
 static enum err read_stopped(struct tls *t, int ssl_error) {
     switch (ssl_error) { // OpenSSL's, not an enum
-    case SSL_ERROR_WANT_READ:
-        free_ticket_buffer(t);
-        return ERR_AGAIN;
-    case SSL_ERROR_ZERO_RETURN:
-        t->read_end = ERR_EOF;
-        break;
+    case SSL_ERROR_WANT_READ: free_ticket_buffer(t); return ERR_AGAIN;
+    case SSL_ERROR_ZERO_RETURN: t->read_end = ERR_EOF; break;
     default:
         if (t->below_end == ERR_EOF) {
             t->read_end = ERR_CUT;
@@ -831,9 +789,7 @@ static void tls_shutdown(struct conn *c) {
     }
 }
 
-static void tls_mark(struct conn *c) {
-    conn_mark(tls_of(c)->below);
-}
+static void tls_mark(struct conn *c) { conn_mark(tls_of(c)->below); }
 
 // Records that the stream below has not taken cannot have reached anybody.
 static bool tls_untouched(struct conn *c) {
@@ -841,9 +797,7 @@ static bool tls_untouched(struct conn *c) {
     return t->state != TLS_CLOSED && conn_untouched(t->below);
 }
 
-static void bury(struct grave *grave) {
-    free(container_of(grave, struct tls, grave));
-}
+static void bury(struct grave *grave) { free(container_of(grave, struct tls, grave)); }
 
 static void tls_close(struct conn *c, bool abort) {
     struct tls *t = tls_of(c);
@@ -960,15 +914,11 @@ struct conn *tls_accept(struct tls_server *server, struct conn *take_below) {
 enum err tls_result(const struct conn *c) {
     const struct tls *t = const_tls_of(c);
     switch (t->state) {
-    case TLS_HANDSHAKE:
-        return ERR_AGAIN;
+    case TLS_HANDSHAKE: return ERR_AGAIN;
     case TLS_OPEN:
-    case TLS_SHUT:
-        return OK;
-    case TLS_FAILED:
-        return t->error;
-    case TLS_CLOSED:
-        break;
+    case TLS_SHUT: return OK;
+    case TLS_FAILED: return t->error;
+    case TLS_CLOSED: break;
     }
     return ERR_CANCELLED;
 }

@@ -8,7 +8,7 @@ enum { CHUNK_MIN = 4096, READ_PARTS = 8 };
 
 struct tape_chunk {
     struct tape_chunk *next;
-    uint64_t at;   // position of the first byte
+    uint64_t at; // position of the first byte
     size_t len;
     size_t room;
     char bytes[];
@@ -53,9 +53,7 @@ static struct tape_reader *reader_of(struct list *node) { return container_of(no
 
 static uint64_t slowest(const struct tape *t) {
     uint64_t position = t->written;
-    list_each(node, (struct list *)(uintptr_t)&t->readers) {
-        position = MIN(position, reader_of(node)->position);
-    }
+    list_each(node, (struct list *)(uintptr_t)&t->readers) { position = MIN(position, reader_of(node)->position); }
     return position;
 }
 
@@ -126,9 +124,7 @@ void tape_put_head(struct tape *t, const struct tape_head *head) {
         record_head(t, head);
     }
     tape_ref(t); // a reader may leave, and be the last one
-    list_each(node, &t->readers) {
-        reader_of(node)->events->on_head(reader_of(node), head);
-    }
+    list_each(node, &t->readers) { reader_of(node)->events->on_head(reader_of(node), head); }
     tape_unref(t);
 }
 
@@ -165,9 +161,7 @@ void tape_append(struct tape *t, struct str bytes, bool last) {
 static void end_tape(struct tape *t, enum tape_end end) {
     tape_ref(t);
     t->end = end;
-    list_each(node, &t->readers) {
-        finish_reader(reader_of(node));
-    }
+    list_each(node, &t->readers) { finish_reader(reader_of(node)); }
     tape_unref(t);
 }
 

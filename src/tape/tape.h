@@ -23,8 +23,8 @@ enum { TAPE_WINDOW = 64 * 1024 };
 
 struct tape_head {
     int status;
-    struct fields fields;  // borrowed
-    int64_t body_len;      // bytes, or -1
+    struct fields fields; // borrowed
+    int64_t body_len;     // bytes, or -1
 };
 
 struct tape;
@@ -38,16 +38,16 @@ struct tape_events {
 struct tape {
     unsigned references;
     enum tape_end end;
-    bool kept;              // nothing is dropped while the tape lives
+    bool kept; // nothing is dropped while the tape lives
     bool full;
     bool has_head;
     int status;
-    uint64_t written;       // bytes so far
+    uint64_t written; // bytes so far
     struct tape_chunk *first, *last;
     struct list readers;
     const struct tape_events *events; // of the writer; NULL once it has let go
     void *writer;
-    char *head;             // packed, of kept tapes
+    char *head; // packed, of kept tapes
     int64_t body_len;
     // Why it was cut: as an error, in the writer's own terms, and for people.
     enum err error;
@@ -67,7 +67,7 @@ struct tape_reader_events {
 };
 
 struct tape_reader {
-    struct tape *tape;      // NULL: not reading
+    struct tape *tape; // NULL: not reading
     struct list node;
     uint64_t position;
     const struct tape_reader_events *events;

@@ -123,8 +123,9 @@ void send_text(struct peer *p, const char *text) { send_bytes(p, str_c(text)); }
 
 void client_post(struct peer *client, const char *path, const char *json) {
     char head[512];
-    snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: thaw\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-             path, strlen(json));
+    snprintf(head, sizeof head,
+             "POST %s HTTP/1.1\r\nHost: thaw\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", path,
+             strlen(json));
     peer_queue(client, str_c(head));
     send_text(client, json);
 }
@@ -410,8 +411,12 @@ static struct parsed parse_message(struct peer *p, size_t offset, bool to_head) 
     return m;
 }
 
-struct parsed message_at(struct peer *p, size_t offset) { return parse_message(p, offset, false); }
-struct parsed answer_to_head(struct peer *p) { return parse_message(p, 0, true); }
+struct parsed message_at(struct peer *p, size_t offset) {
+    return parse_message(p, offset, false);
+}
+struct parsed answer_to_head(struct peer *p) {
+    return parse_message(p, 0, true);
+}
 
 struct parsed last_message(struct peer *p) {
     struct parsed m = message_at(p, 0);

@@ -36,14 +36,14 @@ enum { FLOW_UPSTREAMS = 4 };
 struct peer {
     struct list node;
     struct world *world;
-    struct conn *conn;   // NULL once closed from here
-    char *got;           // everything that came
+    struct conn *conn; // NULL once closed from here
+    char *got;         // everything that came
     size_t got_len, got_room;
-    char *out;           // what it says; sent up to out_at
+    char *out; // what it says; sent up to out_at
     size_t out_at, out_len, out_room;
-    enum err end;        // OK: open; ERR_EOF: the gateway ended it in order; else it was broken off
-    size_t may_read;     // bytes; SIZE_MAX: all
-    bool finishing;      // FIN behind `out`
+    enum err end;    // OK: open; ERR_EOF: the gateway ended it in order; else it was broken off
+    size_t may_read; // bytes; SIZE_MAX: all
+    bool finishing;  // FIN behind `out`
 };
 
 struct flow_upstream {
@@ -60,10 +60,10 @@ struct world {
     struct list peers;
     struct flow_upstream upstreams[FLOW_UPSTREAMS];
     unsigned upstream_count;
-    void *kept[4096];    // decoded bodies
+    void *kept[4096]; // decoded bodies
     unsigned kept_count;
-    bool deaf;           // connections the gateway makes from now on are not read from
-    bool finished;       // worker_finish has been called
+    bool deaf;     // connections the gateway makes from now on are not read from
+    bool finished; // worker_finish has been called
 };
 
 // `yaml` is a configuration; upstreams whose url is `mock` are played by the test.
@@ -87,7 +87,7 @@ unsigned upstream_count(struct world *w, const char *name);
 void peer_queue(struct peer *p, struct str bytes);
 void peer_finish(struct peer *p); // FIN
 void peer_close(struct peer *p);
-void peer_reset(struct peer *p);  // RST: what was on its way is lost
+void peer_reset(struct peer *p);              // RST: what was on its way is lost
 void peer_read(struct peer *p, size_t bytes); // reads that many bytes more, then no more
 
 // These settle afterwards.
@@ -120,8 +120,8 @@ struct parsed {
     size_t used;      // bytes
 };
 struct parsed message_at(struct peer *p, size_t offset);
-struct parsed last_message(struct peer *p);      // behind interim answers and earlier ones
-struct parsed answer_to_head(struct peer *p);    // never a body
+struct parsed last_message(struct peer *p);   // behind interim answers and earlier ones
+struct parsed answer_to_head(struct peer *p); // never a body
 // The value of a field, ptr NULL if there is none; its count.
 struct str field_of(const struct parsed *m, const char *name);
 unsigned fields_of(const struct parsed *m, const char *name);
@@ -132,8 +132,8 @@ void check_only_(struct world *w, enum outcome o, uint64_t n, const char *file, 
 uint64_t outcomes_total(const struct world *w);
 
 int flow_main(const char *program, const struct CMUnitTest *tests, size_t count);
-#define FLOWS(...)                                                    \
-    int main(void) {                                                  \
-        const struct CMUnitTest tests[] = {__VA_ARGS__};              \
-        return flow_main(__FILE__, tests, ARRAY_LEN(tests));          \
+#define FLOWS(...)                                                                                                     \
+    int main(void) {                                                                                                   \
+        const struct CMUnitTest tests[] = {__VA_ARGS__};                                                               \
+        return flow_main(__FILE__, tests, ARRAY_LEN(tests));                                                           \
     }

@@ -407,7 +407,7 @@ FLOWS(TEST(client_that_says_nothing_is_no_request), TEST(client_that_leaves_in_i
       TEST(client_that_leaves_while_connecting_ends_the_attempt), TEST(client_that_leaves_mid_stream_drops_the_call),
       TEST(client_that_leaves_after_the_head_drops_the_call),
       TEST(client_that_leaves_before_it_has_read_all_costs_the_upstream_nothing),
-      TEST(client_that_leaves_in_a_local_answer_is_gone),
-      TEST(client_that_leaves_behind_the_last_byte_has_its_answer), TEST(upload_behind_a_finished_answer_goes_nowhere),
-      TEST(idle_client_that_leaves_is_forgotten), TEST(idle_client_is_closed_after_a_while),
+      TEST(client_that_leaves_in_a_local_answer_is_gone), TEST(client_that_leaves_behind_the_last_byte_has_its_answer),
+      TEST(upload_behind_a_finished_answer_goes_nowhere), TEST(idle_client_that_leaves_is_forgotten),
+      TEST(idle_client_is_closed_after_a_while),
       TEST(client_that_leaves_behind_a_pipelined_request_gets_neither_answer))

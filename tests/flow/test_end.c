@@ -80,7 +80,8 @@ static void shutdown_while_waiting_ends_the_request(void **state UNUSED) {
 // What was cut by our own end does not look complete either.
 static void shutdown_in_an_answer_breaks_it_off(void **state UNUSED) {
     static const char *const answers[] = {STREAM_HEAD "b\r\ndata: one\n\n\r\n",
-                                          "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "HTTP/1.1 200 OK\r\n\r\nhalf"};
+                                          "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+                                          "HTTP/1.1 200 OK\r\n\r\nhalf"};
     for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
         struct world w;
         world_open(&w, ONE_UPSTREAM);
@@ -144,7 +145,8 @@ static void shutdown_at_any_turn_leaves_nothing(void **state UNUSED) {
         unsigned left = turns;
         world_open(&w, ONE_UPSTREAM);
         struct peer *client = client_open(&w);
-        peer_queue(client, STR("POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 13\r\n\r\n{\"model\":\"m\"}"));
+        peer_queue(client,
+                   STR("POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 13\r\n\r\n{\"model\":\"m\"}"));
         bool done = false;
         bool answered = false;
         for (unsigned quiet = 0; left && quiet < 3; left--) {

@@ -5,28 +5,34 @@
 
 struct scene {
     const char *yaml;
-    const char *request;  // in the head's first piece
-    const char *more;     // a second piece of it
-    const char *answer;   // of the upstream, in two pieces
+    const char *request; // in the head's first piece
+    const char *more;    // a second piece of it
+    const char *answer;  // of the upstream, in two pieces
     const char *rest;
-    bool cut;             // the upstream breaks behind it
-    bool slow;            // the client reads late
+    bool cut;  // the upstream breaks behind it
+    bool slow; // the client reads late
 };
 
 static const struct scene scenes[] = {
-    {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nX-Request-Id: abc\r\nContent-Length: 27\r\n\r\n{\"model\":\"m\",",
+    {ONE_UPSTREAM,
+     "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nX-Request-Id: abc\r\nContent-Length: 27\r\n\r\n{\"model\":\"m\",",
      "\"stream\":true}", STREAM_HEAD "b\r\ndata: one\n\n\r\n", "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n", false, false},
     {TWO_UPSTREAMS "models: {m: {use: [b/other]}}\nkeys: [thaw]\n",
      "POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nX-Api-Key: thaw\r\nContent-Length: 13\r\n\r\n{\"model\":\"m\"}", "",
      "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234", "56789", false, true},
-    {ONE_UPSTREAM, "POST /v1/files HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello",
-     "\r\n0\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nuntil", " the end", true, false},
+    {ONE_UPSTREAM,
+     "POST /v1/files HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello",
+     "\r\n0\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nuntil", " the end", true,
+     false},
     {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 13\r\n\r\n{\"model\"", ":\"m\"}",
      STREAM_HEAD "b\r\ndata: one\n\n\r\n", "5\r\ndata:", true, true},
-    {ONE_UPSTREAM "models: {m: {use: [up]}}\n", "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n", "", NULL, NULL, false, true},
-    {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{", "x", NULL, NULL, false, false},
+    {ONE_UPSTREAM "models: {m: {use: [up]}}\n", "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n", "", NULL, NULL, false,
+     true},
+    {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{", "x", NULL, NULL, false,
+     false},
     {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 13\r\n\r\n{\"model\"",
-     ":\"m\"}GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234", "56789", false, false},
+     ":\"m\"}GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234", "56789",
+     false, false},
     {ONE_UPSTREAM, "GET /v1/x HTTP/1.1\r\nHost: h\r\n", "bad head\r\n\r\n", NULL, NULL, false, true},
 };
 

@@ -367,7 +367,8 @@ static void kept_body_reaches_a_slow_upstream_whole(void **state UNUSED) {
 
 FLOWS(TEST(client_that_never_reads_stalls_its_own_upstream), TEST(client_that_reads_in_fits_and_starts_gets_every_byte),
       TEST(stream_of_small_events_is_bounded_too), TEST(client_that_never_reads_is_given_up),
-      TEST(client_that_never_reads_a_local_answer_is_given_up), TEST(client_that_reads_a_little_in_time_is_not_given_up),
-      TEST(upstream_that_was_held_up_has_its_full_time), TEST(cut_behind_a_slow_reader_comes_in_its_turn),
-      TEST(upload_to_a_slow_upstream_is_bounded), TEST(client_that_leaves_in_a_held_up_upload_is_noticed),
-      TEST(client_that_is_held_up_is_not_too_slow), TEST(kept_body_reaches_a_slow_upstream_whole))
+      TEST(client_that_never_reads_a_local_answer_is_given_up),
+      TEST(client_that_reads_a_little_in_time_is_not_given_up), TEST(upstream_that_was_held_up_has_its_full_time),
+      TEST(cut_behind_a_slow_reader_comes_in_its_turn), TEST(upload_to_a_slow_upstream_is_bounded),
+      TEST(client_that_leaves_in_a_held_up_upload_is_noticed), TEST(client_that_is_held_up_is_not_too_slow),
+      TEST(kept_body_reaches_a_slow_upstream_whole))

@@ -169,7 +169,8 @@ static void models_name_is_rewritten_and_nothing_else(void **state UNUSED) {
     struct world w;
     world_open(&w, MODELS);
     struct peer *client = client_open(&w);
-    client_post(client, CHAT_PATH, "{ \"x\":\"fast\" , \"model\" : \"f\\u0061st\", \"messages\" : [ {\"model\":\"fast\"} ]}  ");
+    client_post(client, CHAT_PATH,
+                "{ \"x\":\"fast\" , \"model\" : \"f\\u0061st\", \"messages\" : [ {\"model\":\"fast\"} ]}  ");
     struct parsed m = message_at(upstream_peer(&w, "a", 0), 0);
     check_str(m.body, "{ \"x\":\"fast\" , \"model\" : \"gpt-5-mini\", \"messages\" : [ {\"model\":\"fast\"} ]}  ");
     check(m.whole);
@@ -199,7 +200,8 @@ static void other_paths_are_relayed_without_a_look(void **state UNUSED) {
     struct world w;
     world_open(&w, ONE_UPSTREAM);
     struct peer *client = client_open(&w);
-    send_text(client, "PUT /v1/files/x?y=%2F HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\nContent-Length: 4\r\n\r\n{not");
+    send_text(client,
+              "PUT /v1/files/x?y=%2F HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\nContent-Length: 4\r\n\r\n{not");
     struct peer *up = upstream_peer(&w, "up", 0);
     struct parsed m = message_at(up, 0);
     check_str(m.start, "PUT /files/x?y=%2F HTTP/1.1");
@@ -258,9 +260,9 @@ static void hop_by_hop_fields_stay_on_their_hop(void **state UNUSED) {
                       "X-Real-IP: 1\r\nX-Stays: a\r\nX-Stays: b\r\nAccept-Encoding: gzip\r\n\r\n");
     struct peer *up = upstream_peer(&w, "up", 0);
     struct parsed m = message_at(up, 0);
-    static const char *const gone[] = {"connection", "x-hop", "keep-alive", "te", "upgrade", "http2-settings",
-                                       "proxy-connection", "proxy-authorization", "trailer", "x-forwarded-for",
-                                       "forwarded", "x-real-ip"};
+    static const char *const gone[] = {"connection", "x-hop",           "keep-alive",       "te",
+                                       "upgrade",    "http2-settings",  "proxy-connection", "proxy-authorization",
+                                       "trailer",    "x-forwarded-for", "forwarded",        "x-real-ip"};
     for (size_t i = 0; i < ARRAY_LEN(gone); i++) {
         check_int(fields_of(&m, gone[i]), 0);
     }
@@ -271,8 +273,8 @@ static void hop_by_hop_fields_stay_on_their_hop(void **state UNUSED) {
                "Proxy-Authenticate: Basic\r\nTrailer: t\r\nAlt-Svc: h3=\":443\"\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
                "X-RateLimit-Remaining: 7\r\nContent-Length: 0\r\n\r\n");
     m = message_at(client, 0);
-    static const char *const dropped[] = {"connection", "x-secret", "keep-alive", "upgrade", "proxy-authenticate",
-                                          "trailer", "alt-svc"};
+    static const char *const dropped[] = {"connection",         "x-secret", "keep-alive", "upgrade",
+                                          "proxy-authenticate", "trailer",  "alt-svc"};
     for (size_t i = 0; i < ARRAY_LEN(dropped); i++) {
         check_int(fields_of(&m, dropped[i]), 0);
     }
@@ -309,7 +311,8 @@ static void authorization_is_replaced_by_the_upstreams_key(void **state UNUSED) 
     struct world w;
     world_open(&w, "upstreams: {up: {url: mock, key: sk-upstream}}\n");
     struct peer *client = client_open(&w);
-    send_text(client, "GET /v1/x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer client\r\nApi-Key: client\r\nX-Api-Key: client\r\n\r\n");
+    send_text(client, "GET /v1/x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer client\r\nApi-Key: client\r\nX-Api-Key: "
+                      "client\r\n\r\n");
     struct peer *up = upstream_peer(&w, "up", 0);
     struct parsed m = message_at(up, 0);
     check_str(field_of(&m, "authorization"), "Bearer sk-upstream");
@@ -349,7 +352,8 @@ static void request_id_is_taken_over(void **state UNUSED) {
 static void request_id_is_made(void **state UNUSED) {
     static const char *const unfit[] = {
         "", "X-Request-Id: a b\r\n", "X-Request-Id: \r\n", "X-Request-Id: a\"b\r\n",
-        "X-Request-Id: 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+        "X-Request-Id: "
+        "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
         "01234567890123456789012345678\r\n"};
     struct world w;
     world_open(&w, ONE_UPSTREAM);
@@ -611,17 +615,24 @@ static void unacceptable_requests_are_refused(void **state UNUSED) {
         {"POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 405, "\"code\":\"method_not_allowed\""},
         {"TRACE /v1/x HTTP/1.1\r\nHost: h\r\n\r\n", 501, ""},
         {"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", 501, ""},
-        {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415, "application/json"},
-        {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415, "Compressed"},
+        {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415,
+         "application/json"},
+        {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415,
+         "Compressed"},
         {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Length: 2049\r\n\r\n", 413, "max_body"},
         {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n{\"a", 400, "\"code\":\"invalid_json\""},
         {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 400, "\"code\":\"invalid_json\""},
-        {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n{\"model\":1}", 400, "\"param\":\"model\""},
+        {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n{\"model\":1}", 400,
+         "\"param\":\"model\""},
         {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}", 400, "\"code\":\"missing_model\""},
-        {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Length: 16\r\n\r\n{\"model\":\"fasd\"}", 404, "did you mean 'fast'"},
-        {"GET /v1/x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer a\r\nX-Api-Key: b\r\n\r\n", 400, "\"code\":\"conflicting_credentials\""},
-        {"GET /v1/x HTTP/1.1\r\nHost: h\r\nVia: 1.1 thaw, 1.1 thaw, 1.1 other\r\nVia: 1.1 thaw,1.1 thaw,1.1 thaw,1.1 thaw\r\n"
-         "Via: 1.0 thaw, 1.1 thaw\r\n\r\n", 508, "\"code\":\"loop_detected\""},
+        {"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nContent-Length: 16\r\n\r\n{\"model\":\"fasd\"}", 404,
+         "did you mean 'fast'"},
+        {"GET /v1/x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer a\r\nX-Api-Key: b\r\n\r\n", 400,
+         "\"code\":\"conflicting_credentials\""},
+        {"GET /v1/x HTTP/1.1\r\nHost: h\r\nVia: 1.1 thaw, 1.1 thaw, 1.1 other\r\nVia: 1.1 thaw,1.1 thaw,1.1 thaw,1.1 "
+         "thaw\r\n"
+         "Via: 1.0 thaw, 1.1 thaw\r\n\r\n",
+         508, "\"code\":\"loop_detected\""},
         {"GET /v1/x HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", 400, ""},
         {"GET /v1/x HTTP/2.0\r\nHost: h\r\n\r\n", 505, ""},
         {"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, ""},
@@ -650,7 +661,8 @@ static void seven_passages_are_no_loop_yet(void **state UNUSED) {
     struct world w;
     world_open(&w, ONE_UPSTREAM);
     struct peer *client = client_open(&w);
-    send_text(client, "GET /v1/x HTTP/1.1\r\nHost: h\r\nVia: 1.1 thaw, 1.1 thaw, 1.1 thaw, 1.1 thaw, 1.1 thaw, 1.1 thaw, 1.1 thaw\r\n\r\n");
+    send_text(client, "GET /v1/x HTTP/1.1\r\nHost: h\r\nVia: 1.1 thaw, 1.1 thaw, 1.1 thaw, 1.1 thaw, 1.1 thaw, 1.1 "
+                      "thaw, 1.1 thaw\r\n\r\n");
     struct peer *up = upstream_peer(&w, "up", 0);
     struct parsed m = message_at(up, 0);
     check_int(fields_of(&m, "via"), 2); // what came stays, and ours is added behind it
@@ -680,7 +692,8 @@ static void chunked_body_over_the_limit_is_refused(void **state UNUSED) {
 
 // UNAUTHORIZED
 static void callers_without_a_key_are_sent_away(void **state UNUSED) {
-    static const char *const fields[] = {"", "Authorization: Bearer wrong\r\n", "Authorization: thaw\r\n", "X-Api-Key: THAW-KEY\r\n"};
+    static const char *const fields[] = {"", "Authorization: Bearer wrong\r\n", "Authorization: thaw\r\n",
+                                         "X-Api-Key: THAW-KEY\r\n"};
     struct world w;
     world_open(&w, ONE_UPSTREAM "keys: [thaw-key]\n");
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {

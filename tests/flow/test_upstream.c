@@ -181,12 +181,9 @@ static void upstream_end_mid_stream_tells_client(void **state UNUSED) {
 // The error is an event of its own, wherever the stream broke.
 static void cut_event_begins_at_an_event_boundary(void **state UNUSED) {
     static const char *const streams[][2] = {
-        {"data: {\"a\":", "data: {\"a\":\n\n"},
-        {"data: one\n", "data: one\n\n\n"},
-        {"data: one\n\n", "data: one\n\n"},
-        {"data: one\r\n\r\n: ping\n", "data: one\r\n\r\n: ping\n"},
-        {"data: one\n\nda", "data: one\n\nda\n\n"},
-        {": ping", ": ping\n\n"},
+        {"data: {\"a\":", "data: {\"a\":\n\n"},     {"data: one\n", "data: one\n\n\n"},
+        {"data: one\n\n", "data: one\n\n"},         {"data: one\r\n\r\n: ping\n", "data: one\r\n\r\n: ping\n"},
+        {"data: one\n\nda", "data: one\n\nda\n\n"}, {": ping", ": ping\n\n"},
     };
     for (size_t i = 0; i < ARRAY_LEN(streams); i++) {
         struct flow f;
@@ -320,7 +317,8 @@ static void idle_connection_that_ended_is_not_used_again(void **state UNUSED) {
 }
 
 static void connection_with_bytes_behind_the_answer_is_not_used_again(void **state UNUSED) {
-    static const char *const answers[] = {OK_ANSWER "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+    static const char *const answers[] = {OK_ANSWER "HTTP/1.1 200 OK\r\n",
+                                          "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
                                           "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"};
     for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
         struct flow f;
@@ -453,7 +451,8 @@ static void upstream_that_refuses_connections_is_told(void **state UNUSED) {
     char yaml[200];
     unsigned port = 0;
     int fd = refusing_port(&port);
-    snprintf(yaml, sizeof yaml, "upstreams: {down: {url: 'http://127.0.0.1:%u/v1'}, up: {url: mock}}\nmodels: {m: {use: [down]}}\n", port);
+    snprintf(yaml, sizeof yaml,
+             "upstreams: {down: {url: 'http://127.0.0.1:%u/v1'}, up: {url: mock}}\nmodels: {m: {use: [down]}}\n", port);
     world_open(&w, yaml);
     struct peer *client = client_open(&w);
     client_post(client, CHAT_PATH, CHAT);
@@ -468,15 +467,18 @@ static void refused_connection_falls_on_the_next_upstream(void **state UNUSED) {
     static const char *const requests[] = {
         "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n{\"a\":1, \"model\":\"m\"}",
         "POST /v1/files HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n{\"a\":1, \"model\":\"y\"}",
-        "POST /v1/files HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{\"a\":1, \"model\":\"y\"}\r\n0\r\n\r\n",
+        "POST /v1/files HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{\"a\":1, "
+        "\"model\":\"y\"}\r\n0\r\n\r\n",
     };
     unsigned port = 0;
     int fd = refusing_port(&port);
     for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
         struct world w;
         char yaml[300];
-        snprintf(yaml, sizeof yaml, "upstreams: {down: {url: 'http://127.0.0.1:%u/v1', key: sk-down}, up: {url: mock}}\n"
-                 "models: {m: {use: [down/x, up/y]}}\n", port);
+        snprintf(yaml, sizeof yaml,
+                 "upstreams: {down: {url: 'http://127.0.0.1:%u/v1', key: sk-down}, up: {url: mock}}\n"
+                 "models: {m: {use: [down/x, up/y]}}\n",
+                 port);
         world_open(&w, yaml);
         struct peer *client = client_open(&w);
         send_text(client, requests[i]);
@@ -503,8 +505,10 @@ static void connecting_that_hangs_is_given_up(void **state UNUSED) {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     check(fd >= 0 && bind(fd, (struct sockaddr *)&a, len) == 0 && getsockname(fd, (struct sockaddr *)&a, &len) == 0);
     snprintf(servers, sizeof servers, "127.0.0.1:%u", ntohs(a.sin_port));
-    world_open_with_dns(&w, "upstreams: {far: {url: 'http://far.test/v1', timeouts: {connect: 1s}}, up: {url: mock}}\n"
-                            "models: {m: {use: [far]}, n: {use: [far, up]}}\n", servers);
+    world_open_with_dns(&w,
+                        "upstreams: {far: {url: 'http://far.test/v1', timeouts: {connect: 1s}}, up: {url: mock}}\n"
+                        "models: {m: {use: [far]}, n: {use: [far, up]}}\n",
+                        servers);
     struct peer *client = client_open(&w);
     client_post(client, CHAT_PATH, CHAT);
     advance(&w, 999);
@@ -732,13 +736,12 @@ FLOWS(TEST(upstream_end_before_its_answer_is_told), TEST(upstream_half_close_bef
       TEST(cut_answer_to_http_1_0_is_reset), TEST(idle_connection_that_ended_is_not_used_again),
       TEST(connection_with_bytes_behind_the_answer_is_not_used_again), TEST(idle_connection_is_closed_after_a_while),
       TEST(dead_kept_connection_is_tried_once_more), TEST(fresh_connection_that_breaks_is_not_tried_again),
-      TEST(idempotent_call_on_a_kept_connection_is_tried_once_more),
-      TEST(touched_kept_connection_is_not_tried_again), TEST(upload_that_was_begun_is_not_tried_again),
-      TEST(upstream_that_refuses_connections_is_told), TEST(refused_connection_falls_on_the_next_upstream),
-      TEST(connecting_that_hangs_is_given_up), TEST(silence_before_the_answer_is_a_timeout),
-      TEST(half_a_head_and_interim_answers_are_silence), TEST(upstream_that_does_not_read_is_a_timeout),
-      TEST(silence_in_a_stream_is_a_timeout), TEST(comments_and_half_events_are_silence),
-      TEST(silence_in_an_answer_breaks_it_off), TEST(calls_take_no_longer_than_they_may),
-      TEST(total_time_counts_before_the_answer_too), TEST(upstreams_own_timeouts_hold),
-      TEST(early_answer_reaches_the_uploader), TEST(early_answer_of_an_upstream_that_closes_is_not_lost),
-      TEST(upload_goes_on_beside_the_answer))
+      TEST(idempotent_call_on_a_kept_connection_is_tried_once_more), TEST(touched_kept_connection_is_not_tried_again),
+      TEST(upload_that_was_begun_is_not_tried_again), TEST(upstream_that_refuses_connections_is_told),
+      TEST(refused_connection_falls_on_the_next_upstream), TEST(connecting_that_hangs_is_given_up),
+      TEST(silence_before_the_answer_is_a_timeout), TEST(half_a_head_and_interim_answers_are_silence),
+      TEST(upstream_that_does_not_read_is_a_timeout), TEST(silence_in_a_stream_is_a_timeout),
+      TEST(comments_and_half_events_are_silence), TEST(silence_in_an_answer_breaks_it_off),
+      TEST(calls_take_no_longer_than_they_may), TEST(total_time_counts_before_the_answer_too),
+      TEST(upstreams_own_timeouts_hold), TEST(early_answer_reaches_the_uploader),
+      TEST(early_answer_of_an_upstream_that_closes_is_not_lost), TEST(upload_goes_on_beside_the_answer))

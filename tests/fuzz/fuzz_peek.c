@@ -35,9 +35,7 @@ struct value {
     bool usage_bad;
 };
 
-static int peek_byte(const struct reader *r) {
-    return r->p < r->end ? *r->p : -1;
-}
+static int peek_byte(const struct reader *r) { return r->p < r->end ? *r->p : -1; }
 
 static void blanks(struct reader *r) {
     while (peek_byte(r) == ' ' || peek_byte(r) == '\t' || peek_byte(r) == '\n' || peek_byte(r) == '\r') {
@@ -92,9 +90,7 @@ static unsigned hex4(struct reader *r) {
     return code;
 }
 
-static void put(struct text *t, unsigned byte) {
-    t->ptr[t->len++] = (char)byte;
-}
+static void put(struct text *t, unsigned byte) { t->ptr[t->len++] = (char)byte; }
 
 static void put_code(struct text *t, unsigned code) {
     if (code < 0x80) {
@@ -237,17 +233,12 @@ static void array(struct reader *r) {
     }
 }
 
-static struct str str_of(const struct value *v) {
-    return str_from(v->text.ptr, v->text.len);
-}
+static struct str str_of(const struct value *v) { return str_from(v->text.ptr, v->text.len); }
 
-static bool is_flag(enum kind kind) {
-    return kind == TRUE_VALUE || kind == FALSE_VALUE || kind == NULL_VALUE;
-}
+static bool is_flag(enum kind kind) { return kind == TRUE_VALUE || kind == FALSE_VALUE || kind == NULL_VALUE; }
 
 // What the members of an object inside are; only stream_options' interest.
-static void inner_member(void *arg, struct reader *r UNUSED, const struct value *key,
-                         const struct value *value) {
+static void inner_member(void *arg, struct reader *r UNUSED, const struct value *key, const struct value *value) {
     struct value *v = arg;
     if (!str_eq(str_of(key), STR("include_usage")) || v->usage_bad || v->usage_twice) {
         return;
@@ -346,8 +337,7 @@ static void judge_options(struct verdict *v, const struct value *value) {
     }
 }
 
-static void top_member(void *arg, struct reader *r UNUSED, const struct value *key,
-                       const struct value *value) {
+static void top_member(void *arg, struct reader *r UNUSED, const struct value *key, const struct value *value) {
     static const struct {
         const char *name;
         void (*judge)(struct verdict *v, const struct value *value);

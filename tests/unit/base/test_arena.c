@@ -80,9 +80,7 @@ static void fill(void *arg UNUSED) {
     arena_finish(&a);
 }
 
-static void survives_every_failing_allocation(void **state UNUSED) {
-    check(every_allocation_fails(fill, NULL) > 5);
-}
+static void survives_every_failing_allocation(void **state UNUSED) { check(every_allocation_fails(fill, NULL) > 5); }
 
 TESTS(TEST(memory_is_zeroed_aligned_and_apart), TEST(the_cap_is_exact), TEST(finish_leaves_it_usable),
       TEST(strings_are_copied_with_a_terminator), TEST(survives_every_failing_allocation))

@@ -132,11 +132,9 @@ static void fill(void *arg UNUSED) {
     buf_finish(&b);
 }
 
-static void survives_every_failing_allocation(void **state UNUSED) {
-    check(every_allocation_fails(fill, NULL) > 2);
-}
+static void survives_every_failing_allocation(void **state UNUSED) { check(every_allocation_fails(fill, NULL) > 2); }
 
 TESTS(TEST(appends_and_consumes), TEST(nothing_at_all_may_be_appended),
-      TEST(the_cap_is_exact_and_a_refusal_changes_nothing), TEST(printf_fills_to_the_last_byte),
-      TEST(printf_grows), TEST(reserved_room_is_written_directly), TEST(random_use_keeps_the_bytes),
+      TEST(the_cap_is_exact_and_a_refusal_changes_nothing), TEST(printf_fills_to_the_last_byte), TEST(printf_grows),
+      TEST(reserved_room_is_written_directly), TEST(random_use_keeps_the_bytes),
       TEST(survives_every_failing_allocation))

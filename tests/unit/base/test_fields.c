@@ -153,6 +153,7 @@ static void fields_of_a_name_or_a_kind_are_taken_out(void **state UNUSED) {
     check_str(f.v[1].name, "Accept");
 }
 
-TESTS(TEST(every_known_name_has_its_id_in_any_case), TEST(fields_of_a_name_or_a_kind_are_taken_out), TEST(names_are_found_without_case_in_order), TEST(a_full_array_refuses),
-      TEST(packing_and_unpacking_gives_the_same), TEST(no_fields_pack_and_unpack),
-      TEST(lengths_of_every_width_pack), TEST(counts_of_every_width_pack))
+TESTS(TEST(every_known_name_has_its_id_in_any_case), TEST(fields_of_a_name_or_a_kind_are_taken_out),
+      TEST(names_are_found_without_case_in_order), TEST(a_full_array_refuses),
+      TEST(packing_and_unpacking_gives_the_same), TEST(no_fields_pack_and_unpack), TEST(lengths_of_every_width_pack),
+      TEST(counts_of_every_width_pack))

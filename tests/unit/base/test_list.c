@@ -8,9 +8,7 @@ struct item {
     struct list node;
 };
 
-static int number_of(const struct list *node) {
-    return container_of(node, const struct item, node)->number;
-}
+static int number_of(const struct list *node) { return container_of(node, const struct item, node)->number; }
 
 static void check_numbers(struct list *head, const char *wanted) {
     char got[16] = "";
@@ -92,9 +90,7 @@ static void the_body_of_each_may_unlink_its_node(void **state UNUSED) {
         }
     }
     check_numbers(&head, "02");
-    list_each(node, &head) {
-        list_unlink(node);
-    }
+    list_each(node, &head) { list_unlink(node); }
     check(list_empty(&head));
 }
 

@@ -92,8 +92,7 @@ static void url_slashes_at_the_end_are_dropped(void **state UNUSED) {
 }
 
 static void url_with_a_user_is_refused(void **state UNUSED) {
-    check_refused("https://me:secret@a/v1",
-                  "must not contain a user name or password: a key goes into `key`");
+    check_refused("https://me:secret@a/v1", "must not contain a user name or password: a key goes into `key`");
     check_refused("https://secret@a", "must not contain a user name or password: a key goes into `key`");
 }
 
@@ -143,8 +142,7 @@ static void forgotten_scheme_is_guessed(void **state UNUSED) {
 }
 
 static void no_scheme_is_guessed_for_what_may_be_a_secret(void **state UNUSED) {
-    static const char *const cases[] = {"hunter2", "me:pw@host", "a.b/c?key=x", "ftp://a.b",
-                                        "",        "a b.c",      "/v1"};
+    static const char *const cases[] = {"hunter2", "me:pw@host", "a.b/c?key=x", "ftp://a.b", "", "a b.c", "/v1"};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         assert_null(url_guess_scheme(str_c(cases[i])));
     }
@@ -200,8 +198,8 @@ static void listen_refuses_what_is_no_address(void **state UNUSED) {
 }
 
 static void loopback_is_what_only_this_machine_reaches(void **state UNUSED) {
-    static const char *const loopback[] = {
-        "127.0.0.1", "127.255.0.9", "::1", "localhost", "LOCALHOST", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1"};
+    static const char *const loopback[] = {"127.0.0.1",        "127.255.0.9",    "::1", "localhost", "LOCALHOST",
+                                           "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1"};
     static const char *const others[] = {"",
                                          "0.0.0.0",
                                          "::",
@@ -248,7 +246,7 @@ TESTS(TEST(url_has_scheme_host_and_path), TEST(url_scheme_has_no_case), TEST(url
       TEST(url_host_name_has_only_what_names_have), TEST(url_host_name_has_its_longest),
       TEST(url_slashes_at_the_end_are_dropped), TEST(url_with_a_user_is_refused),
       TEST(url_with_query_or_fragment_is_refused), TEST(url_with_blanks_or_odd_characters_is_refused),
-      TEST(url_with_a_nul_byte_is_refused), TEST(url_of_another_scheme_is_refused),
-      TEST(forgotten_scheme_is_guessed), TEST(no_scheme_is_guessed_for_what_may_be_a_secret),
-      TEST(listen_takes_all_its_forms), TEST(listen_refuses_what_is_no_address),
-      TEST(loopback_is_what_only_this_machine_reaches), TEST(hosts_have_nicknames))
+      TEST(url_with_a_nul_byte_is_refused), TEST(url_of_another_scheme_is_refused), TEST(forgotten_scheme_is_guessed),
+      TEST(no_scheme_is_guessed_for_what_may_be_a_secret), TEST(listen_takes_all_its_forms),
+      TEST(listen_refuses_what_is_no_address), TEST(loopback_is_what_only_this_machine_reaches),
+      TEST(hosts_have_nicknames))

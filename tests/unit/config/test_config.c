@@ -111,18 +111,10 @@ static bool is_number(const struct key *key) {
 static uint64_t bound(const struct key *key, const char *written) {
     uint64_t n = 0;
     switch (key->kind) {
-    case KIND_COUNT:
-        check_ok(parse_u64(str_c(written), &n));
-        break;
-    case KIND_SIZE:
-        check_ok(parse_size(str_c(written), &n));
-        break;
-    case KIND_DURATION:
-        check_ok(parse_duration_ms(str_c(written), &n));
-        break;
-    case KIND_DURATION_US:
-        check_ok(duration_us_parse(str_c(written), &n));
-        break;
+    case KIND_COUNT: check_ok(parse_u64(str_c(written), &n)); break;
+    case KIND_SIZE: check_ok(parse_size(str_c(written), &n)); break;
+    case KIND_DURATION: check_ok(parse_duration_ms(str_c(written), &n)); break;
+    case KIND_DURATION_US: check_ok(duration_us_parse(str_c(written), &n)); break;
     case KIND_LISTEN:
     case KIND_PREFIX:
     case KIND_PATH:
@@ -131,8 +123,7 @@ static uint64_t bound(const struct key *key, const char *written) {
     case KIND_BOOL:
     case KIND_CLIENT_KEY:
     case KIND_REFERENCE:
-    case KIND_COUNT_OF:
-        fail();
+    case KIND_COUNT_OF: fail();
     }
     return n;
 }
@@ -217,8 +208,7 @@ static void pace_takes_microseconds(void **state UNUSED) {
 }
 
 static void pace_refuses_what_is_no_short_time(void **state UNUSED) {
-    static const char *const wrong[] = {"us",      "-1us", "1.5us", "5", "ms", "18446744073709551615s",
-                                        "10001us", "1s",   ""};
+    static const char *const wrong[] = {"us", "-1us", "1.5us", "5", "ms", "18446744073709551615s", "10001us", "1s", ""};
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         struct config *c = config_create();
         struct config_problem problem;
@@ -264,10 +254,8 @@ static void listen_is_checked(void **state UNUSED) {
     struct config *c = read_config("listen: \"[::1]:9\"\n");
     check_str(c->listen, "[::1]:9");
     config_unref(c);
-    check_refused("listen: localhost",
-                  "t.yaml:1:9: 'listen' needs a port, as in 127.0.0.1:8080, [::1]:8080 or :8080");
-    check_refused("listen: localhost:99999",
-                  "t.yaml:1:9: 'listen' needs a port from 0 to 65535 after the colon");
+    check_refused("listen: localhost", "t.yaml:1:9: 'listen' needs a port, as in 127.0.0.1:8080, [::1]:8080 or :8080");
+    check_refused("listen: localhost:99999", "t.yaml:1:9: 'listen' needs a port from 0 to 65535 after the colon");
 }
 
 static void keys_are_a_list_or_one(void **state UNUSED) {
@@ -331,9 +319,8 @@ static void upstreams_keep_the_order_of_the_file(void **state UNUSED) {
 }
 
 static void upstream_follows_the_general_timeouts_wherever_they_stand(void **state UNUSED) {
-    struct config *c =
-        read_config("upstreams: {a: {url: mock, timeouts: {total: 7s}}, b: {url: mock, timeouts: }}\n"
-                    "timeouts: {connect: 1s, total: 9s}\n");
+    struct config *c = read_config("upstreams: {a: {url: mock, timeouts: {total: 7s}}, b: {url: mock, timeouts: }}\n"
+                                   "timeouts: {connect: 1s, total: 9s}\n");
     check_int(c->upstreams[0].connect_ms, 1000);
     check_int(c->upstreams[0].total_ms, 7000);
     check_int(c->upstreams[0].between_ms, 120000);
@@ -367,8 +354,7 @@ static void models_refer_to_upstreams(void **state UNUSED) {
 // --------------------------------------------------------------------------------------------
 
 static void variables_are_filled_in_anywhere(void **state UNUSED) {
-    struct config *c =
-        read_config("listen: localhost:${PORT}\nupstreams: {a: {url: \"http://${HOST}:${PORT}/v1\"}}\n");
+    struct config *c = read_config("listen: localhost:${PORT}\nupstreams: {a: {url: \"http://${HOST}:${PORT}/v1\"}}\n");
     check_str(c->listen, "localhost:81");
     check_str(c->upstreams[0].host, "hidden.example");
     config_unref(c);
@@ -401,14 +387,12 @@ static void empty_variable_is_named(void **state UNUSED) {
 }
 
 static void broken_variable_is_refused_without_showing_it(void **state UNUSED) {
-    static const char *const wrong[] = {"${hunter2",  "${}",         "${hunter 2}",
-                                        "${2hunter}", "${hunter-2}", "a${"};
+    static const char *const wrong[] = {"${hunter2", "${}", "${hunter 2}", "${2hunter}", "${hunter-2}", "a${"};
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         char text[64];
         snprintf(text, sizeof text, "keys: [\"%s\"]", wrong[i]);
-        check_refused(text,
-                      "t.yaml:1:8: 'keys[0]' has a ${ that begins no name of an environment variable: write "
-                      "${NAME}, or $${ for the characters themselves");
+        check_refused(text, "t.yaml:1:8: 'keys[0]' has a ${ that begins no name of an environment variable: write "
+                            "${NAME}, or $${ for the characters themselves");
     }
 }
 
@@ -504,8 +488,7 @@ static void key_file_that_is_none_is_refused(void **state UNUSED) {
     check_refused("keys: file:/nowhere/keys",
                   "t.yaml:1:7: keys: /nowhere/keys cannot be opened: No such file or directory");
     check_refused("keys: \"file:\"", "t.yaml:1:7: 'keys' needs a path behind file:");
-    check_refused("keys: file:${MANY}",
-                  "t.yaml:1:7: keys: the key file cannot be opened: No such file or directory");
+    check_refused("keys: file:${MANY}", "t.yaml:1:7: keys: the key file cannot be opened: No such file or directory");
 }
 
 static void key_file_too_large_is_refused(void **state UNUSED) {
@@ -526,20 +509,16 @@ static void key_file_too_large_is_refused(void **state UNUSED) {
 static void unknown_key_gets_the_nearest(void **state UNUSED) {
     check_refused("listen: :80\n\n\n\n\nopen: true\nupstream: {}\n",
                   "t.yaml:7:1: unknown key 'upstream'; did you mean 'upstreams'?");
-    check_refused("timeouts:\n  conect: 5s\n",
-                  "t.yaml:2:3: unknown key 'timeouts.conect'; did you mean 'connect'?");
-    check_refused("upstreams:\n  a:\n    ur: x\n",
-                  "t.yaml:3:5: unknown key 'upstreams.a.ur'; did you mean 'url'?");
+    check_refused("timeouts:\n  conect: 5s\n", "t.yaml:2:3: unknown key 'timeouts.conect'; did you mean 'connect'?");
+    check_refused("upstreams:\n  a:\n    ur: x\n", "t.yaml:3:5: unknown key 'upstreams.a.ur'; did you mean 'url'?");
     check_refused("models: {m: {uses: a}}", "t.yaml:1:14: unknown key 'models.m.uses'; did you mean 'use'?");
 }
 
 static void unknown_key_without_a_near_one_gets_the_list(void **state UNUSED) {
     struct config *c;
     struct config_problem problem;
-    check_err(config_read_text("t.yaml", STR("models: {m: {frobnicate: a}}"), NULL, NULL, &c, &problem),
-              ERR_INVALID);
-    check(str_starts(str_c(problem.text),
-                     STR("t.yaml:1:14: unknown key 'models.m.frobnicate'; known here: use")));
+    check_err(config_read_text("t.yaml", STR("models: {m: {frobnicate: a}}"), NULL, NULL, &c, &problem), ERR_INVALID);
+    check(str_starts(str_c(problem.text), STR("t.yaml:1:14: unknown key 'models.m.frobnicate'; known here: use")));
 }
 
 static void wrong_number_says_what_it_must_be(void **state UNUSED) {
@@ -550,22 +529,17 @@ static void wrong_number_says_what_it_must_be(void **state UNUSED) {
 }
 
 static void wrong_size_says_what_it_must_be(void **state UNUSED) {
-    check_refused("max_head: 512",
-                  "t.yaml:1:11: 'max_head' must be a size (512, 64k, 8m) from 1k to 1m, not '512'");
-    check_refused("max_body: big",
-                  "t.yaml:1:11: 'max_body' must be a size (512, 64k, 8m) from 1k to 1g, not 'big'");
+    check_refused("max_head: 512", "t.yaml:1:11: 'max_head' must be a size (512, 64k, 8m) from 1k to 1m, not '512'");
+    check_refused("max_body: big", "t.yaml:1:11: 'max_body' must be a size (512, 64k, 8m) from 1k to 1g, not 'big'");
 }
 
 static void wrong_duration_says_what_it_must_be(void **state UNUSED) {
-    check_refused("timeouts: {connect: 5}",
-                  "t.yaml:1:21: 'timeouts.connect' must be a duration (250ms, 5s, 2m) "
-                  "from 1ms to 24h, not '5'");
-    check_refused(
-        "upstreams: {a: {url: mock, timeouts: {total: 25h}}}",
-        "t.yaml:1:46: 'upstreams.a.timeouts.total' must be a duration (250ms, 5s, 2m) from 1ms to 24h, "
-        "not '25h'");
-    check_refused("pace: 11ms",
-                  "t.yaml:1:7: 'pace' must be a duration (500us, 2ms) from 0 to 10ms, not '11ms'");
+    check_refused("timeouts: {connect: 5}", "t.yaml:1:21: 'timeouts.connect' must be a duration (250ms, 5s, 2m) "
+                                            "from 1ms to 24h, not '5'");
+    check_refused("upstreams: {a: {url: mock, timeouts: {total: 25h}}}",
+                  "t.yaml:1:46: 'upstreams.a.timeouts.total' must be a duration (250ms, 5s, 2m) from 1ms to 24h, "
+                  "not '25h'");
+    check_refused("pace: 11ms", "t.yaml:1:7: 'pace' must be a duration (500us, 2ms) from 0 to 10ms, not '11ms'");
 }
 
 static void wrong_bool_says_what_it_must_be(void **state UNUSED) {
@@ -576,12 +550,10 @@ static void wrong_shape_says_what_it_must_be(void **state UNUSED) {
     check_refused("workers: [1]", "t.yaml:1:10: 'workers' must be a number from 0 to 256, not a list");
     check_refused("workers: {a: 1}", "t.yaml:1:10: 'workers' must be a number from 0 to 256, not a map");
     check_refused("workers:\n", "t.yaml:1:9: 'workers' must be a number from 0 to 256, not nothing");
-    check_refused("timeouts: 5s",
-                  "t.yaml:1:11: 'timeouts' must be a map of keys and values, not a single value");
+    check_refused("timeouts: 5s", "t.yaml:1:11: 'timeouts' must be a map of keys and values, not a single value");
     check_refused("timeouts: [5s]", "t.yaml:1:11: 'timeouts' must be a map of keys and values, not a list");
-    check_refused("upstreams: x",
-                  "t.yaml:1:12: 'upstreams' must be a map of names and what they stand for, not a "
-                  "single value");
+    check_refused("upstreams: x", "t.yaml:1:12: 'upstreams' must be a map of names and what they stand for, not a "
+                                  "single value");
     check_refused("upstreams:\n  a: http://x\n",
                   "t.yaml:2:6: 'upstreams.a' must be a map of keys and values, not a single value");
     check_refused("keys: {a: 1}", "t.yaml:1:7: 'keys' must be a list (or one value), not a map");
@@ -590,15 +562,13 @@ static void wrong_shape_says_what_it_must_be(void **state UNUSED) {
     check_refused("listen: [1]", "t.yaml:1:9: 'listen' must be an address and port, not a list");
     check_refused("prefix:", "t.yaml:1:8: 'prefix' must be a path, not nothing");
     check_refused("- a", "t.yaml:1:1: a configuration is a map of keys and values, not a list");
-    check_refused("just words",
-                  "t.yaml:1:1: a configuration is a map of keys and values, not a single value");
+    check_refused("just words", "t.yaml:1:1: a configuration is a map of keys and values, not a single value");
 }
 
 static void empty_list_is_refused(void **state UNUSED) {
     check_refused("keys: []", "t.yaml:1:7: 'keys' is empty: give it an entry or leave it out");
     check_refused("keys:", "t.yaml:1:6: 'keys' is empty: give it an entry or leave it out");
-    check_refused("models: {m: {use: []}}",
-                  "t.yaml:1:19: 'models.m.use' is empty: give it an entry or leave it out");
+    check_refused("models: {m: {use: []}}", "t.yaml:1:19: 'models.m.use' is empty: give it an entry or leave it out");
 }
 
 static void list_too_long_is_refused(void **state UNUSED) {
@@ -632,9 +602,8 @@ static void dangling_reference_gets_the_nearest(void **state UNUSED) {
     check_refused("upstreams: {openai: {url: mock}, local: {url: mock}}\n"
                   "models:\n  fast: {use: [openai/x, locl/y]}\n",
                   "t.yaml:3:26: models.fast.use[1]: no upstream is called 'locl'; did you mean 'local'?");
-    check_refused(
-        "models: {m: {use: a}}",
-        "t.yaml:1:19: models.m.use: no upstream is called 'a'; there are no upstreams in this file");
+    check_refused("models: {m: {use: a}}",
+                  "t.yaml:1:19: models.m.use: no upstream is called 'a'; there are no upstreams in this file");
     check_refused("upstreams: {abcdef: {url: mock}}\nmodels: {m: {use: zzz/x}}",
                   "t.yaml:2:19: models.m.use: no upstream is called 'zzz'");
 }
@@ -649,8 +618,7 @@ static void names_are_checked(void **state UNUSED) {
     check_refused("upstreams: {a/b: {url: mock}}",
                   "t.yaml:1:13: 'upstreams.a/b' must not contain a slash: models write upstream/model");
     check_refused("upstreams: {\"\": {url: mock}}", "t.yaml:1:13: 'upstreams.' must not be empty");
-    check_refused("models: {\"a\\nb\": {use: x}}",
-                  "t.yaml:1:10: 'models.a?b' must not contain control characters");
+    check_refused("models: {\"a\\nb\": {use: x}}", "t.yaml:1:10: 'models.a?b' must not contain control characters");
 }
 
 static void name_twice_is_refused(void **state UNUSED) {
@@ -667,9 +635,8 @@ static void bad_url_is_explained(void **state UNUSED) {
 }
 
 static void first_problem_in_the_file_is_reported(void **state UNUSED) {
-    check_refused(
-        "models: {m: {use: nope}}\nworkers: many\n",
-        "t.yaml:1:19: models.m.use: no upstream is called 'nope'; there are no upstreams in this file");
+    check_refused("models: {m: {use: nope}}\nworkers: many\n",
+                  "t.yaml:1:19: models.m.use: no upstream is called 'nope'; there are no upstreams in this file");
     check_refused("workers: many\nfrobnicate: 1\n",
                   "t.yaml:1:10: 'workers' must be a number from 0 to 256, not 'many'");
 }
@@ -824,10 +791,8 @@ static void ordinary_names_do_not_look_like_secrets(void **state UNUSED) {
 static void secrets_of_the_command_line_are_never_shown(void **state UNUSED) {
     struct config *c = config_create();
     struct config_problem problem;
-    check_err(config_add_upstream(c, STR(""), STR("http://a"), STR("hunter2 x"), STR(""), &problem),
-              ERR_INVALID);
-    assert_string_equal(problem.text,
-                        "'upstreams.a.key' contains a blank, a line end or another control character");
+    check_err(config_add_upstream(c, STR(""), STR("http://a"), STR("hunter2 x"), STR(""), &problem), ERR_INVALID);
+    assert_string_equal(problem.text, "'upstreams.a.key' contains a blank, a line end or another control character");
     check_err(config_set(c, "keys", "hunter2 x", &problem), ERR_INVALID);
     assert_string_equal(problem.text, "'keys' contains a blank, a line end or another control character");
     config_unref(c);
@@ -976,21 +941,19 @@ static void check_whole(const char *text, const char *message) {
 }
 
 static void without_an_upstream_the_four_ways_are_named(void **state UNUSED) {
-    check_whole(
-        "", "nowhere to send calls: set OPENAI_API_KEY, or give --upstream URL, --mock, or a --config FILE "
-            "with upstreams");
+    check_whole("", "nowhere to send calls: set OPENAI_API_KEY, or give --upstream URL, --mock, or a --config FILE "
+                    "with upstreams");
 }
 
 static void paid_upstream_on_the_network_needs_keys(void **state UNUSED) {
-    static const char *const message =
-        "listening on %s with the key of upstream 'a': anyone who reaches this port "
-        "spends your money: set keys, or --open";
+    static const char *const message = "listening on %s with the key of upstream 'a': anyone who reaches this port "
+                                       "spends your money: set keys, or --open";
     static const char *const network[] = {"0.0.0.0:80", ":80", "*:80", "[::]:80", "10.0.0.1:80", "box:80"};
     for (size_t i = 0; i < ARRAY_LEN(network); i++) {
         char text[160];
         char wanted[256];
-        snprintf(text, sizeof text,
-                 "listen: \"%s\"\nupstreams: {b: {url: http://b}, a: {url: http://a, key: k}}", network[i]);
+        snprintf(text, sizeof text, "listen: \"%s\"\nupstreams: {b: {url: http://b}, a: {url: http://a, key: k}}",
+                 network[i]);
         struct str format = str_c(message);
         size_t at = str_search(format, STR("%s"));
         snprintf(wanted, sizeof wanted, "%.*s%s%s", (int)at, message, network[i], message + at + 2);
@@ -1124,8 +1087,7 @@ static void example_shows_every_key(void **state UNUSED) {
     for (unsigned i = 0; i < config_key_rows; i++) {
         char line[64];
         snprintf(line, sizeof line, "%s:", config_keys[i].name);
-        check(config_keys[i].shape == SHAPE_HEADING ||
-              str_search(buf_str(&printed), str_c(line)) < buf_len(&printed));
+        check(config_keys[i].shape == SHAPE_HEADING || str_search(buf_str(&printed), str_c(line)) < buf_len(&printed));
     }
     buf_finish(&printed);
 }
@@ -1204,39 +1166,34 @@ static void reading_a_file_survives_failing_allocations(void **state UNUSED) {
     unlink(path);
 }
 
-TESTS(TEST(defaults_are_those_of_the_table), TEST(empty_file_gives_the_defaults),
-      TEST(ranges_hold_at_both_ends), TEST(defaults_are_within_their_ranges), TEST(every_row_has_a_text),
-      TEST(counts_sizes_and_durations_are_read), TEST(pace_takes_microseconds),
-      TEST(pace_refuses_what_is_no_short_time), TEST(bools_have_their_words), TEST(prefix_may_be_empty),
-      TEST(prefix_is_a_path), TEST(listen_is_checked), TEST(keys_are_a_list_or_one),
+TESTS(TEST(defaults_are_those_of_the_table), TEST(empty_file_gives_the_defaults), TEST(ranges_hold_at_both_ends),
+      TEST(defaults_are_within_their_ranges), TEST(every_row_has_a_text), TEST(counts_sizes_and_durations_are_read),
+      TEST(pace_takes_microseconds), TEST(pace_refuses_what_is_no_short_time), TEST(bools_have_their_words),
+      TEST(prefix_may_be_empty), TEST(prefix_is_a_path), TEST(listen_is_checked), TEST(keys_are_a_list_or_one),
       TEST(key_with_a_line_end_or_blank_is_refused), TEST(upstream_has_all_its_members),
-      TEST(upstreams_keep_the_order_of_the_file),
-      TEST(upstream_follows_the_general_timeouts_wherever_they_stand), TEST(models_refer_to_upstreams),
-      TEST(variables_are_filled_in_anywhere), TEST(variables_are_filled_in_once),
+      TEST(upstreams_keep_the_order_of_the_file), TEST(upstream_follows_the_general_timeouts_wherever_they_stand),
+      TEST(models_refer_to_upstreams), TEST(variables_are_filled_in_anywhere), TEST(variables_are_filled_in_once),
       TEST(doubled_dollar_is_a_literal), TEST(unset_variable_is_named), TEST(empty_variable_is_named),
-      TEST(broken_variable_is_refused_without_showing_it),
-      TEST(without_a_lookup_the_process_environment_is_read), TEST(value_too_long_is_refused),
-      TEST(keys_come_from_a_file), TEST(upstream_key_comes_from_a_file),
+      TEST(broken_variable_is_refused_without_showing_it), TEST(without_a_lookup_the_process_environment_is_read),
+      TEST(value_too_long_is_refused), TEST(keys_come_from_a_file), TEST(upstream_key_comes_from_a_file),
       TEST(key_file_that_others_may_read_is_refused), TEST(key_file_without_a_key_is_refused),
       TEST(key_file_with_a_bad_line_is_refused), TEST(upstream_key_file_with_two_keys_is_refused),
-      TEST(key_file_that_is_none_is_refused), TEST(key_file_too_large_is_refused),
-      TEST(unknown_key_gets_the_nearest), TEST(unknown_key_without_a_near_one_gets_the_list),
-      TEST(wrong_number_says_what_it_must_be), TEST(wrong_size_says_what_it_must_be),
-      TEST(wrong_duration_says_what_it_must_be), TEST(wrong_bool_says_what_it_must_be),
-      TEST(wrong_shape_says_what_it_must_be), TEST(empty_list_is_refused), TEST(list_too_long_is_refused),
-      TEST(more_upstreams_than_allowed_are_refused), TEST(missing_key_is_named),
-      TEST(dangling_reference_gets_the_nearest), TEST(reference_without_a_model_is_refused),
-      TEST(names_are_checked), TEST(name_twice_is_refused), TEST(bad_url_is_explained),
-      TEST(first_problem_in_the_file_is_reported), TEST(long_names_are_cut), TEST(long_file_names_are_cut),
-      TEST(values_from_the_environment_are_never_shown), TEST(secrets_written_out_are_never_shown),
-      TEST(what_looks_like_a_secret_is_never_shown), TEST(ordinary_names_do_not_look_like_secrets),
-      TEST(secrets_of_the_command_line_are_never_shown), TEST(file_is_read),
-      TEST(file_that_is_not_there_is_named), TEST(file_that_never_ends_is_refused), TEST(options_set_keys),
-      TEST(options_are_checked_like_the_file), TEST(refused_option_changes_nothing),
-      TEST(general_timeout_set_later_reaches_the_upstreams),
-      TEST(upstreams_are_added_under_names_of_their_hosts), TEST(upstream_of_the_command_line_is_checked),
-      TEST(without_an_upstream_the_four_ways_are_named), TEST(paid_upstream_on_the_network_needs_keys),
-      TEST(loopback_needs_no_keys), TEST(network_is_fine_with_keys_or_open_or_without_a_paid_upstream),
+      TEST(key_file_that_is_none_is_refused), TEST(key_file_too_large_is_refused), TEST(unknown_key_gets_the_nearest),
+      TEST(unknown_key_without_a_near_one_gets_the_list), TEST(wrong_number_says_what_it_must_be),
+      TEST(wrong_size_says_what_it_must_be), TEST(wrong_duration_says_what_it_must_be),
+      TEST(wrong_bool_says_what_it_must_be), TEST(wrong_shape_says_what_it_must_be), TEST(empty_list_is_refused),
+      TEST(list_too_long_is_refused), TEST(more_upstreams_than_allowed_are_refused), TEST(missing_key_is_named),
+      TEST(dangling_reference_gets_the_nearest), TEST(reference_without_a_model_is_refused), TEST(names_are_checked),
+      TEST(name_twice_is_refused), TEST(bad_url_is_explained), TEST(first_problem_in_the_file_is_reported),
+      TEST(long_names_are_cut), TEST(long_file_names_are_cut), TEST(values_from_the_environment_are_never_shown),
+      TEST(secrets_written_out_are_never_shown), TEST(what_looks_like_a_secret_is_never_shown),
+      TEST(ordinary_names_do_not_look_like_secrets), TEST(secrets_of_the_command_line_are_never_shown),
+      TEST(file_is_read), TEST(file_that_is_not_there_is_named), TEST(file_that_never_ends_is_refused),
+      TEST(options_set_keys), TEST(options_are_checked_like_the_file), TEST(refused_option_changes_nothing),
+      TEST(general_timeout_set_later_reaches_the_upstreams), TEST(upstreams_are_added_under_names_of_their_hosts),
+      TEST(upstream_of_the_command_line_is_checked), TEST(without_an_upstream_the_four_ways_are_named),
+      TEST(paid_upstream_on_the_network_needs_keys), TEST(loopback_needs_no_keys),
+      TEST(network_is_fine_with_keys_or_open_or_without_a_paid_upstream),
       TEST(reference_beyond_the_upstreams_is_refused), TEST(config_lives_while_it_is_referenced),
       TEST(example_file_is_what_the_table_says), TEST(example_needs_two_variables_and_holds_the_defaults),
       TEST(example_parses_with_every_option_turned_on), TEST(example_shows_every_key),

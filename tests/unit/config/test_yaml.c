@@ -122,27 +122,21 @@ static void windows_line_ends_are_fine(void **state UNUSED) {
 }
 
 static void anchor_is_refused(void **state UNUSED) {
-    check_refused("a: &x 1\n",
-                  "t.yaml:1:4: anchors (&) are not supported: a value that begins with & needs quotes");
-    check_refused("a: &x [1]\n",
-                  "t.yaml:1:4: anchors (&) are not supported: a value that begins with & needs quotes");
-    check_refused("a: &x {b: 1}",
-                  "t.yaml:1:4: anchors (&) are not supported: a value that begins with & needs quotes");
+    check_refused("a: &x 1\n", "t.yaml:1:4: anchors (&) are not supported: a value that begins with & needs quotes");
+    check_refused("a: &x [1]\n", "t.yaml:1:4: anchors (&) are not supported: a value that begins with & needs quotes");
+    check_refused("a: &x {b: 1}", "t.yaml:1:4: anchors (&) are not supported: a value that begins with & needs quotes");
 }
 
 static void alias_is_refused(void **state UNUSED) {
-    check_refused("a:\n  - *x\n",
-                  "t.yaml:2:5: aliases (*) are not supported: a value that begins with * needs quotes");
+    check_refused("a:\n  - *x\n", "t.yaml:2:5: aliases (*) are not supported: a value that begins with * needs quotes");
 }
 
 static void tag_is_refused(void **state UNUSED) {
-    check_refused("a: !!str 1\n",
-                  "t.yaml:1:4: tags (!) are not supported: a value that begins with ! needs quotes");
+    check_refused("a: !!str 1\n", "t.yaml:1:4: tags (!) are not supported: a value that begins with ! needs quotes");
 }
 
 static void merge_key_is_refused(void **state UNUSED) {
-    check_refused("a:\n  <<: {b: 1}\n",
-                  "t.yaml:2:3: merge keys (<<) are not supported: write the values out");
+    check_refused("a:\n  <<: {b: 1}\n", "t.yaml:2:3: merge keys (<<) are not supported: write the values out");
 }
 
 static void quoted_merge_sign_is_a_key(void **state UNUSED) {
@@ -157,15 +151,13 @@ static void key_that_is_no_word_is_refused(void **state UNUSED) {
 }
 
 static void key_twice_is_refused(void **state UNUSED) {
-    check_refused("b: 1\na: 1\nc:\n  a: 2\nb: 3\na: 4\n",
-                  "t.yaml:5:1: 'b' is there twice; the first one is on line 1");
+    check_refused("b: 1\na: 1\nc:\n  a: 2\nb: 3\na: 4\n", "t.yaml:5:1: 'b' is there twice; the first one is on line 1");
     check_refused("x: {k: 1, \"k\": 2}", "t.yaml:1:11: 'k' is there twice; the first one is on line 1");
 }
 
 static void key_twice_that_looks_secret_is_not_shown(void **state UNUSED) {
-    check_refused(
-        "sk-abc: 1\nsk-abc: 2\n",
-        "t.yaml:2:1: (not shown: it looks like a secret) is there twice; the first one is on line 1");
+    check_refused("sk-abc: 1\nsk-abc: 2\n",
+                  "t.yaml:2:1: (not shown: it looks like a secret) is there twice; the first one is on line 1");
 }
 
 static void second_document_is_refused(void **state UNUSED) {
@@ -174,36 +166,28 @@ static void second_document_is_refused(void **state UNUSED) {
 
 static void tab_is_named(void **state UNUSED) {
     check_refused("a:\n\tb: 1\n", "t.yaml:2:1: a tab at the beginning of the line: YAML indents with spaces");
-    check_refused("a:\n  b: 1\n \tc: 1\n",
-                  "t.yaml:3:2: a tab at the beginning of the line: YAML indents with spaces");
+    check_refused("a:\n  b: 1\n \tc: 1\n", "t.yaml:3:2: a tab at the beginning of the line: YAML indents with spaces");
 }
 
 static void syntax_errors_have_line_column_and_advice(void **state UNUSED) {
-    check_refused("a: @x\n",
-                  "t.yaml:1:4: found character that cannot start any token; a value that begins with @, % "
-                  "or ` needs quotes");
-    check_refused(
-        "a:\n  b: 1\n   c: 1\n",
-        "t.yaml:3:5: mapping values are not allowed in this context; is the line above complete and the "
-        "indentation right? A value with ': ' in it needs quotes");
-    check_refused("a: \"x\n",
-                  "t.yaml:2:1: found unexpected end of stream while scanning a quoted scalar that begins "
-                  "at 1:4");
-    check_refused("a: [1\nb: 2\n",
-                  "t.yaml:2:2: did not find expected ',' or ']' while parsing a flow sequence that "
-                  "begins at 1:4");
-    check_refused("a: 1\n- b\n",
-                  "t.yaml:2:1: did not find expected key while parsing a block mapping that begins at "
-                  "1:1; is the indentation right?");
+    check_refused("a: @x\n", "t.yaml:1:4: found character that cannot start any token; a value that begins with @, % "
+                             "or ` needs quotes");
+    check_refused("a:\n  b: 1\n   c: 1\n",
+                  "t.yaml:3:5: mapping values are not allowed in this context; is the line above complete and the "
+                  "indentation right? A value with ': ' in it needs quotes");
+    check_refused("a: \"x\n", "t.yaml:2:1: found unexpected end of stream while scanning a quoted scalar that begins "
+                              "at 1:4");
+    check_refused("a: [1\nb: 2\n", "t.yaml:2:2: did not find expected ',' or ']' while parsing a flow sequence that "
+                                   "begins at 1:4");
+    check_refused("a: 1\n- b\n", "t.yaml:2:1: did not find expected key while parsing a block mapping that begins at "
+                                 "1:1; is the indentation right?");
 }
 
 static void unquoted_variable_in_brackets_gets_advice(void **state UNUSED) {
-    check_refused("keys: [${A}]\n",
-                  "t.yaml:1:9: did not find expected ',' or ']' while parsing a flow sequence that "
-                  "begins at 1:7; inside [ ] write \"${NAME}\", with quotes");
-    check_refused("x: {key: ${A}}\n",
-                  "t.yaml:1:11: did not find expected ',' or '}' while parsing a flow mapping that "
-                  "begins at 1:4; inside { } write \"${NAME}\", with quotes");
+    check_refused("keys: [${A}]\n", "t.yaml:1:9: did not find expected ',' or ']' while parsing a flow sequence that "
+                                    "begins at 1:7; inside [ ] write \"${NAME}\", with quotes");
+    check_refused("x: {key: ${A}}\n", "t.yaml:1:11: did not find expected ',' or '}' while parsing a flow mapping that "
+                                      "begins at 1:4; inside { } write \"${NAME}\", with quotes");
 }
 
 static void bytes_that_are_no_text_have_line_and_column(void **state UNUSED) {
@@ -221,8 +205,7 @@ static void depth_has_its_limit(void **state UNUSED) {
     arena_finish(&arena);
     memset(text, '[', YAML_DEPTH_MAX + 1);
     memset(text + YAML_DEPTH_MAX + 1, ']', YAML_DEPTH_MAX + 1);
-    check_refused_str(str_from(text, (size_t)YAML_DEPTH_MAX * 2 + 2), ERR_INVALID,
-                      "t.yaml:1:33: nested too deeply");
+    check_refused_str(str_from(text, (size_t)YAML_DEPTH_MAX * 2 + 2), ERR_INVALID, "t.yaml:1:33: nested too deeply");
 }
 
 static void ten_thousand_brackets_are_no_trouble(void **state UNUSED) {
@@ -240,8 +223,7 @@ static void ten_thousand_brackets_are_no_trouble(void **state UNUSED) {
 static void file_too_large_is_refused(void **state UNUSED) {
     char *text = xmalloc((size_t)CONFIG_FILE_MAX + 1);
     memset(text, '\n', (size_t)CONFIG_FILE_MAX + 1);
-    check_refused_str(str_from(text, (size_t)CONFIG_FILE_MAX + 1), ERR_FULL,
-                      "t.yaml: larger than 4194304 bytes");
+    check_refused_str(str_from(text, (size_t)CONFIG_FILE_MAX + 1), ERR_FULL, "t.yaml: larger than 4194304 bytes");
     free(text);
 }
 
@@ -252,8 +234,7 @@ static void more_nodes_than_the_arena_holds_are_refused(void **state UNUSED) {
         text[i] = ",a"[i % 2];
     }
     text[0] = '[';
-    check_refused_str(str_from(text, size), ERR_NOMEM,
-                      "t.yaml: out of memory, or more configuration than thaw holds");
+    check_refused_str(str_from(text, size), ERR_NOMEM, "t.yaml: out of memory, or more configuration than thaw holds");
     free(text);
 }
 
@@ -285,9 +266,7 @@ static void read_something(void *arg UNUSED) {
     arena_finish(&arena);
 }
 
-static void every_allocation_may_fail(void **state UNUSED) {
-    check(every_allocation_fails(read_something, NULL) > 0);
-}
+static void every_allocation_may_fail(void **state UNUSED) { check(every_allocation_fails(read_something, NULL) > 0); }
 
 static void empty_text_survives_failing_allocations(void **state UNUSED) {
     struct arena arena;
@@ -301,11 +280,10 @@ static void empty_text_survives_failing_allocations(void **state UNUSED) {
     arena_finish(&arena);
 }
 
-TESTS(TEST(map_keeps_the_order_of_the_file), TEST(list_keeps_the_order_of_the_file),
-      TEST(nodes_know_line_and_column), TEST(columns_count_characters), TEST(quoted_and_plain_are_told_apart),
-      TEST(empty_file_is_an_empty_map), TEST(no_bytes_at_all_are_an_empty_map),
-      TEST(byte_order_mark_is_skipped), TEST(windows_line_ends_are_fine), TEST(anchor_is_refused),
-      TEST(alias_is_refused), TEST(tag_is_refused), TEST(merge_key_is_refused),
+TESTS(TEST(map_keeps_the_order_of_the_file), TEST(list_keeps_the_order_of_the_file), TEST(nodes_know_line_and_column),
+      TEST(columns_count_characters), TEST(quoted_and_plain_are_told_apart), TEST(empty_file_is_an_empty_map),
+      TEST(no_bytes_at_all_are_an_empty_map), TEST(byte_order_mark_is_skipped), TEST(windows_line_ends_are_fine),
+      TEST(anchor_is_refused), TEST(alias_is_refused), TEST(tag_is_refused), TEST(merge_key_is_refused),
       TEST(quoted_merge_sign_is_a_key), TEST(key_that_is_no_word_is_refused), TEST(key_twice_is_refused),
       TEST(key_twice_that_looks_secret_is_not_shown), TEST(second_document_is_refused), TEST(tab_is_named),
       TEST(syntax_errors_have_line_column_and_advice), TEST(unquoted_variable_in_brackets_gets_advice),

@@ -45,9 +45,7 @@ static void bench_finish(struct bench *b) {
     loop_finish(&b->loop);
 }
 
-static void pass_ms(struct bench *b, uint64_t ms) {
-    b->fake.ns += ms * 1000000;
-}
+static void pass_ms(struct bench *b, uint64_t ms) { b->fake.ns += ms * 1000000; }
 
 // --- descriptors ---
 
@@ -82,9 +80,7 @@ static int end_open(struct bench *b, struct end *e, char letter, unsigned events
     return fds[1];
 }
 
-static void send_byte(int fd) {
-    check_int(write(fd, "x", 1), 1);
-}
+static void send_byte(int fd) { check_int(write(fd, "x", 1), 1); }
 
 static void a_read_is_told_once_per_arrival(void **state UNUSED) {
     struct bench b;
@@ -188,12 +184,8 @@ static void a_detached_descriptor_stays_open_and_silent(void **state UNUSED) {
     bench_finish(&b);
 }
 
-static void close_itself(struct end *e) {
-    io_close(&e->bench->loop, &e->io);
-}
-static void close_other(struct end *e) {
-    io_close(&e->bench->loop, &e->other->io);
-}
+static void close_itself(struct end *e) { io_close(&e->bench->loop, &e->io); }
+static void close_other(struct end *e) { io_close(&e->bench->loop, &e->other->io); }
 
 static void a_callback_may_close_its_own(void **state UNUSED) {
     struct bench b;
@@ -310,18 +302,10 @@ static void did(struct chore *c) {
         c->then(c);
     }
 }
-static void run_task(struct task *t) {
-    did(container_of(t, struct chore, task));
-}
-static void run_timer(struct timer *t) {
-    did(container_of(t, struct chore, timer));
-}
-static void run_grave(struct grave *g) {
-    did(container_of(g, struct chore, grave));
-}
-static void run_message(struct message *m) {
-    did(container_of(m, struct chore, message));
-}
+static void run_task(struct task *t) { did(container_of(t, struct chore, task)); }
+static void run_timer(struct timer *t) { did(container_of(t, struct chore, timer)); }
+static void run_grave(struct grave *g) { did(container_of(g, struct chore, grave)); }
+static void run_message(struct message *m) { did(container_of(m, struct chore, message)); }
 
 static struct chore chore(struct bench *b, char letter) {
     return (struct chore){.task = {.run = run_task},
@@ -331,18 +315,10 @@ static struct chore chore(struct bench *b, char letter) {
                           .letter = letter};
 }
 
-static void defer_other(struct chore *c) {
-    loop_defer(&c->bench->loop, &c->other->task);
-}
-static void flush_other(struct chore *c) {
-    loop_flush_later(&c->bench->loop, &c->other->task);
-}
-static void bury_other(struct chore *c) {
-    loop_bury(&c->bench->loop, &c->other->grave, run_grave);
-}
-static void cancel_other(struct chore *c) {
-    task_cancel(&c->other->task);
-}
+static void defer_other(struct chore *c) { loop_defer(&c->bench->loop, &c->other->task); }
+static void flush_other(struct chore *c) { loop_flush_later(&c->bench->loop, &c->other->task); }
+static void bury_other(struct chore *c) { loop_bury(&c->bench->loop, &c->other->grave, run_grave); }
+static void cancel_other(struct chore *c) { task_cancel(&c->other->task); }
 
 static void tasks_run_in_the_next_turn_in_order(void **state UNUSED) {
     struct bench b;
@@ -393,9 +369,7 @@ static void a_task_may_cancel_its_neighbour(void **state UNUSED) {
     bench_finish(&b);
 }
 
-static void defer_a_task(struct end *e) {
-    loop_defer(&e->bench->loop, e->task);
-}
+static void defer_a_task(struct end *e) { loop_defer(&e->bench->loop, e->task); }
 
 static void what_io_defers_waits_for_the_next_turn(void **state UNUSED) {
     struct bench b;
@@ -513,9 +487,7 @@ static void finish_accepts_zeroed_and_finished(void **state UNUSED) {
     close(after);
 }
 
-static void stop_from(struct chore *c) {
-    loop_stop(&c->bench->loop);
-}
+static void stop_from(struct chore *c) { loop_stop(&c->bench->loop); }
 
 static void run_ends_with_stop_and_can_run_again(void **state UNUSED) {
     struct bench b;
@@ -557,9 +529,7 @@ static void timers_follow_the_clock(void **state UNUSED) {
     bench_finish(&b);
 }
 
-static void set_again(struct chore *c) {
-    timer_set(&c->bench->loop, &c->timer, 1000);
-}
+static void set_again(struct chore *c) { timer_set(&c->bench->loop, &c->timer, 1000); }
 
 static void a_periodic_timer_fires_once_after_a_long_sleep(void **state UNUSED) {
     struct bench b;
@@ -579,9 +549,7 @@ static void a_periodic_timer_fires_once_after_a_long_sleep(void **state UNUSED) 
     bench_finish(&b);
 }
 
-static void set_without_delay(struct chore *c) {
-    timer_set(&c->bench->loop, &c->timer, 0);
-}
+static void set_without_delay(struct chore *c) { timer_set(&c->bench->loop, &c->timer, 0); }
 
 static void a_timer_without_delay_cannot_hold_the_loop(void **state UNUSED) {
     struct bench b;
@@ -619,9 +587,7 @@ static void now_is_read_once_a_turn(void **state UNUSED) {
     bench_finish(&b);
 }
 
-static void take_30_ms(struct chore *c) {
-    pass_ms(c->bench, 30);
-}
+static void take_30_ms(struct chore *c) { pass_ms(c->bench, 30); }
 
 static void lag_is_the_longest_turn_of_late(void **state UNUSED) {
     struct bench b;
@@ -706,8 +672,7 @@ static void *send_letters(void *arg) {
     struct sender *s = arg;
     for (unsigned i = 0; i < LETTERS; i++) {
         struct letter *l = xmalloc(sizeof *l);
-        *l = (struct letter){
-            .message = {.deliver = on_letter}, .office = s->office, .sender = s->number, .number = i};
+        *l = (struct letter){.message = {.deliver = on_letter}, .office = s->office, .sender = s->number, .number = i};
         loop_post(&s->office->loop, &l->message);
     }
     return NULL;
@@ -753,9 +718,8 @@ static void a_message_may_post_itself_again(void **state UNUSED) {
 
 TESTS(TEST(a_read_is_told_once_per_arrival), TEST(want_write_tells_of_room),
       TEST(want_write_with_room_left_tells_at_once), TEST(a_broken_pipe_is_a_hup),
-      TEST(opening_a_bad_descriptor_fails_and_closes_nothing),
-      TEST(a_detached_descriptor_stays_open_and_silent), TEST(a_callback_may_close_its_own),
-      TEST(a_callback_may_close_another_that_is_ready),
+      TEST(opening_a_bad_descriptor_fails_and_closes_nothing), TEST(a_detached_descriptor_stays_open_and_silent),
+      TEST(a_callback_may_close_its_own), TEST(a_callback_may_close_another_that_is_ready),
       TEST(what_was_polled_for_the_old_descriptor_does_not_reach_the_new),
       TEST(many_descriptors_are_served_in_several_turns), TEST(tasks_run_in_the_next_turn_in_order),
       TEST(what_a_task_defers_runs_a_turn_later), TEST(a_task_may_cancel_its_neighbour),
@@ -764,7 +728,6 @@ TESTS(TEST(a_read_is_told_once_per_arrival), TEST(want_write_tells_of_room),
       TEST(graves_are_filled_after_the_callback), TEST(finish_delivers_and_buries_what_is_left),
       TEST(finish_accepts_zeroed_and_finished), TEST(run_ends_with_stop_and_can_run_again),
       TEST(timers_follow_the_clock), TEST(a_periodic_timer_fires_once_after_a_long_sleep),
-      TEST(a_timer_without_delay_cannot_hold_the_loop), TEST(a_cleared_timer_is_no_work),
-      TEST(now_is_read_once_a_turn), TEST(lag_is_the_longest_turn_of_late),
-      TEST(lag_is_forgotten_while_nothing_happens), TEST(pacing_loses_nothing),
+      TEST(a_timer_without_delay_cannot_hold_the_loop), TEST(a_cleared_timer_is_no_work), TEST(now_is_read_once_a_turn),
+      TEST(lag_is_the_longest_turn_of_late), TEST(lag_is_forgotten_while_nothing_happens), TEST(pacing_loses_nothing),
       TEST(messages_of_other_threads_arrive_all_and_in_order), TEST(a_message_may_post_itself_again))

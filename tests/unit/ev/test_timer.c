@@ -86,9 +86,7 @@ static void model_advance(struct model *m, uint64_t now_ms) {
     check((next == UINT64_MAX) == (first == UINT64_MAX));
 }
 
-static uint64_t random_below(uint64_t n) {
-    return (((uint64_t)rand() << 31) ^ (uint64_t)rand()) % n;
-}
+static uint64_t random_below(uint64_t n) { return (((uint64_t)rand() << 31) ^ (uint64_t)rand()) % n; }
 
 // Delays and steps of every size, short ones most often.
 static uint64_t random_span(void) {
@@ -226,9 +224,7 @@ static void moving_a_timer_fires_it_once(void **state UNUSED) {
     free(m);
 }
 
-static void again_in_the_past(struct probe *p) {
-    probe_set(p, 0);
-}
+static void again_in_the_past(struct probe *p) { probe_set(p, 0); }
 
 static void setting_itself_in_the_past_waits_for_the_next_turn(void **state UNUSED) {
     struct model *m = model_create(1000);
@@ -241,9 +237,7 @@ static void setting_itself_in_the_past_waits_for_the_next_turn(void **state UNUS
     free(m);
 }
 
-static void again_in_ten(struct probe *p) {
-    probe_set(p, p->model->wheel.now_ms + 10);
-}
+static void again_in_ten(struct probe *p) { probe_set(p, p->model->wheel.now_ms + 10); }
 
 static void what_is_set_while_catching_up_fires_on_the_way(void **state UNUSED) {
     struct model *m = model_create(0);
@@ -285,9 +279,8 @@ static void going_back_does_nothing(void **state UNUSED) {
     free(m);
 }
 
-TESTS(TEST(random_use_fires_like_a_sorted_list), TEST(callbacks_may_set_and_clear_any),
-      TEST(level_edges_are_exact), TEST(stepping_by_one_millisecond_is_the_same),
-      TEST(hours_pass_in_one_jump), TEST(a_cleared_timer_leaves_nothing_to_wake_for),
-      TEST(moving_a_timer_fires_it_once), TEST(setting_itself_in_the_past_waits_for_the_next_turn),
-      TEST(what_is_set_while_catching_up_fires_on_the_way),
+TESTS(TEST(random_use_fires_like_a_sorted_list), TEST(callbacks_may_set_and_clear_any), TEST(level_edges_are_exact),
+      TEST(stepping_by_one_millisecond_is_the_same), TEST(hours_pass_in_one_jump),
+      TEST(a_cleared_timer_leaves_nothing_to_wake_for), TEST(moving_a_timer_fires_it_once),
+      TEST(setting_itself_in_the_past_waits_for_the_next_turn), TEST(what_is_set_while_catching_up_fires_on_the_way),
       TEST(one_of_the_same_millisecond_may_clear_another), TEST(going_back_does_nothing))

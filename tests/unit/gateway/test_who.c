@@ -20,9 +20,8 @@ static enum who_verdict verdict(const struct who *who, const struct presented *p
     return who_check(who, &fields);
 }
 
-#define VERDICT(who, ...)                                            \
-    verdict((who), (const struct presented[]){__VA_ARGS__},          \
-            ARRAY_LEN(((const struct presented[]){__VA_ARGS__})))
+#define VERDICT(who, ...)                                                                                              \
+    verdict((who), (const struct presented[]){__VA_ARGS__}, ARRAY_LEN(((const struct presented[]){__VA_ARGS__})))
 
 static void open_who(struct who *who, struct config *config) {
     static struct config_key keys[] = {{STR("first-key")}, {STR("second key")}, {STR("k")}};
@@ -55,9 +54,19 @@ static void nothing_presented_is_nobody(void **state UNUSED) {
 
 // Only the whole key opens: no prefix, no other case, nothing behind it.
 static void anything_else_is_unknown(void **state UNUSED) {
-    static const char *const wrong[] = {"",           "first-ke", "first-key ", "First-Key", "first-keyfirst-key",
-                                        "Bearer",     "Bearer ",  "Basic first-key", "Bearer Bearer first-key",
-                                        "first-key,k", "kk", "first-key", "k"};
+    static const char *const wrong[] = {"",
+                                        "first-ke",
+                                        "first-key ",
+                                        "First-Key",
+                                        "first-keyfirst-key",
+                                        "Bearer",
+                                        "Bearer ",
+                                        "Basic first-key",
+                                        "Bearer Bearer first-key",
+                                        "first-key,k",
+                                        "kk",
+                                        "first-key",
+                                        "k"};
     struct config config;
     struct who who;
     open_who(&who, &config);

@@ -980,7 +980,8 @@ struct written {
 };
 
 static struct field two_fields[] = {{.name = STR("A"), .value = STR("b")}, {.name = STR("C"), .value = STR("")}};
-#define TWO {.v = two_fields, .n = 2, .cap = 2}
+#define TWO                                                                                                            \
+    { .v = two_fields, .n = 2, .cap = 2 }
 
 static const struct written written_requests[] = {
     {"get",

@@ -47,8 +47,7 @@ static void feed_in_pieces_of(struct sse *sse, struct str s, size_t size) {
     }
 }
 
-static void check_end(struct recorder *r, struct str stream, const char *wanted, bool boundary,
-                      const char *how) {
+static void check_end(struct recorder *r, struct str stream, const char *wanted, bool boundary, const char *how) {
     struct str got = buf_str(&r->log);
     if (!str_eq(got, str_c(wanted)) || sse_at_boundary(&r->sse) != boundary) {
         fail_msg("%s, \"%.*s\": got \"%.*s\"%s, wanted \"%s\"", how, STR_ARG(stream), STR_ARG(got),
@@ -96,7 +95,8 @@ struct row {
     const char *wanted;
     bool boundary;
 };
-#define ROW(stream, wanted, boundary) {{"" stream, sizeof(stream) - 1}, wanted, boundary}
+#define ROW(stream, wanted, boundary)                                                                                  \
+    { {"" stream, sizeof(stream) - 1}, wanted, boundary }
 
 static void check_rows(const struct row *rows, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -109,8 +109,7 @@ static void events_as_the_standard_has_them(void **state UNUSED) {
         ROW("", "", true),
         ROW("data: hello\n\n", "|hello|13;", true),
         ROW("data: YHOO\ndata: +2\ndata: 10\n\n", "|YHOO\n+2\n10|30;", true),
-        ROW("event: add\ndata: 73857293\n\nevent: remove\ndata: 2153\n\n", "add|73857293|27;remove|2153|26;",
-            true),
+        ROW("event: add\ndata: 73857293\n\nevent: remove\ndata: 2153\n\n", "add|73857293|27;remove|2153|26;", true),
         ROW(": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
             "|first event|40;|second event|22;| third event|20;", true),
         ROW("data\n\ndata\ndata\n\ndata:", "||6;|\n|11;", false),
@@ -124,8 +123,7 @@ static void line_ends_of_every_kind(void **state UNUSED) {
         ROW("data: a\r\rdata: b\r\r", "|a|9;|b|9;", true),
         // The LF behind the CR that ended an event counts to the next one.
         ROW("data: a\r\n\r\ndata: b\r\n\r\n", "|a|10;|b|11;", true),
-        ROW("data: a\n\r\ndata: b\r\n\ndata: c\r\r\ndata: d\n\rdata: e\r\n\r\n",
-            "|a|9;|b|11;|c|9;|d|10;|e|10;", true),
+        ROW("data: a\n\r\ndata: b\r\n\ndata: c\r\r\ndata: d\n\rdata: e\r\n\r\n", "|a|9;|b|11;|c|9;|d|10;|e|10;", true),
         ROW("data: a\rdata: b\ndata: c\r\ndata: d\n\n", "|a\nb\nc\nd|34;", true),
         ROW("\r\n\r\n\n\r\rdata: a\n\n", "|a|16;", true),
         ROW("data: a\r", "", false),
@@ -394,10 +392,9 @@ static void finish_accepts_zeroed_and_leaves_zeroed(void **state UNUSED) {
     check(c.sse.kept == NULL && c.sse.on_event == NULL);
 }
 
-TESTS(TEST(events_as_the_standard_has_them), TEST(line_ends_of_every_kind),
-      TEST(a_mark_is_dropped_at_the_start_only), TEST(comments_are_no_events), TEST(fields_of_every_shape),
-      TEST(a_nul_is_a_byte_like_any_other), TEST(an_event_without_its_blank_line_is_none),
-      TEST(a_chat_stream_is_read), TEST(data_is_kept_up_to_the_limit),
-      TEST(memory_stays_bounded_whatever_comes), TEST(a_type_is_kept_up_to_its_limit),
-      TEST(bytes_add_up_to_the_stream), TEST(random_streams_do_not_depend_on_the_split),
-      TEST(survives_every_failing_allocation), TEST(finish_accepts_zeroed_and_leaves_zeroed))
+TESTS(TEST(events_as_the_standard_has_them), TEST(line_ends_of_every_kind), TEST(a_mark_is_dropped_at_the_start_only),
+      TEST(comments_are_no_events), TEST(fields_of_every_shape), TEST(a_nul_is_a_byte_like_any_other),
+      TEST(an_event_without_its_blank_line_is_none), TEST(a_chat_stream_is_read), TEST(data_is_kept_up_to_the_limit),
+      TEST(memory_stays_bounded_whatever_comes), TEST(a_type_is_kept_up_to_its_limit), TEST(bytes_add_up_to_the_stream),
+      TEST(random_streams_do_not_depend_on_the_split), TEST(survives_every_failing_allocation),
+      TEST(finish_accepts_zeroed_and_leaves_zeroed))

@@ -168,8 +168,8 @@ static void what_is_not_there_is_null_all_the_way(void **state UNUSED) {
 }
 
 static void big_numbers_are_read_as_far_as_a_double_goes(void **state UNUSED) {
-    struct json *json = json_open(
-        STR("[123456789012345678901234567890,1e308,1e999,-1e999,18446744073709551615,1e-999]"), CAP);
+    struct json *json =
+        json_open(STR("[123456789012345678901234567890,1e308,1e999,-1e999,18446744073709551615,1e-999]"), CAP);
     double n = 0;
     check(json_number(json_item(json_root(json), 0), &n) && n == 123456789012345678901234567890.0);
     check(json_number(json_item(json_root(json), 1), &n) && n == 1e308);
@@ -181,8 +181,8 @@ static void big_numbers_are_read_as_far_as_a_double_goes(void **state UNUSED) {
 }
 
 static void what_is_no_json_does_not_open(void **state UNUSED) {
-    static const char *const texts[] = {
-        "", " ", "{", "{\"a\":1,}", "[1] x", "// c\n1", "NaN", "\xEF\xBB\xBF{}", "\"\xFF\""};
+    static const char *const texts[] = {"",        " ", "{", "{\"a\":1,}", "[1] x", "// c\n1", "NaN", "\xEF\xBB\xBF{}",
+                                        "\"\xFF\""};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         check(json_open(str_c(texts[i]), CAP) == NULL);
     }
@@ -208,8 +208,8 @@ static void the_cap_on_memory_holds(void **state UNUSED) {
 }
 
 static void open_and_close(void *arg UNUSED) {
-    struct json *json = json_open(
-        STR("{\"a\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27]}"), CAP);
+    struct json *json =
+        json_open(STR("{\"a\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27]}"), CAP);
     check_int(json == NULL, mem_fail_fired());
     json_close(json);
 }
@@ -220,7 +220,7 @@ static void reading_survives_every_failing_allocation(void **state UNUSED) {
 
 TESTS(TEST(strings_are_quoted_and_escaped), TEST(utf8_is_left_alone),
       TEST(what_is_no_utf8_is_replaced_by_maximal_parts), TEST(random_bytes_become_json),
-      TEST(a_full_buffer_is_left_as_it_was), TEST(writing_survives_every_failing_allocation),
-      TEST(a_document_is_read), TEST(what_is_not_there_is_null_all_the_way),
-      TEST(big_numbers_are_read_as_far_as_a_double_goes), TEST(what_is_no_json_does_not_open),
-      TEST(the_cap_on_memory_holds), TEST(reading_survives_every_failing_allocation))
+      TEST(a_full_buffer_is_left_as_it_was), TEST(writing_survives_every_failing_allocation), TEST(a_document_is_read),
+      TEST(what_is_not_there_is_null_all_the_way), TEST(big_numbers_are_read_as_far_as_a_double_goes),
+      TEST(what_is_no_json_does_not_open), TEST(the_cap_on_memory_holds),
+      TEST(reading_survives_every_failing_allocation))

@@ -49,9 +49,7 @@ static void check_problem(struct str body, enum peek_problem problem, const char
     looked_finish(&l);
 }
 
-static void check_fine(const char *body) {
-    check_problem(str_c(body), PEEK_FINE, NULL);
-}
+static void check_fine(const char *body) { check_problem(str_c(body), PEEK_FINE, NULL); }
 
 static void check_model(const char *body, const char *model, const char *raw) {
     struct looked l;
@@ -61,8 +59,7 @@ static void check_model(const char *body, const char *model, const char *raw) {
     }
     check_str(l.peek.model, model);
     check_str(l.peek.model_raw, raw);
-    check(l.peek.model_raw.ptr > l.body &&
-          l.peek.model_raw.ptr + l.peek.model_raw.len < l.body + strlen(body));
+    check(l.peek.model_raw.ptr > l.body && l.peek.model_raw.ptr + l.peek.model_raw.len < l.body + strlen(body));
     check_int(l.peek.model_raw.ptr[-1], '"');
     check_int(l.peek.model_raw.ptr[l.peek.model_raw.len], '"');
     looked_finish(&l);
@@ -70,8 +67,7 @@ static void check_model(const char *body, const char *model, const char *raw) {
 
 static void the_model_is_found_wherever_it_stands(void **state UNUSED) {
     check_model("{\"model\":\"gpt-5-mini\"}", "gpt-5-mini", "gpt-5-mini");
-    check_model("{\"messages\":[{\"model\":\"no\"}],\"model\" : \"yes\" ,\"x\":{\"model\":\"no\"}}", "yes",
-                "yes");
+    check_model("{\"messages\":[{\"model\":\"no\"}],\"model\" : \"yes\" ,\"x\":{\"model\":\"no\"}}", "yes", "yes");
     check_model("  \r\n\t{ \"model\"\n:\n\"a\" }\n", "a", "a");
     check_model("{\"model\":\"x\"}", "x", "x");
     check_model("{\"\":\"\",\"model\":\"m\",\"\":\"\"}", "m", "m");
@@ -79,8 +75,8 @@ static void the_model_is_found_wherever_it_stands(void **state UNUSED) {
 }
 
 static void escapes_before_and_in_the_model_do_not_shift_it(void **state UNUSED) {
-    check_model("{\"a\\n\\u0041\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u20ac\\ud83d\\ude00\",\"model\":\"gpt\"}",
-                "gpt", "gpt");
+    check_model("{\"a\\n\\u0041\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u20ac\\ud83d\\ude00\",\"model\":\"gpt\"}", "gpt",
+                "gpt");
     check_model("{\"model\":\"a\\/b\"}", "a/b", "a\\/b");
     check_model("{\"model\":\"\\u0067pt\"}", "gpt", "\\u0067pt");
     check_model("{\"model\":\"\\\"\"}", "\"", "\\\"");
@@ -251,12 +247,12 @@ static void every_deciding_member_occurs_once(void **state UNUSED) {
             snprintf(body, sizeof body, "{\"%s\":null,\"x\":[1],\"%s\":null}", one, two);
             check_problem(str_c(body), PEEK_DUPLICATE, rows[i].name);
         }
-        snprintf(body, sizeof body, "{\"%s\":%s,\"x\":{\"%s\":%s}}", rows[i].name, rows[i].value,
-                 rows[i].name, rows[i].value);
+        snprintf(body, sizeof body, "{\"%s\":%s,\"x\":{\"%s\":%s}}", rows[i].name, rows[i].value, rows[i].name,
+                 rows[i].value);
         check_fine(body); // only the top level decides
     }
-    check_problem(STR("{\"stream_options\":{\"include_usage\":true,\"include_\\u0075sage\":false}}"),
-                  PEEK_DUPLICATE, "stream_options.include_usage");
+    check_problem(STR("{\"stream_options\":{\"include_usage\":true,\"include_\\u0075sage\":false}}"), PEEK_DUPLICATE,
+                  "stream_options.include_usage");
 }
 
 static void other_members_may_repeat(void **state UNUSED) {
@@ -490,9 +486,8 @@ static void every_prefix_is_refused(void **state UNUSED) {
 }
 
 static void every_changed_byte_is_survived(void **state UNUSED) {
-    struct str body =
-        STR("{\"model\":\"g\\u002d5\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
-            "\"messages\":[{\"content\":\"\xF0\x9F\x98\x80\"}]}");
+    struct str body = STR("{\"model\":\"g\\u002d5\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+                          "\"messages\":[{\"content\":\"\xF0\x9F\x98\x80\"}]}");
     char copy[200];
     for (size_t at = 0; at < body.len; at++) {
         for (unsigned byte = 0; byte < 256; byte++) {
@@ -585,11 +580,9 @@ static void nesting_is_limited_exactly(void **state UNUSED) {
         const char *open;
         const char *close;
         const char *inside;
-    } shapes[] = {
-        {"[", "]", ""}, {"{\"a\":", "}", "1"}, {"[\"[[[[\\\"{{\",", "]", "0"}, {"[[],[],{},", "]", "0"}};
+    } shapes[] = {{"[", "]", ""}, {"{\"a\":", "}", "1"}, {"[\"[[[[\\\"{{\",", "]", "0"}, {"[[],[],{},", "]", "0"}};
     for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
-        bool leaf =
-            shapes[i].inside[0] == '0' && shapes[i].open[2] == ']'; // has one level more beside the path
+        bool leaf = shapes[i].inside[0] == '0' && shapes[i].open[2] == ']'; // has one level more beside the path
         for (unsigned depth = 60; depth <= 70; depth++) {
             struct buf b;
             buf_init(&b, 1 << 20);
@@ -610,8 +603,7 @@ static void many_brackets_side_by_side_are_not_deep(void **state UNUSED) {
     for (int i = 0; i < 1000; i++) {
         check_ok(buf_str_append(&b, STR(",[{\"\\\\\":\"]}[[\\\"[[\"}],[]")));
     }
-    check_ok(
-        buf_str_append(&b, STR("],\"text\":\"[[[[[[[[[[[[[[[[[[[[{{{{{{{{{{{{{{{{{{{{\",\"model\":\"m\"}")));
+    check_ok(buf_str_append(&b, STR("],\"text\":\"[[[[[[[[[[[[[[[[[[[[{{{{{{{{{{{{{{{{{{{{\",\"model\":\"m\"}")));
     check_problem(buf_str(&b), PEEK_FINE, NULL);
     buf_consume(&b, 1);
     check_ok(buf_str_append(&b, STR("\"a string without an end \\\"")));
@@ -747,14 +739,12 @@ static void a_small_body_needs_no_allocation(void **state UNUSED) {
 
 TESTS(TEST(the_model_is_found_wherever_it_stands), TEST(escapes_before_and_in_the_model_do_not_shift_it),
       TEST(escapes_of_every_amount_keep_the_place), TEST(a_model_may_be_null_or_absent),
-      TEST(a_model_has_1_to_255_bytes), TEST(the_length_of_a_model_counts_unescaped),
-      TEST(stream_and_usage_are_read), TEST(wrong_types_are_named), TEST(every_deciding_member_occurs_once),
-      TEST(other_members_may_repeat), TEST(the_position_of_a_member_is_its_name),
-      TEST(what_is_json_is_accepted), TEST(what_is_no_json_is_refused),
-      TEST(bodies_that_are_no_json_are_refused), TEST(json_that_is_no_object_is_refused),
-      TEST(every_prefix_is_refused), TEST(every_changed_byte_is_survived), TEST(messages_say_where),
-      TEST(messages_never_quote_the_body), TEST(lines_are_counted_over_long_bodies),
-      TEST(nesting_is_limited_exactly), TEST(many_brackets_side_by_side_are_not_deep),
-      TEST(bombs_are_refused), TEST(a_million_digits_are_a_number), TEST(a_wide_object_is_read),
-      TEST(a_body_that_costs_too_much_is_refused), TEST(bodies_of_every_size_are_read),
+      TEST(a_model_has_1_to_255_bytes), TEST(the_length_of_a_model_counts_unescaped), TEST(stream_and_usage_are_read),
+      TEST(wrong_types_are_named), TEST(every_deciding_member_occurs_once), TEST(other_members_may_repeat),
+      TEST(the_position_of_a_member_is_its_name), TEST(what_is_json_is_accepted), TEST(what_is_no_json_is_refused),
+      TEST(bodies_that_are_no_json_are_refused), TEST(json_that_is_no_object_is_refused), TEST(every_prefix_is_refused),
+      TEST(every_changed_byte_is_survived), TEST(messages_say_where), TEST(messages_never_quote_the_body),
+      TEST(lines_are_counted_over_long_bodies), TEST(nesting_is_limited_exactly),
+      TEST(many_brackets_side_by_side_are_not_deep), TEST(bombs_are_refused), TEST(a_million_digits_are_a_number),
+      TEST(a_wide_object_is_read), TEST(a_body_that_costs_too_much_is_refused), TEST(bodies_of_every_size_are_read),
       TEST(survives_every_failing_allocation), TEST(a_small_body_needs_no_allocation))

@@ -121,8 +121,8 @@ static void client_send(struct client *c, const char *text) {
 }
 
 static void client_post(struct client *c, const char *path, const char *body) {
-    check_ok(buf_printf(&c->out, "POST %s HTTP/1.1\r\nHost: mock\r\nContent-Length: %zu\r\n\r\n%s", path,
-                        strlen(body), body));
+    check_ok(buf_printf(&c->out, "POST %s HTTP/1.1\r\nHost: mock\r\nContent-Length: %zu\r\n\r\n%s", path, strlen(body),
+                        body));
     client_write(c);
     settle(c->world);
 }
@@ -350,8 +350,8 @@ static unsigned count_events(struct client *c) {
 }
 
 #define CHAT "/v1/chat/completions"
-#define ASK(model, more) \
-    "{\"model\":\"" model "\"," more "\"messages\":[{\"role\":\"system\",\"content\":\"be brief\"}," \
+#define ASK(model, more)                                                                                               \
+    "{\"model\":\"" model "\"," more "\"messages\":[{\"role\":\"system\",\"content\":\"be brief\"},"                   \
     "{\"role\":\"user\",\"content\":\"one two three\"}]}"
 #define STREAM "\"stream\":true,"
 
@@ -636,10 +636,11 @@ static void responses_answer_with_an_object(void **state UNUSED) {
 }
 
 static void a_stream_of_responses_has_typed_events_in_order(void **state UNUSED) {
-    static const char *const types[] = {
-        "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
-        "response.output_text.delta", "response.output_text.delta", "response.output_text.done",
-        "response.content_part.done", "response.output_item.done", "response.completed"};
+    static const char *const types[] = {"response.created",           "response.in_progress",
+                                        "response.output_item.added", "response.content_part.added",
+                                        "response.output_text.delta", "response.output_text.delta",
+                                        "response.output_text.done",  "response.content_part.done",
+                                        "response.output_item.done",  "response.completed"};
     struct world w;
     struct client c;
     struct event event;
@@ -686,8 +687,8 @@ static void check_embedding(struct client *c, unsigned dimensions) {
     char body[200];
     float packed[16];
     double square = 0;
-    snprintf(body, sizeof body,
-             "{\"model\":\"m\",\"input\":\"one\",\"encoding_format\":\"base64\",\"dimensions\":%u}", dimensions);
+    snprintf(body, sizeof body, "{\"model\":\"m\",\"input\":\"one\",\"encoding_format\":\"base64\",\"dimensions\":%u}",
+             dimensions);
     check_int(ask(c, "/v1/embeddings", body).status, 200);
     struct json *json = body_json(c);
     base64_decode(text_at(json, "data.0.embedding"), (unsigned char *)packed, dimensions * sizeof *packed);
@@ -819,9 +820,8 @@ static void errors_come_by_model_name(void **state UNUSED) {
     for (int status = 400; status < 600; status++) {
         char body[200];
         bool retry = status == 429 || status == 503;
-        snprintf(body, sizeof body,
-                 "{\"model\":\"mock-err-%d\",\"stream\":%s,\"messages\":[{\"content\":\"x\"}]}", status,
-                 status % 2 ? "true" : "false");
+        snprintf(body, sizeof body, "{\"model\":\"mock-err-%d\",\"stream\":%s,\"messages\":[{\"content\":\"x\"}]}",
+                 status, status % 2 ? "true" : "false");
         client_post(&c, CHAT, body);
         struct got got = take_answer(&c);
         check_error(&c, &got, status);

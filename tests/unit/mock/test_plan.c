@@ -9,7 +9,8 @@ static const struct {
     const char *model;
     struct plan plan;
 } names[] = {
-#define DEFAULTS {200, 700, 700, 30, 4}
+#define DEFAULTS                                                                                                       \
+    { 200, 700, 700, 30, 4 }
     // latency
     {"mock-5s", {200, 5000, 5000, 30, 4}},
     {"mock-250ms", {200, 250, 250, 30, 4}},

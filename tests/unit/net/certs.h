@@ -56,8 +56,8 @@ static inline void cert_make(struct cert *c, const char *dir, const struct cert_
     ASN1_INTEGER_set(X509_get_serialNumber(c->x509), ++serial);
     X509_gmtime_adj(X509_getm_notBefore(c->x509), o->from_s || o->to_s ? o->from_s : -3600);
     X509_gmtime_adj(X509_getm_notAfter(c->x509), o->from_s || o->to_s ? o->to_s : 3600);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(c->x509), "CN", MBSTRING_ASC,
-                               (const unsigned char *)o->name, -1, -1, 0);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(c->x509), "CN", MBSTRING_ASC, (const unsigned char *)o->name, -1,
+                               -1, 0);
     X509_set_issuer_name(c->x509, X509_get_subject_name(issuer ? issuer : c->x509));
     X509_set_pubkey(c->x509, c->key);
     cert_extension(c->x509, issuer ? issuer : c->x509, NID_basic_constraints,

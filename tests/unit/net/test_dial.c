@@ -83,17 +83,14 @@ static void serve_on(const char *host, enum manner manner, const struct cert *ce
     char problem[200];
     server = (struct server){.manner = manner};
     if (cert) {
-        check_ok(
-            tls_server_create(cert->cert_file, cert->key_file, NULL, &server.tls, problem, sizeof problem));
+        check_ok(tls_server_create(cert->cert_file, cert->key_file, NULL, &server.tls, problem, sizeof problem));
     }
     check_ok(address_parse(str_c(host), 0, &a));
     check_ok(listener_open(&server.listener, &loop, &a, on_accept, &server));
     server.port = port_of(server.listener.io.fd);
 }
 
-static void serve(enum manner manner, const struct cert *cert) {
-    serve_on("127.0.0.1", manner, cert);
-}
+static void serve(enum manner manner, const struct cert *cert) { serve_on("127.0.0.1", manner, cert); }
 
 static void serve_no_more(void) {
     for (unsigned i = 0; i < server.accepted; i++) {
@@ -195,8 +192,7 @@ static void pass_ms(uint64_t ms) {
 }
 
 // "connect to `host`:`port``rest`"
-static void check_connect_problem(const struct caller *caller, const char *host, unsigned port,
-                                  const char *rest) {
+static void check_connect_problem(const struct caller *caller, const char *host, unsigned port, const char *rest) {
     char wanted[400];
     snprintf(wanted, sizeof wanted, "connect to %s:%u%s", host, port, rest);
     check_str(str_c(caller->problem), wanted);
@@ -471,20 +467,17 @@ static int set_up(void **state UNUSED) {
     snprintf(nameserver, sizeof nameserver, "127.0.0.1:%u", closed_port());
     write_hosts(hosts);
     check_ok(loop_init(&loop, &(struct loop_options){.clock = &now.clock}));
-    dns = dns_create(&loop,
-                     &(struct dns_options){.servers = nameserver, .hosts_file = hosts, .timeout_ms = 50});
+    dns = dns_create(&loop, &(struct dns_options){.servers = nameserver, .hosts_file = hosts, .timeout_ms = 50});
     cert_dir(dir);
     cert_make(&authority, dir, &(struct cert_options){.name = "authority", .authority = true});
     cert_make(&good, dir,
               &(struct cert_options){.name = "good",
                                      .alt_names = "DNS:one.example,DNS:silent.example,IP:127.0.2.1",
                                      .issuer = &authority});
-    cert_make(&expired, dir,
-              &(struct cert_options){.name = "expired",
-                                     .alt_names = "DNS:one.example",
-                                     .issuer = &authority,
-                                     .from_s = -7200,
-                                     .to_s = -3600});
+    cert_make(
+        &expired, dir,
+        &(struct cert_options){
+            .name = "expired", .alt_names = "DNS:one.example", .issuer = &authority, .from_s = -7200, .to_s = -3600});
     struct tls_client_options options = {.ca_file = authority.cert_file};
     check_ok(tls_client_create(&options, &client, problem, sizeof problem));
     return 0;

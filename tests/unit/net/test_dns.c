@@ -89,10 +89,7 @@ static size_t answer(const unsigned char *query, size_t query_len, unsigned char
         return 0;
     }
     memcpy(out, query, end);
-    unsigned code = server.answer == NO_SUCH_NAME ? 3
-                    : server.answer == FAILS      ? 2
-                    : server.answer == REFUSES    ? 5
-                                                  : 0;
+    unsigned code = server.answer == NO_SUCH_NAME ? 3 : server.answer == FAILS ? 2 : server.answer == REFUSES ? 5 : 0;
     put16(out + 2, 0x8180 | code);
     put16(out + 6, 0);
     put16(out + 8, 0);
@@ -191,8 +188,8 @@ static void on_accept(struct io *io, unsigned events UNUSED) {
 static void server_open(void) {
     struct address a;
     check_ok(address_parse(STR("127.0.0.1"), 0, &a));
-    server = (struct server){
-        .ttl = 60, .count_4 = 1, .first = 1, .piece = 700, .trickle.run = on_trickle, .stream.fd = -1};
+    server =
+        (struct server){.ttl = 60, .count_4 = 1, .first = 1, .piece = 700, .trickle.run = on_trickle, .stream.fd = -1};
     int udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int tcp = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     check(bind(tcp, &a.sa, a.len) == 0 && listen(tcp, 4) == 0);
@@ -239,8 +236,7 @@ static void on_resolved(struct dns_query *q, enum err e, const struct address *a
     if (a->ask_again) {
         struct asker *next = a->next;
         next->q.on_resolved = on_resolved;
-        enum err again =
-            dns_resolve(a->ask_again, &next->q, STR("other.example"), 1, next->addresses, &next->count);
+        enum err again = dns_resolve(a->ask_again, &next->q, STR("other.example"), 1, next->addresses, &next->count);
         next->e = again;
     }
 }
@@ -691,8 +687,8 @@ static void the_hosts_file_is_read(void **state UNUSED) {
     fputs("192.0.2.33 box.example box\n", f);
     fclose(f);
     server_open();
-    struct dns *dns = dns_create(
-        &loop, &(struct dns_options){.servers = server.address, .hosts_file = path, .timeout_ms = 60});
+    struct dns *dns =
+        dns_create(&loop, &(struct dns_options){.servers = server.address, .hosts_file = path, .timeout_ms = 60});
     struct asker a = {0};
     if (ask(dns, &a, "box") == ERR_AGAIN) {
         until_called(&a);

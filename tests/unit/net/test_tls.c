@@ -9,8 +9,7 @@
 
 static char dir[CERT_PATH];
 static struct cert authority, other_authority, intermediate;
-static struct cert good, expired, early, self_signed, unknown, wildcard, partial, nameless, by_address,
-    chained;
+static struct cert good, expired, early, self_signed, unknown, wildcard, partial, nameless, by_address, chained;
 
 static struct loop loop;
 
@@ -66,13 +65,9 @@ struct side {
     bool deaf;   // does not read
 };
 
-static unsigned next_random(struct side *s) {
-    return (s->seed = s->seed * 1103515245u + 12345u) >> 16;
-}
+static unsigned next_random(struct side *s) { return (s->seed = s->seed * 1103515245u + 12345u) >> 16; }
 
-static char pattern_at(size_t i) {
-    return (char)(i * 7 + (i >> 8) * 13 + (i >> 16));
-}
+static char pattern_at(size_t i) { return (char)(i * 7 + (i >> 8) * 13 + (i >> 16)); }
 
 static char pattern[1 << 20];
 
@@ -220,15 +215,9 @@ static void transfer(size_t window, size_t bytes) {
     end(&client, &server);
 }
 
-static void a_megabyte_each_way_through_a_wide_window(void **state UNUSED) {
-    transfer(64 * 1024, 1 << 20);
-}
-static void a_megabyte_each_way_through_seven_bytes(void **state UNUSED) {
-    transfer(7, 1 << 20);
-}
-static void a_megabyte_each_way_through_a_single_byte(void **state UNUSED) {
-    transfer(1, 1 << 20);
-}
+static void a_megabyte_each_way_through_a_wide_window(void **state UNUSED) { transfer(64 * 1024, 1 << 20); }
+static void a_megabyte_each_way_through_seven_bytes(void **state UNUSED) { transfer(7, 1 << 20); }
+static void a_megabyte_each_way_through_a_single_byte(void **state UNUSED) { transfer(1, 1 << 20); }
 
 static void refused(const struct cert *cert, const char *host, const char *problem) {
     struct side client = {.out_len = 1000};
@@ -274,12 +263,10 @@ static void a_name_outside_the_alternative_names_is_refused(void **state UNUSED)
     refused(&nameless, "nameless.example", "certificate is not for nameless.example");
 }
 static void a_partial_wildcard_is_refused(void **state UNUSED) {
-    refused(&partial, "foo.wild.example",
-            "certificate is not for foo.wild.example (but for f*.wild.example)");
+    refused(&partial, "foo.wild.example", "certificate is not for foo.wild.example (but for f*.wild.example)");
 }
 static void a_wildcard_covers_one_label_only(void **state UNUSED) {
-    refused(&wildcard, "x.y.wild.example",
-            "certificate is not for x.y.wild.example (but for *.wild.example)");
+    refused(&wildcard, "x.y.wild.example", "certificate is not for x.y.wild.example (but for *.wild.example)");
 }
 static void an_address_is_not_a_name(void **state UNUSED) {
     refused(&good, "192.0.2.1", "certificate is not for this address (but for a.example, www.a.example)");
@@ -456,8 +443,7 @@ static void the_end_follows_what_was_written(void **state UNUSED) { // also wher
     end(&client, &server);
 }
 
-static void a_peer_that_does_not_speak_tls(const char *bytes, size_t len, enum err wanted,
-                                           const char *problem) {
+static void a_peer_that_does_not_speak_tls(const char *bytes, size_t len, enum err wanted, const char *problem) {
     struct tls_client *tls_client = client_new(authority.cert_file, NULL);
     struct side client = {0};
     struct conn *peer;
@@ -482,16 +468,12 @@ static void peers_that_do_not_speak_tls_are_named(void **state UNUSED) {
     static const char http[] = "HTTP/1.1 400 Bad Request\r\n\r\n";
     static const char alert_version[] = {0x15, 3, 1, 0, 2, 2, 70};
     static const char alert_handshake[] = {0x15, 3, 1, 0, 2, 2, 40};
-    a_peer_that_does_not_speak_tls(http, sizeof http - 1, ERR_TLS,
-                                   "the peer does not speak TLS on this port");
+    a_peer_that_does_not_speak_tls(http, sizeof http - 1, ERR_TLS, "the peer does not speak TLS on this port");
     a_peer_that_does_not_speak_tls(alert_version, sizeof alert_version, ERR_TLS,
                                    "the peer speaks no version of TLS that is safe (1.2 or later)");
-    a_peer_that_does_not_speak_tls(NULL, 0, ERR_TLS,
-                                   "the peer closed the connection during the TLS handshake");
-    a_peer_that_does_not_speak_tls("\x16", 1, ERR_TLS,
-                                   "the peer closed the connection during the TLS handshake");
-    a_peer_that_does_not_speak_tls(alert_handshake, sizeof alert_handshake, ERR_TLS,
-                                   "alert handshake failure");
+    a_peer_that_does_not_speak_tls(NULL, 0, ERR_TLS, "the peer closed the connection during the TLS handshake");
+    a_peer_that_does_not_speak_tls("\x16", 1, ERR_TLS, "the peer closed the connection during the TLS handshake");
+    a_peer_that_does_not_speak_tls(alert_handshake, sizeof alert_handshake, ERR_TLS, "alert handshake failure");
 }
 
 static void a_reset_during_the_handshake_is_a_reset(void **state UNUSED) {
@@ -687,8 +669,7 @@ static void problems_with_files_are_named(void **state UNUSED) {
     check_err(tls_server_create("/nonexistent/c.pem", good.key_file, NULL, &server, problem, sizeof problem),
               ERR_INVALID);
     check(strstr(problem, "/nonexistent/c.pem"));
-    check_err(tls_server_create(good.cert_file, expired.key_file, NULL, &server, problem, sizeof problem),
-              ERR_INVALID);
+    check_err(tls_server_create(good.cert_file, expired.key_file, NULL, &server, problem, sizeof problem), ERR_INVALID);
     check(strstr(problem, "mismatch"));
     options = (struct tls_client_options){.ca_file = authority.cert_file, .alpn = "h2,,http/1.1"};
     check_err(tls_client_create(&options, &client, problem, sizeof problem), ERR_INVALID);
@@ -701,8 +682,7 @@ static void make_certificates(void) {
     cert_make(&authority, dir, &(struct cert_options){.name = "authority", .authority = true});
     cert_make(&other_authority, dir, &(struct cert_options){.name = "other", .authority = true});
     const struct cert *ca = &authority;
-    cert_make(&intermediate, dir,
-              &(struct cert_options){.name = "intermediate", .authority = true, .issuer = ca});
+    cert_make(&intermediate, dir, &(struct cert_options){.name = "intermediate", .authority = true, .issuer = ca});
     const char *a = "DNS:a.example,DNS:www.a.example";
     const struct {
         struct cert *cert;
@@ -734,9 +714,8 @@ static int set_up(void **state UNUSED) {
 }
 
 static int tear_down(void **state UNUSED) {
-    struct cert *all[] = {&authority, &other_authority, &intermediate, &good,     &expired,
-                          &early,     &self_signed,     &unknown,      &wildcard, &partial,
-                          &nameless,  &by_address,      &chained};
+    struct cert *all[] = {&authority, &other_authority, &intermediate, &good,     &expired,    &early,  &self_signed,
+                          &unknown,   &wildcard,        &partial,      &nameless, &by_address, &chained};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         cert_finish(all[i]);
     }

@@ -41,7 +41,7 @@ enum leaving { STAYS, LEAVES_ON_HEAD, LEAVES_ON_BYTES, LEAVES_ON_LAST, LEAVES_ON
 
 struct eyes {
     struct tape_reader r;
-    size_t budget;      // bytes it takes still; SIZE_MAX: all
+    size_t budget; // bytes it takes still; SIZE_MAX: all
     uint64_t seen;
     uint64_t from;
     unsigned heads, interim, lasts, ends, calls;
@@ -365,7 +365,8 @@ static void kept_tape_is_never_full_and_replays(void **state UNUSED) {
     struct eyes first;
     struct eyes late;
     struct eyes after;
-    struct field fields[] = {{.name = STR("content-type"), .value = STR("text/plain"), .id = field_id(STR("content-type"))}};
+    struct field fields[] = {
+        {.name = STR("content-type"), .value = STR("text/plain"), .id = field_id(STR("content-type"))}};
     struct tape_head head = {201, {fields, 1, 1}, -1};
     struct tape *t = create(&w, true);
     eyes_open(&first, t, 0);
