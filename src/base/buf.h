@@ -27,7 +27,6 @@ static inline void buf_clear(struct buf *b) { b->start = b->end = 0; }
 // Room for at least n more bytes at buf_tail().
 MUSTCHECK enum err buf_reserve(struct buf *b, size_t n);
 static inline char *buf_tail(struct buf *b) { return b->ptr + b->end; }
-static inline size_t buf_tail_room(const struct buf *b) { return b->room - b->end; }
 static inline void buf_added(struct buf *b, size_t n) { b->end += n; }
 
 MUSTCHECK enum err buf_append(struct buf *b, const void *bytes, size_t n);

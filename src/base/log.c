@@ -9,10 +9,14 @@ static _Atomic int log_level = LOG_INFO; // allow-listed in tools/check_globals:
 
 void log_set_level(enum log_level level) { atomic_store(&log_level, (int)level); }
 
+bool log_enabled(enum log_level level) {
+    return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
 void log_line(enum log_level level, const char *format, ...) {
     static const char *const prefix[] = {"error: ", "warning: ", "", "debug: "};
     char line[1024];
-    if ((int)level > atomic_load_explicit(&log_level, memory_order_relaxed)) {
+    if (!log_enabled(level)) {
         return;
     }
     int n = snprintf(line, sizeof line, "thaw: %s", prefix[level]);

@@ -2,12 +2,15 @@
 // Lines for people on stderr: "thaw: warning: text". One write per line; one that cannot be written is lost.
 // Secrets are never arguments of a log call.
 #pragma once
+#include <stdbool.h>
+
 #include "base/attr.h"
 
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
 // Process-wide, set once before threads start.
 void log_set_level(enum log_level level);
+bool log_enabled(enum log_level level);
 void log_line(enum log_level level, const char *format, ...) PRINTF(2, 3);
 
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)

@@ -28,14 +28,6 @@ void *xcalloc(size_t n, size_t size) {
     return p;
 }
 
-void *xrealloc(void *p, size_t size) {
-    p = realloc(p, size ? size : 1);
-    if (UNLIKELY(!p)) {
-        die(size);
-    }
-    return p;
-}
-
 // The one piece of mutable state below the loop: a counter that only tests set, apart for each thread.
 static _Thread_local struct {
     unsigned countdown;

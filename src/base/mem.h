@@ -7,7 +7,6 @@
 
 void *xmalloc(size_t size);
 void *xcalloc(size_t n, size_t size);
-void *xrealloc(void *p, size_t size);
 
 // For sizes that a peer controls: NULL when there is none. Tests make the n-th one fail (mem_fail_after).
 void *try_realloc(void *p, size_t size);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // thaw mock: the mock behind a listening socket, one loop, until a signal. Turns are not paced: what the mock says
 // about time is what others are measured by.
-#include <netdb.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "cmd/claim.h"
 #include "cmd/machine.h"
 #include "cmd/verbs.h"
 #include "config/config.h"
@@ -88,77 +88,6 @@ static int take_arguments(struct mock_verb *m, int argc, char **argv, bool *go) 
     return EXIT_USAGE;
 }
 
-// ---- the address
-
-static int resolve(const char *listen, struct address *address) {
-    struct str host;
-    uint16_t port = 0;
-    struct addrinfo *found = NULL;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    if (config_listen_parse(str_c(listen), &host, &port) != OK) {
-        return EXIT_USAGE; // take_listen has refused it
-    }
-    if (address_parse(host.len ? host : STR("::"), port, address) == OK) {
-        return EXIT_FINE;
-    }
-    char *name = str_dup(host);
-    char service[8];
-    snprintf(service, sizeof service, "%u", port);
-    int problem = getaddrinfo(name, service, &hints, &found);
-    if (problem) {
-        fprintf(stderr, "thaw mock: cannot listen on '%s': %s\n", name, gai_strerror(problem));
-    } else {
-        memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
-        address->len = found->ai_addrlen;
-        freeaddrinfo(found);
-    }
-    free(name);
-    return problem ? EXIT_UNREACHABLE : EXIT_FINE;
-}
-
-// Without IPv6 on this machine "all addresses" are the IPv4 ones.
-static enum err claim_ipv4(const char *listen, struct address *address) {
-    struct str host;
-    uint16_t port = 0;
-    if (config_listen_parse(str_c(listen), &host, &port) != OK || host.len) {
-        return ERR_INVALID;
-    }
-    enum err e = address_parse(STR("0.0.0.0"), port, address);
-    return e == OK ? listen_claim(address) : e;
-}
-
-static const char *why_not(enum err e) {
-    static const struct {
-        enum err e;
-        const char *text;
-    } reasons[] = {
-        {ERR_FULL, "the address is in use. Is another mock running? --listen takes another one"},
-        {ERR_UNREACHABLE, "this machine does not have that address"},
-        {ERR_SYS, "the operating system refused (ports below 1024 need a privilege)"},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
-        if (reasons[i].e == e) {
-            return reasons[i].text;
-        }
-    }
-    return err_text(e);
-}
-
-static int claim(const char *listen, struct address *address) {
-    int wrong = resolve(listen, address);
-    if (wrong) {
-        return wrong;
-    }
-    enum err e = listen_claim(address);
-    if (e != OK && e != ERR_FULL && claim_ipv4(listen, address) == OK) {
-        e = OK;
-    }
-    if (e != OK) {
-        fprintf(stderr, "thaw mock: cannot listen on %s: %s\n", listen, why_not(e));
-    }
-    return e == OK ? EXIT_FINE : EXIT_UNREACHABLE;
-}
-
 // ---- running
 
 struct running {
@@ -229,7 +158,7 @@ static int run_mock(const struct mock_verb *m) {
     struct address address;
     struct machine machine;
     machine_read(&machine, "", true); // for as many calls as may be
-    int wrong = claim(m->listen, &address);
+    int wrong = claim_address("mock", str_c(m->listen), &address);
     if (wrong) {
         return wrong;
     }

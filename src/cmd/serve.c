@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // thaw serve: arguments and configuration in, workers wired together and run until a signal.
 #include <errno.h>
-#include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -9,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "cmd/claim.h"
 #include "cmd/machine.h"
 #include "cmd/verbs.h"
 #include "gateway/worker.h"
@@ -195,57 +195,6 @@ struct shared {
     struct address listen;
     struct tls_client **tls; // per upstream
 };
-
-static int resolve_listen(const struct config *config, struct address *address) {
-    struct str host;
-    uint16_t port = 0;
-    struct addrinfo *found = NULL;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    if (config_listen_parse(config->listen, &host, &port) != OK) {
-        return EXIT_USAGE; // config_check has said so
-    }
-    if (host.len == 0) {
-        host = STR("::");
-    }
-    if (address_parse(host, port, address) == OK) {
-        return EXIT_FINE;
-    }
-    char *name = str_dup(host);
-    char service[8];
-    snprintf(service, sizeof service, "%u", port);
-    int problem = getaddrinfo(name, service, &hints, &found);
-    if (problem) {
-        fprintf(stderr, "thaw serve: cannot listen on '%s': %s\n", name, gai_strerror(problem));
-    } else {
-        memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
-        address->len = found->ai_addrlen;
-        freeaddrinfo(found);
-    }
-    free(name);
-    return problem ? EXIT_USAGE : EXIT_FINE;
-}
-
-static int claim(const struct config *config, struct address *address) {
-    int wrong = resolve_listen(config, address);
-    if (wrong) {
-        return wrong;
-    }
-    enum err e = listen_claim(address);
-    if (e != OK && address->sa.sa_family == AF_INET6 && str_starts(config->listen, STR(":"))) {
-        struct str host;
-        uint16_t port = 0; // no IPv6 on this machine: all addresses are the IPv4 ones
-        if (config_listen_parse(config->listen, &host, &port) == OK &&
-            address_parse(STR("0.0.0.0"), port, address) == OK) {
-            e = listen_claim(address);
-        }
-    }
-    if (e == OK) {
-        return EXIT_FINE;
-    }
-    fprintf(stderr, "thaw serve: cannot listen on %.*s: %s\n", STR_ARG(config->listen),
-            e == ERR_FULL ? "the address is in use. Is thaw running already? --listen takes another one" : err_text(e));
-    return EXIT_UNREACHABLE;
-}
 
 static int make_tls(const struct config *config, struct shared *shared) {
     shared->tls = xcalloc(config->upstream_count, sizeof(struct tls_client *));
@@ -450,7 +399,7 @@ static int serve(struct serve *s) {
         describe_upstreams(s->config);
         describe_machine(&machine, crew.count);
         log_info("all is fine; without --check it would listen on %.*s", STR_ARG(s->config->listen));
-    } else if (!wrong && !(wrong = claim(s->config, &shared.listen))) {
+    } else if (!wrong && !(wrong = claim_address("serve", s->config->listen, &shared.listen))) {
         wrong = open_crew(&crew, s, &shared);
         if (!wrong) {
             log_info("listening on http://%s", address_format(&shared.listen, text));
@@ -502,7 +451,7 @@ static const struct args_option options[] = {
     {"open", 0, NULL, "answer other machines without keys, although an upstream key is set"},
     {"check", 0, NULL, "do all of the start-up but the listening"},
     {"example", 0, NULL, "print a configuration file with every key, documented"},
-    {"verbose", 'v', NULL, "say more on stderr"},
+    {"verbose", 'v', NULL, "say on stderr how each request ended"},
 };
 
 const struct verb verb_serve = {

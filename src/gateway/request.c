@@ -45,6 +45,11 @@ static void drop_request(struct request *r) {
 void request_finish(struct request *r, enum outcome outcome) {
     r->outcome = outcome;
     r->worker->outcomes[outcome]++;
+    if (log_enabled(LOG_DEBUG)) {
+        char id[REQUEST_ID_MAX];
+        struct str name = request_id(r, id);
+        log_debug("%.*s: %s: %s", STR_ARG(name), outcome_name(outcome), outcome_text(outcome));
+    }
     drop_request(r);
 }
 
@@ -148,7 +153,6 @@ static enum outcome gone(const struct request *r) {
 static void on_fail(struct xchg *x, enum err e, const char *problem) {
     struct request *r = x->owner;
     enum outcome outcome = e == ERR_GONE ? gone(r) : e == ERR_NOMEM ? OUTCOME_EXHAUSTED : OUTCOME_REFUSED;
-    log_debug("request %" PRIu64 ": %s", r->serial, problem);
     if (outcome == OUTCOME_REFUSED && !r->head_sent && r->state != REQUEST_ANSWERING) {
         drop_request(r); // request_reject follows, says why, and counts
     } else {

@@ -255,12 +255,8 @@ static enum verdict step_body(struct request *r) {
 // ---- peek: what the body says
 
 static const struct targets *targets_of(const struct worker *w, struct str model) {
-    for (unsigned i = 0; i < w->config->model_count; i++) {
-        if (str_eq(w->models[i].model, model)) {
-            return &w->models[i];
-        }
-    }
-    return NULL;
+    const struct config_model *found = config_model_find(w->config, model);
+    return found ? &w->models[found - w->config->models] : NULL;
 }
 
 static enum verdict unknown_model(struct request *r, struct str model) {

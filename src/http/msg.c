@@ -86,11 +86,6 @@ const char *status_reason(int status) {
     return "Unknown"; // the phrase carries no meaning (RFC 9112 section 4)
 }
 
-struct str target_query(struct str target) {
-    size_t at = str_find(target, '?');
-    return at < target.len ? str_skip(target, at + 1) : (struct str){NULL, 0};
-}
-
 bool list_has_token(struct str list, struct str token) {
     struct str part;
     while (str_split(&list, ',', &part)) {
@@ -99,16 +94,6 @@ bool list_has_token(struct str list, struct str token) {
         }
     }
     return false;
-}
-
-void http_fields_remove(struct fields *fields, struct str name) {
-    unsigned kept = 0;
-    for (unsigned i = 0; i < fields->n; i++) {
-        if (!str_ieq(fields->v[i].name, name)) {
-            fields->v[kept++] = fields->v[i];
-        }
-    }
-    fields->n = kept;
 }
 
 static bool named_by_connection(const struct fields *fields, struct str name) {

@@ -48,14 +48,11 @@ const char *status_reason(int status);
 
 // The path of a target, without the query.
 static inline struct str target_path(struct str target) { return str_first(target, str_find(target, '?')); }
-struct str target_query(struct str target);
 
 // Takes hop-by-hop fields out of the array: Connection and every field it names, Keep-Alive, Proxy-Connection,
 // Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding, Upgrade, HTTP2-Settings, Expect, and the
 // framing a codec writes itself: Content-Length, Host (RFC 9110 section 7.6.1, RFC 9113 section 8.2.2).
 void http_head_strip(struct fields *fields);
-// Takes every field of that name out.
-void http_fields_remove(struct fields *fields, struct str name);
 
 // host[:port] with nothing a URL parser could read otherwise (facts A12).
 bool authority_valid(struct str authority);

@@ -42,11 +42,3 @@ enum err address_parse(struct str host, uint16_t port, struct address *a) {
     }
     return ERR_INVALID;
 }
-
-bool address_is_loopback(const struct address *a) {
-    if (a->sa.sa_family == AF_INET6) {
-        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)&a->storage)->sin6_addr);
-    }
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)&a->storage;
-    return (ntohl(v4->sin_addr.s_addr) >> 24) == IN_LOOPBACKNET;
-}

@@ -78,4 +78,3 @@ enum { ADDRESS_TEXT = 64 };
 const char *address_format(const struct address *a, char out[ADDRESS_TEXT]);
 // A numeric IPv4 or IPv6 host (no brackets) and a port; ERR_INVALID for names.
 MUSTCHECK enum err address_parse(struct str host, uint16_t port, struct address *a);
-bool address_is_loopback(const struct address *a);

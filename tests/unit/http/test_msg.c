@@ -168,18 +168,6 @@ static void fields_that_connection_names_are_stripped(void **state) {
     STRIPPED("Ab=1;", "Ab", "1", "Connection", "a, b, abc");
 }
 
-static void every_field_of_a_name_is_removed(void **state) {
-    static const char *const pairs[] = {"A", "1", "b", "2", "a", "3", "B", "4"};
-    struct fields f = fields_of(pairs, ARRAY_LEN(pairs));
-    (void)state;
-    http_fields_remove(&f, STR("B"));
-    check_fields(&f, "A=1;a=3;");
-    http_fields_remove(&f, STR("x"));
-    check_fields(&f, "A=1;a=3;");
-    http_fields_remove(&f, STR("a"));
-    check_int(f.n, 0);
-}
-
 static void tokens_are_found_in_lists(void **state) {
     (void)state;
     check(list_has_token(STR("close"), STR("close")));
@@ -232,17 +220,13 @@ static void methods_are_known_by_name_in_capitals(void **state) {
 static void a_target_is_path_and_query(void **state) {
     (void)state;
     check_str(target_path(STR("/a?b?c")), "/a");
-    check_str(target_query(STR("/a?b?c")), "b?c");
     check_str(target_path(STR("/a")), "/a");
-    check(target_query(STR("/a")).ptr == NULL);
-    check_str(target_query(STR("/a?")), "");
-    check(target_query(STR("/a?")).ptr != NULL);
     check_str(target_path(STR("*")), "*");
 }
 
 TESTS(TEST(host_names_and_addresses_are_authorities), TEST(nothing_else_is_an_authority),
       TEST(fields_of_the_connection_are_stripped), TEST(other_fields_stay_in_their_order),
-      TEST(fields_that_connection_names_are_stripped), TEST(every_field_of_a_name_is_removed),
+      TEST(fields_that_connection_names_are_stripped),
       TEST(tokens_are_found_in_lists), TEST(every_status_has_a_reason),
       TEST(what_a_client_is_told_of_an_error_has_a_reason_of_its_own), TEST(methods_are_known_by_name_in_capitals),
       TEST(a_target_is_path_and_query))

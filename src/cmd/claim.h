@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+// From `--listen` as written to an address that can be had.
+#pragma once
+#include "net/conn.h"
+
+// Resolves and claims it; `listen` has been checked (config_listen_parse). EXIT_FINE, or it was said on stderr why not:
+// EXIT_USAGE for a name that nobody knows, EXIT_UNREACHABLE for an address that is not to be had.
+int claim_address(const char *verb, struct str listen, struct address *address);
