@@ -150,7 +150,7 @@ static enum outcome gone(const struct request *r) {
     return OUTCOME_GONE_SENDING;
 }
 
-static void on_fail(struct xchg *x, enum err e, const char *problem) {
+static void on_fail(struct xchg *x, enum err e, const char *problem UNUSED) {
     struct request *r = x->owner;
     enum outcome outcome = e == ERR_GONE ? gone(r) : e == ERR_NOMEM ? OUTCOME_EXHAUSTED : OUTCOME_REFUSED;
     if (outcome == OUTCOME_REFUSED && !r->head_sent && r->state != REQUEST_ANSWERING) {
