@@ -10,7 +10,7 @@ size_t flow_window = MEM_WINDOW;
 static void grow(char **ptr, size_t *room, size_t wanted) {
     if (wanted > *room) {
         *room = MAX(wanted, 2 * *room);
-        *ptr = xrealloc(*ptr, *room);
+        *ptr = realloc(*ptr, *room);
     }
 }
 
