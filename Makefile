@@ -4,6 +4,11 @@
 #   make test    set everything up and run all tests, under ASan and UBSan
 #   make bench   side by side with nginx and HAProxy
 MAKEFLAGS += --no-print-directory
+SHELL = /bin/bash
+.SHELLFLAGS = -o pipefail -c
+# Ninja has a line for having nothing to do, also when asked to be quiet.
+NINJA = ninja --quiet
+QUIETLY = | { grep -v "no work to do" || true; }
 MESON = meson setup --fatal-meson-warnings
 PREFIX ?= /usr/local
 CI ?=
@@ -20,14 +25,16 @@ build/release/build.ninja:
 build: | builddir
 	@./setup
 	@$(MAKE) -s build/release/build.ninja
-	@ninja --quiet -C build/release thaw
+	@$(NINJA) -C build/release thaw $(QUIETLY)
 	@ln -sf release/thaw build/thaw
+	@echo build/thaw
 
 builddir:
 	@mkdir -p build
 
 run: build
-	@echo "try: curl localhost:8080/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"mock-1s\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'"
+	@echo "try: curl localhost:8080/v1/chat/completions -H 'Content-Type: application/json' \\"
+	@echo "          -d '{\"model\":\"mock-1s\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'"
 	@exec build/thaw serve --mock
 
 build/asan/build.ninja:
@@ -48,30 +55,35 @@ check:
 	@tools/check
 
 test-unit: | builddir
+	@./setup test
 	@$(MAKE) -s build/asan/build.ninja
-	@ninja --quiet -C build/asan
+	@$(NINJA) -C build/asan $(QUIETLY)
 	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson test -C build/asan --print-errorlogs
 
 # The whole binary under ASan and UBSan, real sockets, real clients.
-test-system:
+test-system: | builddir
+	@./setup test
+	@$(MAKE) -s build/asan/build.ninja
+	@$(NINJA) -C build/asan thaw $(QUIETLY)
 	@THAW=$(CURDIR)/build/asan/thaw tests/system/run -m 'not threads'
 
 # What crosses threads, under TSan.
 test-threads: | builddir
+	@./setup test
 	@$(MAKE) -s build/tsan/build.ninja
-	@ninja --quiet -C build/tsan thaw
+	@$(NINJA) -C build/tsan thaw $(QUIETLY)
 	@THAW=$(CURDIR)/build/tsan/thaw tests/system/run -m threads
 
 SECONDS ?= 60
 fuzz: | builddir
 	@./setup test
 	@$(MAKE) -s build/fuzz/build.ninja
-	@ninja --quiet -C build/fuzz
+	@$(NINJA) -C build/fuzz $(QUIETLY)
 	@tests/fuzz/run build/fuzz $(SECONDS)
 
 bench: build
 	@./setup bench
-	@ninja --quiet -C build/release bench/thaw-bench-sim bench/thaw-bench-swarm
+	@$(NINJA) -C build/release bench/thaw-bench-sim bench/thaw-bench-swarm $(QUIETLY)
 	@python3 bench/run.py --thaw build/thaw --tools build/release/bench $(BENCH)
 
 fmt:

@@ -3,7 +3,7 @@
 
 enum { OPTIONS_MAX = 64, HELP_COLUMN = 26 };
 
-void args_print_help(const struct verb *verb, FILE *out) {
+static void print_help(const struct verb *verb, FILE *out) {
     fprintf(out, "thaw %s: %s\n\nusage: thaw %s %s\n\n%s\n\noptions:\n", verb->name, verb->summary, verb->name,
             verb->usage, verb->about);
     for (size_t i = 0; i < verb->option_count; i++) {
@@ -20,8 +20,8 @@ void args_print_help(const struct verb *verb, FILE *out) {
     fprintf(out, "      --help%*sthis text\n\nexample:\n%s", HELP_COLUMN - 12, "", verb->example);
 }
 
-int args_wrong(const struct verb *verb, const char *option, const char *value, const char *wanted) {
-    fprintf(stderr, "thaw %s: --%s wants %s, not '%s'\n", verb->name, option, wanted, value);
+int args_wrong(const char *verb, const struct args_option *o, const char *value, const char *wanted) {
+    fprintf(stderr, "thaw %s: --%s wants %s, not '%s'\n", verb, o->name, wanted, value);
     return EXIT_USAGE;
 }
 
@@ -35,7 +35,7 @@ static const struct args_option *find(const struct verb *verb, struct str name, 
     return NULL;
 }
 
-static enum args_kind unknown(const struct verb *verb, struct str name, const char *argument) {
+static int unknown(const struct verb *verb, struct str name, const char *argument) {
     const char *names[OPTIONS_MAX];
     size_t n = 0;
     for (; n < verb->option_count && n < OPTIONS_MAX - 1; n++) {
@@ -49,48 +49,62 @@ static enum args_kind unknown(const struct verb *verb, struct str name, const ch
     } else {
         fprintf(stderr, "; 'thaw %s --help' lists them\n", verb->name);
     }
-    return ARGS_WRONG;
+    return EXIT_USAGE;
 }
 
-enum args_kind args_next(struct args *a, const struct args_option **option, const char **value) {
-    *option = NULL;
-    *value = NULL;
-    if (a->at >= a->argc) {
-        return ARGS_END;
-    }
-    const char *argument = a->argv[a->at++];
-    if (argument[0] != '-' || argument[1] == '\0') {
-        *value = argument;
-        return ARGS_WORD;
-    }
+// The option that begins an argument; `name` gets its name as written, `value` what is attached to it.
+static const struct args_option *option_of(const struct verb *verb, const char *argument, struct str *name,
+                                           const char **value) {
     bool is_long = argument[1] == '-';
-    struct str name = is_long ? str_c(argument + 2) : (struct str){NULL, 0};
-    size_t equals = str_find(name, '=');
-    bool attached = equals < name.len;
-    name = str_first(name, equals);
-    if (str_eq(name, STR("help")) || (!is_long && strcmp(argument, "-h") == 0)) {
-        args_print_help(a->verb, stdout);
-        return ARGS_HELP;
-    }
-    const struct args_option *o = find(a->verb, name, is_long || argument[2] ? '\0' : argument[1]);
+    *name = str_c(argument + (is_long ? 2 : 1));
+    size_t equals = is_long ? str_find(*name, '=') : name->len;
+    *value = equals < name->len ? name->ptr + equals + 1 : NULL;
+    *name = str_first(*name, equals);
+    return find(verb, is_long ? *name : STR(""), !is_long && name->len == 1 ? argument[1] : '\0');
+}
+
+// `next` is the argument behind it, NULL at the end; *used is set when it was taken as the value.
+static int take_one(const struct verb *verb, const char *argument, const char *next, void *options, bool *used) {
+    struct str name;
+    const char *value;
+    const struct args_option *o = option_of(verb, argument, &name, &value);
     if (!o) {
-        return unknown(a->verb, is_long ? name : str_c(argument + 1), argument);
+        return unknown(verb, name, argument);
     }
-    *option = o;
-    if (!o->value) {
-        if (attached) {
-            fprintf(stderr, "thaw %s: --%s takes no value\n", a->verb->name, o->name);
-            return ARGS_WRONG;
+    if (!o->value && value) {
+        fprintf(stderr, "thaw %s: --%s takes no value\n", verb->name, o->name);
+        return EXIT_USAGE;
+    }
+    if (o->value && !value) {
+        *used = true;
+        value = next;
+    }
+    if (o->value && !value) {
+        fprintf(stderr, "thaw %s: --%s wants %s behind it\n", verb->name, o->name, o->value);
+        return EXIT_USAGE;
+    }
+    return o->take(options, o, value);
+}
+
+int args_take(const struct verb *verb, int argc, char **argv, void *options, const char *word_hint, bool *go) {
+    *go = false;
+    for (int i = 0; i < argc; i++) {
+        const char *argument = argv[i];
+        bool used = false;
+        if (argument[0] != '-' || argument[1] == '\0') {
+            fprintf(stderr, "thaw %s: unexpected argument '%s'; %s\n", verb->name, argument, word_hint);
+            return EXIT_USAGE;
         }
-        return ARGS_OPTION;
+        if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
+            print_help(verb, stdout);
+            return EXIT_FINE;
+        }
+        int wrong = take_one(verb, argument, i + 1 < argc ? argv[i + 1] : NULL, options, &used);
+        if (wrong) {
+            return wrong;
+        }
+        i += used;
     }
-    if (attached) {
-        *value = argument + 2 + equals + 1;
-    } else if (a->at < a->argc) {
-        *value = a->argv[a->at++];
-    } else {
-        fprintf(stderr, "thaw %s: --%s wants %s behind it\n", a->verb->name, o->name, o->value);
-        return ARGS_WRONG;
-    }
-    return ARGS_OPTION;
+    *go = true;
+    return EXIT_FINE;
 }

@@ -11,7 +11,9 @@ struct args_option {
     const char *name;  // without the dashes
     char letter;       // 0: none
     const char *value; // what its value is called in --help; NULL: a flag
-    const char *text;
+    const char *text;  // fits beside it in 80 columns
+    // Takes it into the verb's own struct; returns EXIT_FINE or, having said why on stderr, EXIT_USAGE.
+    int (*take)(void *options, const struct args_option *o, const char *value);
 };
 
 struct verb {
@@ -25,18 +27,9 @@ struct verb {
     int (*run)(const struct verb *verb, int argc, char **argv); // argv[0] is the first argument behind the verb
 };
 
-struct args {
-    const struct verb *verb;
-    int argc;
-    char **argv;
-    int at;
-};
-
-enum args_kind { ARGS_OPTION, ARGS_WORD, ARGS_END, ARGS_HELP, ARGS_WRONG };
-
-// The next argument: ARGS_OPTION (*option, *value; value is NULL for flags), ARGS_WORD (*value), ARGS_END, ARGS_HELP (it
-// was printed), ARGS_WRONG (said on stderr: exit with EXIT_USAGE).
-enum args_kind args_next(struct args *a, const struct args_option **option, const char **value);
+// Takes all arguments, each by its option's `take`. *go is false when there is nothing more to do: --help was printed.
+// EXIT_FINE, or EXIT_USAGE with what is wrong said on stderr; `word_hint` ends the complaint about an argument that is no
+// option.
+int args_take(const struct verb *verb, int argc, char **argv, void *options, const char *word_hint, bool *go);
 // Complains about an option's value on stderr; returns EXIT_USAGE.
-int args_wrong(const struct verb *verb, const char *option, const char *value, const char *wanted);
-void args_print_help(const struct verb *verb, FILE *out);
+int args_wrong(const char *verb, const struct args_option *o, const char *value, const char *wanted);

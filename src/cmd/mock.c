@@ -16,77 +16,56 @@
 enum { TOKENS_MAX = 1000 * 1000 };
 
 struct mock_verb {
-    const struct verb *verb;
     const char *listen;
     struct mock_options mock;
 };
 
 // ---- arguments
 
-static int take_listen(struct mock_verb *m, const struct args_option *option, const char *value) {
+static int take_listen(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
     struct str host;
     uint16_t port;
     if (config_listen_parse(str_c(value), &host, &port) != OK) {
-        return args_wrong(m->verb, option->name, value, "an address as 127.0.0.1:9000, :9000 or 9000");
+        return args_wrong("mock", o, value, "an address as 127.0.0.1:9000, :9000 or 9000");
     }
     m->listen = value;
     return EXIT_FINE;
 }
 
-static int take_duration(struct mock_verb *m, const struct args_option *option, const char *value, uint64_t *ms) {
+static int take_duration(const struct args_option *o, const char *value, uint64_t *ms) {
     if (parse_duration_ms(str_c(value), ms) != OK) {
-        return args_wrong(m->verb, option->name, value, "a duration as 250ms, 5s or 2m");
+        return args_wrong("mock", o, value, "a duration as 250ms, 5s or 2m");
     }
     return EXIT_FINE;
 }
 
-static int take_latency(struct mock_verb *m, const struct args_option *option, const char *value) {
-    return take_duration(m, option, value, &m->mock.latency_ms);
+static int take_latency(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
+    return take_duration(o, value, &m->mock.latency_ms);
 }
 
-static int take_token_latency(struct mock_verb *m, const struct args_option *option, const char *value) {
-    return take_duration(m, option, value, &m->mock.token_ms);
+static int take_token_latency(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
+    return take_duration(o, value, &m->mock.token_ms);
 }
 
-static int take_tokens(struct mock_verb *m, const struct args_option *option, const char *value) {
+static int take_tokens(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
     uint64_t n = 0;
     if (parse_u64(str_c(value), &n) != OK || n > TOKENS_MAX) {
-        return args_wrong(m->verb, option->name, value, "a number up to 1000000");
+        return args_wrong("mock", o, value, "a number up to 1000000");
     }
     m->mock.tokens = (unsigned)n;
     return EXIT_FINE;
 }
 
 static const struct args_option options[] = {
-    {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:9000)"},
-    {"latency", 0, "T", "of an answer, and of a stream's first token (0)"},
-    {"token-latency", 0, "T", "between the tokens of a stream (0)"},
-    {"tokens", 0, "N", "words of an answer (as many as the last message has)"},
+    {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:9000)", take_listen},
+    {"latency", 0, "T", "of an answer, and of a stream's first token (0)", take_latency},
+    {"token-latency", 0, "T", "between the tokens of a stream (0)", take_token_latency},
+    {"tokens", 0, "N", "words of an answer (as many as the last message)", take_tokens},
 };
-
-// In the order of the options.
-static int (*const take[])(struct mock_verb *m, const struct args_option *option,
-                           const char *value) = {take_listen, take_latency, take_token_latency, take_tokens};
-_Static_assert(ARRAY_LEN(take) == ARRAY_LEN(options), "an option is a row of both");
-
-// EXIT_FINE with *go false: --help was printed.
-static int take_arguments(struct mock_verb *m, int argc, char **argv, bool *go) {
-    struct args args = {.verb = m->verb, .argc = argc, .argv = argv};
-    const struct args_option *option;
-    const char *value;
-    for (int wrong = EXIT_FINE; wrong == EXIT_FINE;) {
-        switch (args_next(&args, &option, &value)) {
-        case ARGS_OPTION: wrong = take[option - options](m, option, value); break;
-        case ARGS_WORD:
-            fprintf(stderr, "thaw mock: unexpected argument '%s'; an address is given with --listen\n", value);
-            return EXIT_USAGE;
-        case ARGS_WRONG: return EXIT_USAGE;
-        case ARGS_HELP: *go = false; return EXIT_FINE;
-        case ARGS_END: *go = true; return EXIT_FINE;
-        }
-    }
-    return EXIT_USAGE;
-}
 
 // ---- running
 
@@ -100,9 +79,7 @@ struct running {
 static void on_accept(struct listener *l, struct conn *c) {
     struct running *r = l->owner;
     mock_accept(r->mock, c);
-    if (tcp_watch(c) != OK) {
-        conn_emit(c, CONN_HUP); // nobody else would tell its owner
-    }
+    tcp_watch(c);
 }
 
 static void on_signal(struct io *io, unsigned events UNUSED) {
@@ -181,9 +158,9 @@ static int run_mock(const struct mock_verb *m) {
 }
 
 static int run(const struct verb *verb, int argc, char **argv) {
-    struct mock_verb m = {.verb = verb, .listen = "127.0.0.1:9000"};
+    struct mock_verb m = {.listen = "127.0.0.1:9000"};
     bool go = false;
-    int wrong = take_arguments(&m, argc, argv, &go);
+    int wrong = args_take(verb, argc, argv, &m, "an address is given with --listen", &go);
     return wrong || !go ? wrong : run_mock(&m);
 }
 
@@ -191,11 +168,11 @@ const struct verb verb_mock = {
     .name = "mock",
     .summary = "an OpenAI-compatible upstream with set latency, without its bill",
     .usage = "[options]",
-    .about = "Answers OpenAI's chat, completions, responses, embeddings and models on 127.0.0.1:9000,\n"
-             "streaming and not, and echoes the last message. A model's name overrides the options for its\n"
-             "call: mock-5s answers after 5 s, mock-100x20ms has 100 tokens 20 ms apart, mock-err-429 fails.\n"
-             "GET /mock/journal has a JSON line for each call: arrival, first byte, last byte, client gone.\n"
-             "GET /mock/stats has the calls in flight.",
+    .about = "Answers OpenAI's chat, completions, responses, embeddings and models on\n"
+             "127.0.0.1:9000, streaming and not, and echoes the last message. A model's name\n"
+             "overrides the options for its call: mock-5s answers after 5 s, mock-100x20ms has\n"
+             "100 tokens 20 ms apart, mock-err-429 fails. GET /mock/journal has a JSON line for\n"
+             "each call (arrival, first byte, last byte, client gone), /mock/stats the counts.",
     .example = "  thaw mock --latency 5s &\n"
                "  curl localhost:9000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                "       -d '{\"model\":\"mock\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n",

@@ -27,18 +27,21 @@ static const char OPENAI_URL[] = "https://api.openai.com/v1";
 
 // ---- what was asked for
 
+enum { UPSTREAMS_MAX = 16 };
+
 struct serve {
-    const struct verb *verb;
     struct config *config;
     const char *config_file;
     const char *ca_file;
-    const char *upstreams[16];
+    const char *upstreams[UPSTREAMS_MAX];
     size_t upstream_count;
+    // Keys of the configuration with options of the same name: they go over the file's.
+    const char *listen;
+    const char *workers;
+    bool open;
     bool mock;
     bool check;
     bool example;
-    const char *settings[3][2]; // config keys set on the command line, over the file's
-    size_t setting_count;
 };
 
 static int say(const struct config_problem *problem) {
@@ -46,70 +49,73 @@ static int say(const struct config_problem *problem) {
     return EXIT_USAGE;
 }
 
-static int too_many_upstreams(void) {
-    fprintf(stderr, "thaw serve: more than 16 --upstream; use --config\n");
-    return EXIT_USAGE;
-}
-
-// Options whose value goes to the configuration's key of the same name.
-static bool is_setting(const char *name) {
-    return strcmp(name, "listen") == 0 || strcmp(name, "workers") == 0 || strcmp(name, "open") == 0;
-}
-
-static int take_option(struct serve *s, const char *name, const char *value) {
-    if (is_setting(name)) {
-        for (size_t i = 0; i < s->setting_count; i++) {
-            if (strcmp(s->settings[i][0], name) == 0) {
-                s->settings[i][1] = value;
-                return EXIT_FINE;
-            }
-        }
-        s->settings[s->setting_count][0] = name;
-        s->settings[s->setting_count++][1] = value ? value : "true";
-    } else if (strcmp(name, "upstream") == 0) {
-        if (s->upstream_count == ARRAY_LEN(s->upstreams)) {
-            return too_many_upstreams();
-        }
-        s->upstreams[s->upstream_count++] = value;
-    } else if (strcmp(name, "upstream-ca") == 0) {
-        s->ca_file = value;
-    } else if (strcmp(name, "config") == 0) {
-        s->config_file = value;
-    } else if (strcmp(name, "mock") == 0) {
-        s->mock = true;
-    } else if (strcmp(name, "check") == 0) {
-        s->check = true;
-    } else if (strcmp(name, "example") == 0) {
-        s->example = true;
-    } else if (strcmp(name, "verbose") == 0) {
-        log_set_level(LOG_DEBUG);
-    }
+static int take_listen(void *options, const struct args_option *o UNUSED, const char *value) {
+    ((struct serve *)options)->listen = value;
     return EXIT_FINE;
 }
 
-// EXIT_FINE with *go false: --help was printed.
-static int take_arguments(struct serve *s, int argc, char **argv, bool *go) {
-    struct args args = {.verb = s->verb, .argc = argc, .argv = argv};
-    const struct args_option *option;
-    const char *value;
-    for (;;) {
-        switch (args_next(&args, &option, &value)) {
-        case ARGS_OPTION: {
-            int wrong = take_option(s, option->name, value);
-            if (wrong) {
-                return wrong;
-            }
-            break;
-        }
-        case ARGS_WORD:
-            fprintf(stderr, "thaw serve: unexpected argument '%s'; an upstream is given with --upstream URL\n", value);
-            return EXIT_USAGE;
-        case ARGS_WRONG: return EXIT_USAGE;
-        case ARGS_HELP: *go = false; return EXIT_FINE;
-        case ARGS_END: *go = true; return EXIT_FINE;
-        }
+static int take_upstream(void *options, const struct args_option *o UNUSED, const char *value) {
+    struct serve *s = options;
+    if (s->upstream_count == UPSTREAMS_MAX) {
+        fprintf(stderr, "thaw serve: more than %d --upstream; use --config\n", UPSTREAMS_MAX);
+        return EXIT_USAGE;
     }
+    s->upstreams[s->upstream_count++] = value;
+    return EXIT_FINE;
 }
+
+static int take_upstream_ca(void *options, const struct args_option *o UNUSED, const char *value) {
+    ((struct serve *)options)->ca_file = value;
+    return EXIT_FINE;
+}
+
+static int take_mock(void *options, const struct args_option *o UNUSED, const char *value UNUSED) {
+    ((struct serve *)options)->mock = true;
+    return EXIT_FINE;
+}
+
+static int take_config(void *options, const struct args_option *o UNUSED, const char *value) {
+    ((struct serve *)options)->config_file = value;
+    return EXIT_FINE;
+}
+
+static int take_workers(void *options, const struct args_option *o UNUSED, const char *value) {
+    ((struct serve *)options)->workers = value;
+    return EXIT_FINE;
+}
+
+static int take_open(void *options, const struct args_option *o UNUSED, const char *value UNUSED) {
+    ((struct serve *)options)->open = true;
+    return EXIT_FINE;
+}
+
+static int take_check(void *options, const struct args_option *o UNUSED, const char *value UNUSED) {
+    ((struct serve *)options)->check = true;
+    return EXIT_FINE;
+}
+
+static int take_example(void *options, const struct args_option *o UNUSED, const char *value UNUSED) {
+    ((struct serve *)options)->example = true;
+    return EXIT_FINE;
+}
+
+static int take_verbose(void *options UNUSED, const struct args_option *o UNUSED, const char *value UNUSED) {
+    log_set_level(LOG_DEBUG);
+    return EXIT_FINE;
+}
+
+static const struct args_option serve_options[] = {
+    {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:8080)", take_listen},
+    {"upstream", 'u', "URL", "where calls go; may repeat, tried in this order", take_upstream},
+    {"upstream-ca", 0, "FILE", "PEM to trust for https instead of the system's", take_upstream_ca},
+    {"mock", 0, NULL, "answer from a built-in mock, no upstream needed", take_mock},
+    {"config", 'c', "FILE", "YAML; thaw.example.yaml documents every key", take_config},
+    {"workers", 'w', "N", "threads (one per usable CPU)", take_workers},
+    {"open", 0, NULL, "let other machines spend your upstream key", take_open},
+    {"check", 0, NULL, "do all of the start-up but the listening", take_check},
+    {"example", 0, NULL, "print a documented configuration file", take_example},
+    {"verbose", 'v', NULL, "say on stderr how each request ended", take_verbose},
+};
 
 // ---- the configuration from file, environment and arguments
 
@@ -177,8 +183,9 @@ static int build_config(struct serve *s) {
     } else if (config_read_file(s->config_file, &s->config, &problem) != OK) {
         return say(&problem);
     }
-    for (size_t i = 0; i < s->setting_count; i++) {
-        if (config_set(s->config, s->settings[i][0], s->settings[i][1], &problem) != OK) {
+    const char *settings[][2] = {{"listen", s->listen}, {"workers", s->workers}, {"open", s->open ? "true" : NULL}};
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+        if (settings[i][1] && config_set(s->config, settings[i][0], settings[i][1], &problem) != OK) {
             return say(&problem);
         }
     }
@@ -376,11 +383,11 @@ static void describe_machine(const struct machine *m, unsigned workers) {
     char quota[48] = "no quota";
     uint64_t by_files = m->files > FILES_RESERVED ? (m->files - FILES_RESERVED) / FILES_PER_CALL : 0;
     uint64_t by_memory = m->memory_bytes / SHARE_OF_MEMORY * (SHARE_OF_MEMORY - 1) / BYTES_PER_CALL;
-    format_size(memory, sizeof memory, m->memory_bytes >> 20 << 20);
+    snprintf(memory, sizeof memory, "%.1f GB", (double)m->memory_bytes / 1e9);
     if (m->cpu_quota > 0) {
         snprintf(quota, sizeof quota, "cgroup quota %.2f", m->cpu_quota);
     }
-    log_info("limits: %u CPU%s usable (%u allowed, %s), %llu descriptors, %s of memory (%s)", m->cpus_usable,
+    log_info("limits: %u CPU%s (%u allowed, %s), %llu descriptors, %s (%s)", m->cpus_usable,
              m->cpus_usable == 1 ? "" : "s", m->cpus_allowed, quota, (unsigned long long)m->files, memory,
              m->memory_from_cgroup ? "cgroup" : "machine");
     log_info("%u worker%s; room for about %llu calls at once (by %s)", workers, workers == 1 ? "" : "s",
@@ -424,9 +431,9 @@ static int print_example(void) {
 }
 
 static int run(const struct verb *verb, int argc, char **argv) {
-    struct serve s = {.verb = verb};
+    struct serve s = {0};
     bool go = false;
-    int wrong = take_arguments(&s, argc, argv, &go);
+    int wrong = args_take(verb, argc, argv, &s, "an upstream is given with --upstream URL", &go);
     if (wrong || !go) {
         return wrong;
     }
@@ -441,30 +448,16 @@ static int run(const struct verb *verb, int argc, char **argv) {
     return wrong;
 }
 
-static const struct args_option options[] = {
-    {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:8080)"},
-    {"upstream", 'u', "URL", "where calls go; may repeat: tried in this order"},
-    {"upstream-ca", 0, "FILE", "PEM certificates to trust for https upstreams instead of the system's"},
-    {"mock", 0, NULL, "answer from a built-in mock, without any upstream"},
-    {"config", 'c', "FILE", "YAML; thaw.example.yaml documents every key"},
-    {"workers", 'w', "N", "threads (one per usable CPU)"},
-    {"open", 0, NULL, "answer other machines without keys, although an upstream key is set"},
-    {"check", 0, NULL, "do all of the start-up but the listening"},
-    {"example", 0, NULL, "print a configuration file with every key, documented"},
-    {"verbose", 'v', NULL, "say on stderr how each request ended"},
-};
-
 const struct verb verb_serve = {
     .name = "serve",
     .summary = "the gateway: holds slow calls, relays them, never freezes",
     .usage = "[options]",
-    .about =
-        "Serves an OpenAI-compatible API on 127.0.0.1:8080 and relays its calls. With OPENAI_API_KEY set and nothing\n"
-        "else they go to api.openai.com.",
+    .about = "Serves an OpenAI-compatible API on 127.0.0.1:8080 and relays its calls: to\n"
+             "api.openai.com when OPENAI_API_KEY is set and nothing else is.",
     .example = "  thaw serve --mock &\n"
                "  curl localhost:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                "       -d '{\"model\":\"mock-1s\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n",
-    .options = options,
-    .option_count = ARRAY_LEN(options),
+    .options = serve_options,
+    .option_count = ARRAY_LEN(serve_options),
     .run = run,
 };

@@ -103,7 +103,7 @@ static enum err write_error(struct buf *out, const char *type, const char *param
     e = e == OK ? json_append_string(out, message) : e;
     e = e == OK ? buf_printf(out, ",\"type\":\"%s\",\"param\":", type) : e;
     e = e == OK ? buf_printf(out, param ? "\"%s\"" : "null", param) : e;
-    return e == OK ? buf_printf(out, ",\"code\":\"%s\"}}", code) : e;
+    return e == OK ? buf_printf(out, ",\"code\":\"%s\"}}\n", code) : e;
 }
 
 void request_error(struct request *r, int status, enum outcome outcome, const char *param, const char *code,

@@ -144,11 +144,8 @@ static void append_cut_event(struct call *c, const char *problem) {
     buf_finish(&event);
 }
 
-static void fail_call(struct call *c, enum err e, enum outcome outcome, const char *what) {
-    char problem[PROBLEM_MAX];
+static void cut_call(struct call *c, enum err e, enum outcome outcome, const char *problem) {
     struct tape *tape = tape_ref(c->tape);
-    snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
-             target_of(c)->upstream->authority, what);
     if (c->sse && tape->body_len < 0 && tape->end == TAPE_RUNNING) { // a known length could be filled by the event
         append_cut_event(c, problem);
     }
@@ -157,6 +154,21 @@ static void fail_call(struct call *c, enum err e, enum outcome outcome, const ch
         tape_end_cut(tape, e, (int)outcome, problem);
     }
     tape_unref(tape);
+}
+
+static void fail_call(struct call *c, enum err e, enum outcome outcome, const char *what) {
+    char problem[PROBLEM_MAX];
+    snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
+             target_of(c)->upstream->authority, what);
+    cut_call(c, e, outcome, problem);
+}
+
+void call_shutdown(struct call *c) {
+    cut_call(c, ERR_CANCELLED, OUTCOME_SHUTDOWN, "thaw is being shut down, and the time for running calls is up.");
+}
+
+struct call *call_of(const struct tape *t) {
+    return t->events == &tape_events ? t->writer : NULL;
 }
 
 static bool replayable(const struct call *c) { return c->asked && (!c->streamed || !c->uploaded); }

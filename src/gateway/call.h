@@ -33,6 +33,10 @@ struct call_request {
 struct call *call_start(struct worker *w, const struct call_request *request, struct tape **tape);
 // More of a streamed body. False: no more until on_room (what was given is kept). Ignored once the call is over.
 bool call_upload(struct call *c, struct str bytes, bool end);
+// Ends it because thaw does: the tape is cut with the outcome SHUTDOWN.
+void call_shutdown(struct call *c);
+// The call that writes a tape, NULL when it is over.
+struct call *call_of(const struct tape *t);
 // The owner goes away; nothing more will be uploaded.
 void call_forget_owner(struct call *c);
 // A tape that was cut has the outcome in t->reason: UPSTREAM_*, TIMEOUT_* or EXHAUSTED.

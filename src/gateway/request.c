@@ -171,6 +171,13 @@ static void on_drain(struct xchg *x) {
 
 static const struct xchg_events client_events = {on_head, on_body, on_drain, on_fail};
 
+void request_cut(struct request *r) {
+    struct call *call = r->state == REQUEST_RELAYING && r->reader.tape ? call_of(r->reader.tape) : NULL;
+    if (call) {
+        call_shutdown(call);
+    }
+}
+
 void request_shutdown(struct request *r) {
     xchg_abort(r->x);
     request_finish(r, OUTCOME_SHUTDOWN);

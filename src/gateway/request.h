@@ -52,6 +52,8 @@ enum verdict {
 // As http_server wants them.
 void request_begin(struct http_server *s, struct xchg *x, struct head *head);
 void request_reject(struct http_server *s, struct xchg *x, enum err e, const char *problem);
+// The time is up: a call that is being relayed is cut as if its upstream had failed, so that its client is told.
+void request_cut(struct request *r);
 // The worker ends: the client's connection is broken off.
 void request_shutdown(struct request *r);
 

@@ -6,7 +6,13 @@
 #include "llm/json.h"
 #include "net/tcp.h"
 
-enum { DRAIN_LOOK_MS = 20, UPSTREAM_IDLE_MS = 50 * 1000, PACE_MIN_IOS = 64, POOL_KEEP = 256 };
+enum {
+    DRAIN_LOOK_MS = 20,
+    DRAIN_LAST_WORDS_MS = 500,
+    UPSTREAM_IDLE_MS = 50 * 1000,
+    PACE_MIN_IOS = 64,
+    POOL_KEEP = 256
+};
 
 static const struct {
     const char *name;
@@ -27,9 +33,7 @@ struct fields worker_scratch(struct worker *w) {
 static void on_accept(struct listener *l, struct conn *c) {
     struct worker *w = l->owner;
     http_server_accept(&w->server, c);
-    if (tcp_watch(c) != OK) {
-        conn_close(c);
-    }
+    tcp_watch(c);
 }
 
 // ---- what the configuration says, as this worker uses it
@@ -229,11 +233,17 @@ void worker_finish(struct worker *w) {
 
 static void look_whether_done(struct timer *timer) {
     struct worker *w = container_of(timer, struct worker, drain);
-    if (w->server.open == 0 || w->loop.now_ms >= w->drain_until_ms) {
+    bool time_is_up = w->loop.now_ms >= w->drain_until_ms;
+    if (w->server.open == 0 || (time_is_up && w->drain_over)) {
         loop_stop(&w->loop);
-    } else {
-        timer_set(&w->loop, &w->drain, DRAIN_LOOK_MS);
+        return;
     }
+    if (time_is_up) { // what still runs is cut, and has a moment for saying so
+        w->drain_over = true;
+        w->drain_until_ms = w->loop.now_ms + DRAIN_LAST_WORDS_MS;
+        list_each(node, &w->requests) { request_cut(container_of(node, struct request, node)); }
+    }
+    timer_set(&w->loop, &w->drain, DRAIN_LOOK_MS);
 }
 
 void worker_drain(struct worker *w, uint64_t drain_ms) {

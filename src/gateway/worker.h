@@ -75,6 +75,7 @@ struct worker {
     char *target_room;     // for building a target: an upstream's base path and what a client asks for
     struct timer drain;    // while draining: looks whether everything is done
     uint64_t drain_until_ms;
+    bool drain_over; // the time is up, clients are being told
     uint64_t outcomes[OUTCOME_COUNT];
 };
 

@@ -79,7 +79,8 @@ static inline void xchg_resume(struct xchg *x) {
         x->ops->pause(x, false);
     }
 }
-// Gives the exchange up: what was sent never looks complete, the peer's connection is not used again.
+// Gives the exchange up: what was sent never looks complete, the peer's connection is not used again. On a server the
+// bytes that were taken before still leave, as far as the connection has room for them.
 static inline void xchg_abort(struct xchg *x) {
     if (x->ops) {
         x->ops->abort(x);

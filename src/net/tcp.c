@@ -121,8 +121,10 @@ enum err tcp_watch(struct conn *c) {
         return OK; // closed before it got here
     }
     enum err e = io_open(c->loop, &t->io, fd, IO_READ, on_ready);
-    if (e != OK) { // the close that follows must still find the descriptor
+    if (e != OK) { // whoever owns it reads the end, and closes
         t->io = (struct io){.fd = fd};
+        (void)shutdown(fd, SHUT_RDWR);
+        conn_emit(c, CONN_READABLE | CONN_HUP);
     }
     return e;
 }

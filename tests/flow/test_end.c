@@ -216,14 +216,24 @@ static void draining_is_told_to_who_asks(void **state UNUSED) {
 static void draining_ends_when_its_time_is_up(void **state UNUSED) {
     struct world w;
     world_open(&w, ONE_UPSTREAM);
-    client_post(client_open(&w), CHAT_PATH, CHAT);
+    struct peer *waiting = client_open(&w);
+    client_post(waiting, CHAT_PATH, CHAT);
+    struct peer *streaming = client_open(&w);
+    client_post(streaming, CHAT_PATH, CHAT);
+    answer(upstream_peer(&w, "up", 1), STREAM_HEAD "b\r\ndata: one\n\n\r\n");
     worker_drain(&w.worker, 10 * 1000);
     worker_drain(&w.worker, 99 * 1000); // the first one counts
     advance(&w, 9 * 1000);
     check(!w.worker.loop.stopping);
     advance(&w, 1100);
+    check_int(message_at(waiting, 0).status, 503);
+    check_has(waiting, "being shut down");
+    check_has(streaming, "stream_cut");
+    check_lacks(streaming, "[DONE]");
+    check(!message_at(streaming, 0).whole);
+    check_int(w.worker.outcomes[OUTCOME_SHUTDOWN], 2);
+    advance(&w, 1000);
     check(w.worker.loop.stopping);
-    finish_and_check(&w, OUTCOME_SHUTDOWN, 1);
     world_close(&w);
 }
 
