@@ -9,9 +9,7 @@ static _Atomic int log_level = LOG_INFO; // allow-listed in tools/check_globals:
 
 void log_set_level(enum log_level level) { atomic_store(&log_level, (int)level); }
 
-bool log_enabled(enum log_level level) {
-    return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed);
-}
+bool log_enabled(enum log_level level) { return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed); }
 
 void log_line(enum log_level level, const char *format, ...) {
     static const char *const prefix[] = {"error: ", "warning: ", "", "debug: "};

@@ -240,6 +240,8 @@ static void free_tls(const struct config *config, struct shared *shared) {
 // ---- workers and their threads
 
 // The first worker runs on the main thread, which also takes the signals; the others have threads of their own.
+enum crew_state { CREW_RUNNING, CREW_DRAINING, CREW_STOPPING };
+
 struct crew;
 struct hand {
     struct worker worker;
@@ -254,7 +256,7 @@ struct crew {
     unsigned count;
     unsigned threads_running;
     struct io signals;
-    bool draining;
+    enum crew_state state;
 };
 
 static void deliver_drain(struct message *m) { worker_drain(&container_of(m, struct hand, drain)->worker, DRAIN_MS); }
@@ -268,22 +270,27 @@ static void *run_hand(void *arg) {
     return NULL;
 }
 
-// The first signal drains, the second one stops.
+static void crew_set_state(struct crew *crew, enum crew_state state) {
+    crew->state = state;
+    for (unsigned i = 0; i < crew->count; i++) { // each message is posted once: it is part of its hand
+        struct hand *hand = &crew->hands[i];
+        loop_post(&hand->worker.loop, state == CREW_DRAINING ? &hand->drain : &hand->stop);
+    }
+}
+
+// The first signal drains, the second one stops, more have nothing to add.
 static void on_signal(struct io *io, unsigned events UNUSED) {
     struct crew *crew = container_of(io, struct crew, signals);
     struct signalfd_siginfo info;
     while (read(io->fd, &info, sizeof info) == sizeof info) {
-        if (!crew->draining) {
+        switch (crew->state) {
+        case CREW_RUNNING:
             log_info("taking no new calls, finishing the running ones; a second signal stops at once");
+            crew_set_state(crew, CREW_DRAINING);
+            break;
+        case CREW_DRAINING: crew_set_state(crew, CREW_STOPPING); break;
+        case CREW_STOPPING: break;
         }
-        for (unsigned i = 0; i < crew->count; i++) {
-            struct hand *hand = &crew->hands[i];
-            loop_post(&hand->worker.loop, crew->draining ? &hand->stop : &hand->drain);
-        }
-        if (crew->draining) {
-            return; // a third one has nothing to add
-        }
-        crew->draining = true;
     }
 }
 
@@ -373,7 +380,9 @@ static void describe_upstreams(const struct config *config) {
             log_info("upstream '%.*s': the built-in mock, no key needed", STR_ARG(u->name));
         } else {
             log_info("upstream '%.*s': %.*s, %s", STR_ARG(u->name), STR_ARG(u->url),
-                     u->key.len ? "with its own key" : "with the client's Authorization");
+                     u->key.len          ? "with its own key"
+                     : config->key_count ? "without a key"
+                                         : "with the client's Authorization");
         }
     }
 }
@@ -387,7 +396,7 @@ static void describe_machine(const struct machine *m, unsigned workers) {
     if (m->cpu_quota > 0) {
         snprintf(quota, sizeof quota, "cgroup quota %.2f", m->cpu_quota);
     }
-    log_info("limits: %u CPU%s (%u allowed, %s), %llu descriptors, %s (%s)", m->cpus_usable,
+    log_info("limits: %u CPU%s (%u allowed, %s), %llu descriptors, memory %s (%s)", m->cpus_usable,
              m->cpus_usable == 1 ? "" : "s", m->cpus_allowed, quota, (unsigned long long)m->files, memory,
              m->memory_from_cgroup ? "cgroup" : "machine");
     log_info("%u worker%s; room for about %llu calls at once (by %s)", workers, workers == 1 ? "" : "s",

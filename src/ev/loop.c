@@ -215,6 +215,10 @@ enum err io_open(struct loop *loop, struct io *io, int fd, unsigned events,
 }
 
 void io_want_write(struct loop *loop, struct io *io) {
+    if (!io->on_ready) { // not in the loop yet: io_open's caller passes `armed` on
+        io->armed |= IO_WRITE;
+        return;
+    }
     if (!(io->armed & IO_WRITE) && io->fd >= 0) {
         io->armed |= IO_WRITE;
         enum err e = watch(loop, EPOLL_CTL_MOD, io->fd, io->armed, io);

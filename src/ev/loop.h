@@ -113,7 +113,7 @@ static inline void task_cancel(struct task *task) { list_unlink(&task->node); }
 
 void loop_bury(struct loop *loop, struct grave *grave, void (*bury)(struct grave *grave));
 
-// The only call that other threads may make.
+// The only call that other threads may make. A message may be posted again only after it was delivered.
 void loop_post(struct loop *loop, struct message *message);
 
 // The longest time the loop was away from polling during the last one to two seconds.

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 // What thaw says itself: local answers, and errors in OpenAI's shape.
 #include <stdarg.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "gateway/request.h"
 #include "gateway/steps.h"
 #include "llm/json.h"
 
-enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64, DATE_MAX = 40 };
+enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64 };
 
 // OpenAI's `type`, and the `code` where nothing more exact is known.
 static const struct {
@@ -44,18 +43,9 @@ static void add_allow(const struct route *route, struct fields *fields, char roo
     worker_add(fields, STR("Allow"), str_from(room, at));
 }
 
-// RFC 9110 section 6.6.1: an origin server with a clock sends a date.
-static void add_date(struct fields *fields, char room[DATE_MAX]) {
-    time_t now = time(NULL);
-    struct tm utc;
-    size_t n = strftime(room, DATE_MAX, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));
-    worker_add(fields, STR("Date"), str_from(room, n));
-}
-
 static void send_answer_head(struct request *r, int status, size_t body_len) {
     char id[REQUEST_ID_MAX];
     char allow[ALLOW_MAX];
-    char date[DATE_MAX];
     struct fields fields = worker_scratch(r->worker);
     if (body_len) {
         worker_add(&fields, STR("Content-Type"), STR("application/json"));
@@ -66,7 +56,7 @@ static void send_answer_head(struct request *r, int status, size_t body_len) {
     if (r->route && (status == 405 || (status == 204 && r->head && r->head->method == METHOD_OPTIONS))) {
         add_allow(r->route, &fields, allow);
     }
-    add_date(&fields, date);
+    worker_add(&fields, STR("Date"), worker_date(r->worker));
     worker_add(&fields, STR("x-request-id"), request_id(r, id));
     struct head head = {.status = status, .fields = fields, .body_len = (int64_t)body_len};
     xchg_send_head(r->x, &head);

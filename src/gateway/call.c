@@ -51,7 +51,7 @@ struct call {
     void *owner;
     enum call_state state;
     enum method method;
-    unsigned char at; // in targets
+    uint16_t at; // in targets
     bool streamed;
     bool uploaded; // streamed: bytes of it are gone, it cannot be sent again
     bool upload_done;
@@ -208,7 +208,9 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
     snprintf(what, sizeof what, "%s", problem);
     switch (c->state) {
     case CALL_CONNECTING:
-        if (!try_elsewhere(c, false)) {
+        if (e == ERR_FILES || e == ERR_NOMEM) { // ours, not the upstream's: another one would fail the same way
+            fail_call(c, e, OUTCOME_EXHAUSTED, what);
+        } else if (!try_elsewhere(c, false)) {
             fail_call(c, e, OUTCOME_UPSTREAM_UNREACHED, what);
         }
         break;
@@ -223,12 +225,21 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
     }
 }
 
+// The client owes bytes of its upload: its silence is not the upstream's, and has a limit of its own.
+static bool is_clients_turn(const struct call *c) {
+    return c->state == CALL_SENDING && c->streamed && !c->upload_done && buf_len(&c->body) == 0;
+}
+
 static void on_deadline(struct timer *timer) {
     struct call *c = container_of(timer, struct call, deadline);
     const struct config_upstream *config = upstream_config(c);
     char what[PROBLEM_MAX];
     char time[24];
     bool total = now_ms(c) - c->started_ms >= config->total_ms;
+    if (!total && is_clients_turn(c)) {
+        set_deadline(c);
+        return;
+    }
     if (!total && tape_full(c->tape)) {
         set_deadline(c); // it is not being read from; whoever reads the tape has a limit of his own
         return;
@@ -360,9 +371,7 @@ static void dispatch(struct call *c, bool fresh) {
         c->sent = 0;
     }
     c->up = (struct xchg){.events = &up_events};
-    if (c->state != CALL_CONNECTING) {
-        call_set_state(c, CALL_CONNECTING);
-    }
+    call_set_state(c, CALL_CONNECTING);
     if (client_start(&target_of(c)->upstream->origin, &c->up, fresh) == OK) {
         send_request(c);
     }
@@ -402,10 +411,10 @@ void call_forget_owner(struct call *c) { c->owner = NULL; }
 
 // ---- the answer
 
-static bool is_event_stream(const struct fields *fields) {
-    struct str type = fields_value(fields, FIELD_CONTENT_TYPE);
+// A coded one is relayed, but its events cannot be seen.
+static bool is_plain_event_stream(const struct fields *fields) {
     struct str coding = fields_value(fields, FIELD_CONTENT_ENCODING);
-    return str_ieq(str_first(type, 17), STR("text/event-stream")) && (!coding.ptr || str_ieq(coding, STR("identity")));
+    return http_is_event_stream(fields) && (!coding.ptr || str_ieq(coding, STR("identity")));
 }
 
 static void on_head(struct xchg *x, struct head *head) {
@@ -416,7 +425,7 @@ static void on_head(struct xchg *x, struct head *head) {
     http_head_strip(&head->fields);
     struct tape_head tape_head = {head->status, head->fields, head->body_len};
     if (head->status >= 200) {
-        if (is_event_stream(&head->fields)) {
+        if (is_plain_event_stream(&head->fields)) {
             c->sse = xcalloc(1, sizeof *c->sse);
             sse_init(c->sse, NULL);
         }
@@ -524,7 +533,6 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
     c->tape = tape_create(&tape_events, c);
     *tape = tape_ref(c->tape);
     pack(c, request);
-    call_set_state(c, CALL_CONNECTING);
     if (!keep_body(c, request)) {
         fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for the request");
         return c;

@@ -94,7 +94,7 @@ static void on_head(struct xchg *x UNUSED, struct head *head UNUSED) {} // a req
 // A looked-at body is gathered; one that came in a single piece is used where it lies.
 static void gather(struct request *r, struct str bytes, bool end) {
     enum err e = OK;
-    if (end && buf_len(&r->body) == 0) {
+    if (end && buf_len(&r->body) == 0 && bytes.len <= r->body.cap) {
         r->whole = bytes;
     } else if ((e = buf_str_append(&r->body, bytes)) == ERR_NOMEM) {
         request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the request.");
@@ -196,11 +196,6 @@ struct str request_id(const struct request *r, char out[REQUEST_ID_MAX]) {
     return str_from(out, (size_t)(format_u64(out + prefix.len, r->serial) - out));
 }
 
-static bool is_event_stream(const struct fields *fields) {
-    struct str type = fields_value(fields, FIELD_CONTENT_TYPE);
-    return type.len >= 17 && str_ieq(str_first(type, 17), STR("text/event-stream"));
-}
-
 static void on_tape_head(struct tape_reader *reader, const struct tape_head *tape_head) {
     struct request *r = request_of(reader);
     char id[REQUEST_ID_MAX];
@@ -209,7 +204,7 @@ static void on_tape_head(struct tape_reader *reader, const struct tape_head *tap
         worker_push(&fields, &tape_head->fields.v[i]);
     }
     fields_remove(&fields, FIELD_ALT_SVC); // another origin's offer of other ways to it
-    if (is_event_stream(&fields)) {
+    if (http_is_event_stream(&fields)) {
         fields_remove(&fields, FIELD_CACHE_CONTROL);
         fields_remove(&fields, FIELD_X_ACCEL_BUFFERING);
         worker_add(&fields, STR("Cache-Control"), STR("no-cache"));
@@ -217,6 +212,9 @@ static void on_tape_head(struct tape_reader *reader, const struct tape_head *tap
     }
     if (!fields_find(&fields, FIELD_X_REQUEST_ID)) {
         worker_add(&fields, STR("x-request-id"), request_id(r, id));
+    }
+    if (!fields_find(&fields, FIELD_DATE)) {
+        worker_add(&fields, STR("Date"), worker_date(r->worker));
     }
     struct head head = {.status = tape_head->status, .fields = fields, .body_len = tape_head->body_len};
     r->head_sent = r->head_sent || head.status >= 200;

@@ -30,6 +30,16 @@ struct fields worker_scratch(struct worker *w) {
     return (struct fields){.v = w->scratch, .cap = w->server.limits.fields + HEAD_EXTRA};
 }
 
+struct str worker_date(struct worker *w) {
+    time_t now = time(NULL);
+    if (now != w->date_second) {
+        struct tm utc;
+        w->date_second = now;
+        strftime(w->date, sizeof w->date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));
+    }
+    return str_c(w->date);
+}
+
 static void on_accept(struct listener *l, struct conn *c) {
     struct worker *w = l->owner;
     http_server_accept(&w->server, c);
@@ -250,7 +260,7 @@ void worker_drain(struct worker *w, uint64_t drain_ms) {
     if (timer_is_set(&w->drain)) {
         return;
     }
-    listener_close(&w->listener);
+    listener_drain(&w->listener);
     http_server_drain(&w->server);
     w->drain_until_ms = w->loop.now_ms + drain_ms;
     w->drain.on_timer = look_whether_done;

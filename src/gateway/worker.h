@@ -2,7 +2,7 @@
 // A worker: one thread's loop and everything on it. Workers share nothing but the read-only configuration; the only
 // way in from another thread is loop_post (worker_drain, worker_stop).
 #pragma once
-#include <stdatomic.h>
+#include <time.h>
 
 #include "base/pool.h"
 #include "config/config.h"
@@ -72,8 +72,10 @@ struct worker {
     uint64_t serial;       // of requests, for ids
     char id_prefix[14];    // "thaw-1a2b3c4d-", random, so that ids of workers and restarts differ
     struct field *scratch; // for building heads: limits.fields + HEAD_EXTRA
-    char *target_room;     // for building a target: an upstream's base path and what a client asks for
-    struct timer drain;    // while draining: looks whether everything is done
+    time_t date_second;    // of `date`
+    char date[32];
+    char *target_room;  // for building a target: an upstream's base path and what a client asks for
+    struct timer drain; // while draining: looks whether everything is done
     uint64_t drain_until_ms;
     bool drain_over; // the time is up, clients are being told
     uint64_t outcomes[OUTCOME_COUNT];
@@ -88,6 +90,8 @@ static inline void worker_run(struct worker *w) { loop_run(&w->loop); }
 
 // No new connections; running requests are finished, for at most drain_ms; then worker_run returns. Loop's thread only.
 void worker_drain(struct worker *w, uint64_t drain_ms);
+// The time for a Date field (RFC 9110 section 6.6.1); valid until the next call.
+struct str worker_date(struct worker *w);
 // The fields array for building one head; empty, valid until the next call.
 struct fields worker_scratch(struct worker *w);
 // Adds to such an array: it has HEAD_EXTRA more places than a received head may have fields.

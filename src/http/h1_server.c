@@ -34,7 +34,7 @@
 enum {
     READS_PER_TURN = 4, // of LOOP_READ_BUFFER each; then others get their turn
     UNREAD_CAP = LOOP_READ_BUFFER,
-    LINGER_BYTES = 1024 * 1024,
+    LINGER_BYTES = 32 * 1024 * 1024, // of an upload that was answered early; linger_ms mostly comes first
 };
 
 enum conn_state { S_IDLE, S_HEAD, S_BODY, S_ANSWER, S_LINGER, S_CLOSED };

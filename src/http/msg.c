@@ -170,3 +170,8 @@ bool authority_valid(struct str authority) {
     struct str digits = str_skip(authority, i + 1);
     return digits.len == 0 || (parse_u64(digits, &port) == OK && port <= 65535);
 }
+
+bool http_is_event_stream(const struct fields *fields) {
+    struct str wanted = STR("text/event-stream");
+    return str_ieq(str_first(fields_value(fields, FIELD_CONTENT_TYPE), wanted.len), wanted);
+}

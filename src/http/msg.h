@@ -56,5 +56,7 @@ void http_head_strip(struct fields *fields);
 
 // host[:port] with nothing a URL parser could read otherwise (facts A12).
 bool authority_valid(struct str authority);
+// Do the fields announce an event stream (WHATWG HTML, section 9.2)?
+bool http_is_event_stream(const struct fields *fields);
 // True if the comma-separated list contains the token, without case.
 bool list_has_token(struct str list, struct str token);

@@ -47,7 +47,8 @@ static const struct pattern {
     const char *prefix;
     const char *example;
     bool (*read)(struct str rest, struct plan *plan); // false and the plan as it was: not a name of this kind
-} patterns[] = { // tried in this order; the first that understands the rest of the name wins
+} patterns[] = {
+    // tried in this order; the first that understands the rest of the name wins
     {"mock-err-", "mock-err-429", read_error},
     {"mock-", "mock-100x20ms", read_tokens},
     {"mock-", "mock-5s", read_latency},

@@ -116,10 +116,12 @@ static void end(struct dial *d) {
     loop_bury(d->loop, &d->grave, bury);
 }
 
-static void succeed(struct dial *d, struct conn *c) {
+// `events` came along with the deciding one and will not come again: they are passed on to the new owner.
+static void succeed(struct dial *d, struct conn *c, unsigned events) {
     c->owner = NULL;
     end(d);
     d->done(d->owner, OK, c, "");
+    conn_emit(c, events & (CONN_READABLE | CONN_HUP));
 }
 
 static void on_report(struct task *task) {
@@ -142,13 +144,13 @@ PRINTF(3, 4) static void fail(struct dial *d, enum err e, const char *format, ..
 
 // ---- TLS ----
 
-static void on_secure_event(struct conn *c, unsigned events UNUSED) {
+static void on_secure_event(struct conn *c, unsigned events) {
     struct dial *d = c->owner;
     dial_check(d);
     enum err e = tls_result(c);
     if (e == OK) {
         d->secure = NULL;
-        succeed(d, c);
+        succeed(d, c, events);
     } else if (e != ERR_AGAIN) {
         fail(d, e, "%.*s: %s", STR_ARG(d->target.host), tls_problem(c));
     }
@@ -253,7 +255,7 @@ static void on_connect_event(struct conn *c, unsigned events) {
     if (d->target.tls) {
         secure(d, c, events);
     } else {
-        succeed(d, c);
+        succeed(d, c, events);
     }
 }
 

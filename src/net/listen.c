@@ -102,3 +102,10 @@ void listener_close(struct listener *l) {
         io_close(l->loop, &l->io);
     }
 }
+
+void listener_drain(struct listener *l) {
+    if (l->loop && l->io.fd >= 0) {
+        accept_some(l);
+    }
+    listener_close(l);
+}

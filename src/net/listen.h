@@ -23,4 +23,6 @@ struct listener {
 MUSTCHECK enum err listen_claim(struct address *address);
 MUSTCHECK enum err listener_open(struct listener *l, struct loop *loop, const struct address *address,
                                  void (*on_accept)(struct listener *l, struct conn *c), void *owner);
+// What waits in the backlog is accepted first: closing would reset it.
+void listener_drain(struct listener *l);
 void listener_close(struct listener *l);

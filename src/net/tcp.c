@@ -11,6 +11,8 @@
 
 #include "base/mem.h"
 
+enum { TOGETHER_MAX = 2048 };
+
 struct tcp {
     struct conn conn;
     struct io io;
@@ -50,16 +52,32 @@ static enum err tcp_read(struct conn *c, void *into, size_t room, size_t *n) {
     }
 }
 
+// A vector of small parts (a chunk's head, an event, a line end) costs the kernel more than copying them together.
+static ssize_t send_parts(int fd, const struct iovec *v, int count, size_t all) {
+    char together[TOGETHER_MAX];
+    if (count == 1) {
+        return send(fd, v[0].iov_base, v[0].iov_len, MSG_NOSIGNAL);
+    }
+    if (all <= sizeof together) {
+        char *at = together;
+        for (int i = 0; i < count; i++) {
+            at = mempcpy(at, v[i].iov_base, v[i].iov_len);
+        }
+        return send(fd, together, all, MSG_NOSIGNAL);
+    }
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = (size_t)count};
+    return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
 static enum err tcp_writev(struct conn *c, const struct iovec *v, int count, size_t *written) {
     struct tcp *t = tcp_of(c);
     size_t all = 0;
     for (int i = 0; i < count; i++) {
         all += v[i].iov_len;
     }
-    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = (size_t)count};
     ssize_t sent;
     do {
-        sent = sendmsg(t->io.fd, &message, MSG_NOSIGNAL);
+        sent = send_parts(t->io.fd, v, count, all);
     } while (sent < 0 && errno == EINTR);
     *written = sent > 0 ? (size_t)sent : 0;
     t->written += *written;
@@ -120,7 +138,7 @@ enum err tcp_watch(struct conn *c) {
     if (fd < 0) {
         return OK; // closed before it got here
     }
-    enum err e = io_open(c->loop, &t->io, fd, IO_READ, on_ready);
+    enum err e = io_open(c->loop, &t->io, fd, IO_READ | t->io.armed, on_ready); // a write may have fallen short
     if (e != OK) { // whoever owns it reads the end, and closes
         t->io = (struct io){.fd = fd};
         (void)shutdown(fd, SHUT_RDWR);

@@ -641,6 +641,15 @@ def test_an_enormous_length_is_413_without_waiting_for_the_body(target):
 
 # --- A53 -----------------------------------------------------------------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("body", [b" " * 2000, [b" " * 2000]], ids=["length", "chunked"])
+def test_a_body_over_the_limit_is_413_however_it_is_framed(world, body):
+    up = world.upstream()
+    gw = world.serve(config=f"max_body: 1k\nupstreams: {{up: {{url: \"{up.url}\"}}}}\n")
+    client = world.connect(gw)
+    check_error_answer(client.ask(post(CHAT, body)), [413])
+    assert not up.requests
+
+
 def test_a_refused_upload_gets_its_answer_although_it_goes_on(target):
     """The answer must not be lost in a reset while the client still sends (lingering close)."""
     _, _, client = target

@@ -17,6 +17,26 @@ from waiting import LIMIT
 BIG = int(os.environ.get("THAW_TEST_BIG", 64 << 20))
 
 
+# --- what is there when a connection is accepted -------------------------------------------------------------------
+
+def test_a_large_local_answer_to_a_request_that_came_with_its_connection(world):
+    """It is answered before the connection is in the event loop, and the answer does not fit into the socket."""
+    models = "".join(f"  model-with-a-rather-long-name-number-{n}: {{use: up}}\n" for n in range(6000))
+    gw = world.serve(config="upstreams: {up: {url: mock}}\nmodels:\n" + models)
+    gw.freeze()
+    clients = [world.connect(gw) for _ in range(4)]
+    for client in clients:
+        client.send(request("GET", "/v1/models"))
+    gw.thaw()
+    for client in clients:
+        assert len(client.read("GET").json()["data"]) == 6000
+
+
+def test_an_answer_without_a_date_gets_one(world):
+    _, _, client = world.gateway(says(CHAT_ANSWER))
+    assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", client.ask(post(CHAT, CHAT_REQUEST))["date"])
+
+
 # --- bodies ----------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("path", LOOKED_AT)

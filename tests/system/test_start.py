@@ -319,6 +319,27 @@ def test_sigterm_lets_running_calls_finish(world):
     gw.judged = True
 
 
+def test_a_burst_of_signals_ends_it_at_once(world):
+    """More than two, some while the workers are still busy with the first ones."""
+    gate = Gate()
+    up = world.upstream(lambda x: x.wait(gate))
+    gw = world.serve(up, workers=4)
+    clients = [world.connect(gw) for _ in range(8)]
+    for client in clients:
+        client.send(post(CHAT, CHAT_REQUEST))
+    up.wait(lambda: len(up.requests) == 8, "the calls")
+    gw.signal(signal.SIGTERM)
+    gw.wait_text("taking no new calls")  # signals that wait together count as one
+    for _ in range(30):
+        try:
+            gw.signal(signal.SIGTERM)
+        except ProcessLookupError:
+            break
+    assert gw.wait_end() == 0
+    gw.judged = True
+    gate.open()
+
+
 def test_sigterm_ends_the_mock(world):
     mock = world.mock()
     assert world.connect(mock).ask(request("GET", "/v1/models")).status == 200

@@ -523,7 +523,7 @@ static void wrong_number_says_what_it_must_be(void **state UNUSED) {
 }
 
 static void wrong_size_says_what_it_must_be(void **state UNUSED) {
-    check_refused("max_head: 512", "t.yaml:1:11: 'max_head' must be a size (512, 64k, 8m) from 1k to 1m, not '512'");
+    check_refused("max_head: 512", "t.yaml:1:11: 'max_head' must be a size (512, 64k, 8m) from 1k to 128k, not '512'");
     check_refused("max_body: big", "t.yaml:1:11: 'max_body' must be a size (512, 64k, 8m) from 1k to 1g, not 'big'");
 }
 

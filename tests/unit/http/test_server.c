@@ -512,7 +512,7 @@ static void lingering_has_an_end_in_time(void **state) {
 }
 
 static void lingering_has_an_end_in_bytes(void **state) {
-    char *upload = long_body(8 << 20);
+    char *upload = long_body(34 << 20);
     struct app app;
     (void)state;
     app_init(&app, MEM_WINDOW);
