@@ -162,7 +162,7 @@ bool ask_embeddings(const struct json_value *root, struct ask *ask) {
     if (!read_common(root, ask)) {
         return false;
     }
-    if (json_number(dimensions, &n) && (n < 1 || n > ASK_DIMENSIONS_MAX)) {
+    if (json_number(dimensions, &n) && (n < 1 || n > (double)ASK_DIMENSIONS_MAX)) {
         return refuse(ask, "dimensions", "dimensions must be a number from 1 to 4096");
     }
     ask->stream = false;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Cases for test_sdk_node.py: `node sdk_node.mjs CASE BASE_URL`. Prints one line of JSON; a case that throws what it did
 // not expect ends with a stack and exit code 1. Runs from a folder that has openai in its node_modules.
+import { File } from 'node:buffer';
 import OpenAI from 'openai';
 
+globalThis.File ??= File; // Node.js 18, Debian 12's, has no global one, and the SDK asks for it
 const [name, baseURL] = process.argv.slice(2);
 const client = new OpenAI({ baseURL, apiKey: 'sk-canary-of-the-client', maxRetries: 0, timeout: 20000 });
 const messages = [{ role: 'user', content: 'ping 4711 é你😀 and some more words' }];
