@@ -11,7 +11,7 @@
 
 #include "base/mem.h"
 
-enum { EVENTS_PER_TURN = 512, WAIT_MAX_MS = 60 * 1000 };
+enum { EVENTS_PER_TURN = 512, WAIT_MAX_MS = 60 * 1000, BUSY_WHOLE = 1024, BUSY_MOST = BUSY_WHOLE / 2 };
 
 static void read_clock(struct loop *loop) {
     loop->now_ns = loop->clock->now_ns(loop->clock);
@@ -100,7 +100,7 @@ static void run_tasks(struct list *tasks) {
 
 // Sleeps until pace_us after the last turn that had work began.
 static void pace(struct loop *loop) {
-    if (!loop->pace_us || loop->open_ios < loop->pace_min_ios) {
+    if (!loop->pace_us || loop->open_ios < loop->pace_min_ios || loop->busy > BUSY_MOST) {
         return;
     }
     uint64_t from = loop->paced_from_ns;
@@ -148,6 +148,15 @@ static void dispatch(const struct loop *loop, const struct epoll_event *e) {
 
 enum { NS_PER_SECOND = 1000000000 };
 
+// A moving average over about eight turns; a long wait counts as what it is.
+static void measure_busy(struct loop *loop, uint64_t now_ns) {
+    uint64_t whole = now_ns - loop->ended_ns;
+    uint64_t in_turn = now_ns - loop->now_ns;
+    unsigned share = whole ? (unsigned)(MIN(in_turn, whole) * BUSY_WHOLE / whole) : 0;
+    loop->busy = (loop->busy * 7 + share) / 8;
+    loop->ended_ns = now_ns;
+}
+
 static void measure_lag(struct loop *loop) {
     uint64_t now_ns = loop->clock->now_ns(loop->clock);
     uint64_t second = now_ns / NS_PER_SECOND;
@@ -157,6 +166,7 @@ static void measure_lag(struct loop *loop) {
         loop->lag_second = second;
     }
     loop->lag_ns[0] = MAX(loop->lag_ns[0], now_ns - loop->now_ns);
+    measure_busy(loop, now_ns);
 }
 
 uint64_t loop_lag_ns(const struct loop *loop) {

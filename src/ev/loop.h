@@ -8,9 +8,9 @@
 // - Nothing is freed under a running callback: objects are given to loop_bury and die at the end of the turn.
 // - `read_buffer` is shared by every connection of the loop; what a callback was given from it is valid until
 //   the callback returns.
-// - Turns are paced under load: while `pace_min_ios` or more descriptors are open, a turn starts no earlier
-//   than `pace_us` after the last one. More work per wake-up: a quarter less CPU for half a millisecond
-//   (docs/adr/0001-own-event-loop.md).
+// - Turns are paced under load: while `pace_min_ios` or more descriptors are open and the loop is busy for less than
+//   half of the time, a turn starts no earlier than `pace_us` after the last one. More work per wake-up: a quarter less
+//   CPU for half a millisecond; a loop that is busy anyway gains nothing (docs/adr/0001-own-event-loop.md).
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -69,6 +69,8 @@ struct loop {
     unsigned open_ios;
     unsigned pace_us;
     unsigned pace_min_ios;
+    uint64_t ended_ns;      // when the last turn ended
+    unsigned busy;          // share of the time spent in turns, in 1/1024, over the last few
     uint64_t paced_from_ns; // when the last turn with work began
     // The longest turn of the current and of the last full second: what /healthz and the watchdog report.
     uint64_t lag_ns[2];

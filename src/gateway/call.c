@@ -349,6 +349,7 @@ static void send_request(struct call *c) {
     const char *unpacked = fields_unpack(&fields, target.ptr + target.len);
     assert(unpacked); // scratch has room for what was packed from it
     (void)unpacked;
+    worker_add(&fields, STR("Via"), STR("1.1 thaw"));
     if (upstream->authorization) {
         fields_remove_flagged(&fields, FIELD_CREDENTIAL);
         worker_add(&fields, STR("Authorization"), str_c(upstream->authorization));
@@ -494,7 +495,6 @@ static void pack(struct call *c, const struct call_request *request) {
     fields_remove_flagged(&fields, FIELD_PRIVATE | (c->worker->who.count ? FIELD_CREDENTIAL : 0u));
     fields_remove(&fields, FIELD_X_REQUEST_ID);
     worker_add(&fields, STR("x-request-id"), request->request_id);
-    worker_add(&fields, STR("Via"), STR("1.1 thaw"));
     uint32_t target_len = (uint32_t)head->target.len;
     c->asked = xmalloc(sizeof target_len + head->target.len + fields_packed_size(&fields));
     memcpy(c->asked, &target_len, sizeof target_len);

@@ -23,11 +23,11 @@ struct request {
     };
     const struct head *head; // until the body's end was delivered
     const struct route *route;
-    const struct targets *targets;
     union {
         struct {              // READING
             struct str whole; // the whole body, in `body` or in the read buffer
             struct str model_raw;
+            const struct targets *targets;
         };
         struct tape_reader reader; // afterwards
     };

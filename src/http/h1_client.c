@@ -36,9 +36,11 @@ struct client_conn {
     struct wire wire;
     struct h1 *parser;
     struct timer deadline;
-    struct task work;  // put off to the next turn: reading on, a failed write
-    struct task flush; // end of turn: a head that got no body in it
-    struct grave grave;
+    struct task work; // put off to the next turn: reading on, a failed write
+    union {
+        struct task flush;  // end of turn: a head that got no body in it
+        struct grave grave; // CLOSED
+    };
     enum conn_state state;
     bool used;     // has carried a whole exchange before
     bool paused;   // the owner wants no answer bytes now

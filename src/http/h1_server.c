@@ -48,9 +48,11 @@ struct server_conn {
     struct h1 *parser; // in HEAD and BODY, but while feed() has it
     struct buf unread; // behind the current request, came along with it
     struct timer deadline;
-    struct task work;  // put off to the next turn: reading on, the next request, a failed write
-    struct task flush; // end of turn: a head that got no body in it
-    struct grave grave;
+    struct task work; // put off to the next turn: reading on, the next request, a failed write
+    union {
+        struct task flush;  // end of turn: a head that got no body in it
+        struct grave grave; // CLOSED
+    };
     size_t lingered;
     enum conn_state state;
     unsigned char minor; // of the request
