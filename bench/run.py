@@ -433,8 +433,8 @@ def step_hold(running, scenario, length):
         raise Failure(f"the calls could not all be sent: {result['error_kinds']}")
     return {
         "users": users, "held_at_once": middle["in_flight"], "wall_s": result["wall_s"],
-        "kb_per_call": (middle["pss"] - before["pss"]) / users / 1000,
-        "rss_kb_per_call": (middle["rss"] - before["rss"]) / users / 1000,
+        "kb_per_call": (middle["pss"] - before["pss"]) / users / 1024,
+        "rss_kb_per_call": (middle["rss"] - before["rss"]) / users / 1024,
         "idle": before, "peak": middle, "cpu_us": cpu_s / users * 1e6,
         "p50_ms": result["total_ms"]["p50"], "p99_ms": result["total_ms"]["p99"],
         **faults(result, users), "swarm": result}
@@ -546,7 +546,7 @@ FIGURES = (
     Figure("streams", "gap_p50_ms", "  gap p50 (50 sent)", "ms", 2, compare=False),
     Figure("streams", "gap_p99_ms", "  gap p99", "ms", 2, compare=False),
     Figure("streams", "first_p99_ms", "  first event p99 (50 sent)", "ms", 1, compare=False),
-    Figure("hold", "kb_per_call", "6 user memory per held call, 1 KB body (Pss)", "kB", 2, mark_value=2.5),
+    Figure("hold", "kb_per_call", "6 user memory per held call, 1 KB body (Pss)", "KiB", 2, mark_value=2.5),
     Figure("hold", "held_at_once", "  calls held at once, seen upstream", "", 0, compare=False),
     Figure("hold", "ok", "  answered, each with its own answer", "", 0, compare=False),
     Figure("hold", "wall_s", "  wall", "s", 2, compare=False),
