@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
 // thaw mock: the mock behind a listening socket, one loop, until a signal. Turns are not paced: what the mock says
 // about time is what others are measured by.
-#include <signal.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include "cmd/claim.h"
 #include "cmd/machine.h"
+#include "cmd/signals.h"
 #include "cmd/verbs.h"
 #include "config/config.h"
 #include "mock/mock.h"
@@ -86,24 +84,6 @@ static void on_signal(struct io *io, unsigned events UNUSED) {
     loop_stop(&container_of(io, struct running, signals)->loop);
 }
 
-static enum err watch_signals(struct running *r) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (fd < 0) {
-        return ERR_SYS;
-    }
-    enum err e = io_open(&r->loop, &r->signals, fd, IO_READ, on_signal);
-    if (e != OK) {
-        close(fd);
-    }
-    return e;
-}
-
 static void say_how_to_use_it(const struct address *address) {
     static const char *const all[] = {"[::]:", "0.0.0.0:"}; // listened on, but nowhere to connect to
     char text[ADDRESS_TEXT];
@@ -122,7 +102,7 @@ static void say_how_to_use_it(const struct address *address) {
 }
 
 static enum err open_all(struct running *r, const struct mock_verb *m, const struct address *address) {
-    enum err e = watch_signals(r);
+    enum err e = signals_open(&r->loop, &r->signals, on_signal);
     if (e == OK) {
         r->mock = mock_create(&r->loop, &m->mock);
         e = listener_open(&r->listener, &r->loop, address, on_accept, r);

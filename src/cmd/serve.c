@@ -2,7 +2,6 @@
 // thaw serve: arguments and configuration in, workers wired together and run until a signal.
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include "base/mem.h"
 #include "cmd/claim.h"
 #include "cmd/machine.h"
+#include "cmd/signals.h"
 #include "cmd/verbs.h"
 #include "gateway/worker.h"
 #include "mock/mock.h"
@@ -294,17 +294,6 @@ static void on_signal(struct io *io, unsigned events UNUSED) {
     }
 }
 
-static enum err watch_signals(struct crew *crew) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd < 0 ? ERR_SYS : io_open(&crew->hands[0].worker.loop, &crew->signals, fd, IO_READ, on_signal);
-}
-
 static void *make_mock(struct loop *loop) {
     struct mock_options options = {.latency_ms = 0};
     return mock_create(loop, &options);
@@ -335,7 +324,7 @@ static int open_crew(struct crew *crew, const struct serve *s, const struct shar
         hand->stop.deliver = deliver_stop;
         hand->finished.deliver = deliver_finished;
     }
-    if (watch_signals(crew) != OK) {
+    if (signals_open(&crew->hands[0].worker.loop, &crew->signals, on_signal) != OK) {
         fprintf(stderr, "thaw serve: signals cannot be watched: %s\n", strerror(errno));
         return EXIT_UNREACHABLE;
     }

@@ -4,7 +4,8 @@
 //               connection there       all of the request sent        answer's head
 //   CONNECTING ------------------> SENDING --------------> WAITING ------------------> ANSWERING
 //       |  ^                          |                       |                            |
-//       |  +--- untouched, or next target (only if the request can be sent again) <-------+|
+//       |  +--- a kept connection ----+---- died at once ----+                            |
+//       |       (or, not made: the model's next upstream)                                 |
 //       v                             v                       v                            v
 //     ENDED <------------------------ failed, timed out, abandoned, answered ---------------
 //
