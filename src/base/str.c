@@ -139,7 +139,7 @@ struct unit {
     uint64_t factor;
 };
 static const struct unit durations[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
-static const struct unit sizes[] = {{"g", 1 << 30}, {"m", 1 << 20}, {"k", 1 << 10}};
+static const struct unit sizes[] = {{"t", (uint64_t)1 << 40}, {"g", 1 << 30}, {"m", 1 << 20}, {"k", 1 << 10}};
 
 // Digits with at most three after a point, times the unit's factor.
 static enum err parse_scaled(struct str number, uint64_t factor, uint64_t *value) {

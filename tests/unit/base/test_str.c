@@ -102,6 +102,8 @@ static void sizes_count_in_1024(void **state UNUSED) {
         {"64K", OK, 65536},
         {"8m", OK, 8u << 20},
         {"1g", OK, 1u << 30},
+        {"1t", OK, 1ull << 40},
+        {"16777216t", ERR_FULL, 0},
         {"1.5k", OK, 1536},
         {"1.3k", ERR_INVALID, 0}, // no whole number of bytes
         {"0.5g", OK, 1u << 29},
@@ -114,7 +116,7 @@ static void sizes_count_in_1024(void **state UNUSED) {
         {"64kb", ERR_INVALID, 0},
         {"64 k", ERR_INVALID, 0},
         {"-1", ERR_INVALID, 0},
-        {"1t", ERR_INVALID, 0},
+        {"1p", ERR_INVALID, 0},
     };
     check_rows(rows, ARRAY_LEN(rows), parse_size);
 }
