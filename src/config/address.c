@@ -237,6 +237,86 @@ const char *url_parse(struct str text, struct url *url) {
     return path_check(url->base_path);
 }
 
+// Anything in front of ://, for pages that browsers do not load over HTTP have origins too.
+static const char *origin_scheme_check(struct str scheme) {
+    for (size_t i = 0; i < scheme.len; i++) {
+        if (!is_word(scheme.ptr[i]) && (i == 0 || !in_set(scheme.ptr[i], "+-."))) {
+            return "has a scheme with a character that schemes do not have";
+        }
+    }
+    return scheme.len ? NULL : "needs a scheme in front of ://";
+}
+
+static bool is_usual_port(struct str scheme, struct str port) {
+    return (str_eq(scheme, STR("http")) && str_eq(port, STR("80"))) ||
+           (str_eq(scheme, STR("https")) && str_eq(port, STR("443")));
+}
+
+static const char *origin_parts_check(struct str scheme, struct str authority) {
+    struct endpoint endpoint;
+    uint16_t port;
+    const char *why = origin_scheme_check(scheme);
+    if (why || (why = endpoint_split(authority, &endpoint))) {
+        return why;
+    }
+    if (!endpoint.host.len) {
+        return "has no host";
+    }
+    if (endpoint.has_port && !port_parse(endpoint.port, 1, &port)) {
+        return "needs a port from 1 to 65535 after the colon";
+    }
+    return endpoint.has_port && is_usual_port(scheme, endpoint.port)
+               ? "must not name the usual port: browsers leave it out"
+               : NULL;
+}
+
+const char *origin_check(struct str origin) {
+    struct str mark = STR("://");
+    size_t at = str_search(origin, mark);
+    struct str authority = str_skip(origin, at + mark.len);
+    if (str_eq(origin, STR("*"))) {
+        return NULL;
+    }
+    const char *why = characters_check(origin);
+    if (why) {
+        return why;
+    }
+    if (at == origin.len) {
+        return "must be an origin, as in https://app.example or http://localhost:3000, or *";
+    }
+    for (size_t i = 0; i < origin.len; i++) {
+        if (ascii_lower(origin.ptr[i]) != origin.ptr[i]) {
+            return "must be in lower case, as browsers write it";
+        }
+    }
+    for (size_t i = 0; i < authority.len; i++) {
+        if (in_set(authority.ptr[i], "/?#@")) {
+            return "must end behind the host or port: an origin has no path, query or user";
+        }
+    }
+    return origin_parts_check(str_first(origin, at), authority);
+}
+
+// ---- Names of entries ------------------------------------------------------------------------------------
+
+const char *upstream_name_check(struct str name) {
+    return str_find(name, '/') < name.len ? "must not contain a slash: models write upstream/model" : NULL;
+}
+
+const char *route_name_check(struct str name) {
+    size_t star = str_find(name, '*');
+    if (star + 1 < name.len) {
+        return "must not have a * before its end";
+    }
+    return star == 0 ? "must begin with /" : path_check(str_first(name, star));
+}
+
+const char *recipe_name_check(struct str name) {
+    return str_find(name, '*') < name.len ? "must not contain *: a recipe answers one path" : path_check(name);
+}
+
+// ---- Guesses ---------------------------------------------------------------------------------------------
+
 const char *url_guess_scheme(struct str text) {
     struct endpoint endpoint;
     struct str host = str_first(text, str_find(text, '/'));

@@ -17,6 +17,13 @@ const char *url_parse(struct str text, struct url *url);
 const char *listen_parse(struct str text, struct str *host, uint16_t *port);
 // What a path in front of others may look like: begins with /, or is empty.
 const char *path_check(struct str path);
+// Where a web page comes from, as browsers write it in `Origin`: "https://app.example", "http://localhost:3000";
+// or "*".
+const char *origin_check(struct str origin);
+// Names of entries: an upstream; a path of clients, which may end in *; a recipe's path.
+const char *upstream_name_check(struct str name);
+const char *route_name_check(struct str name);
+const char *recipe_name_check(struct str name);
 // The URL that somebody who left the scheme out will have meant, without its end; NULL when that is anybody's
 // guess. "localhost:11434/v1" -> "http://"
 const char *url_guess_scheme(struct str text);

@@ -79,6 +79,15 @@ enum err refuse_unknown(struct reader *r, const struct place *up, struct mark at
     return ERR_INVALID;
 }
 
+static const struct node *find_key(const struct node *map, const char *name) {
+    for (const struct node *key = map->first; key; key = key->next) {
+        if (str_eq(key->text, str_c(name))) {
+            return key;
+        }
+    }
+    return NULL;
+}
+
 // ---- Shapes ----------------------------------------------------------------------------------------------
 
 static enum err read_section(struct reader *r, const struct place *place, enum section section, void *base,
@@ -122,14 +131,70 @@ static enum err read_group(struct reader *r, const struct place *place, const st
     return node->kind == NODE_MAP ? read_section(r, place, key->inner, base, node) : wrong_shape(r, place, key, node);
 }
 
+// ---- Recipes
+
+// Below the prefix; gateway/steps.c answers them.
+static const char *const own_paths[] = {"/chat/completions", "/completions", "/embeddings", "/responses",
+                                        "/messages",         "/models",      "/parallel",   "/tapes"};
+
+// Is it such a path, or does it lie below one?
+static bool is_own_path(const struct config *c, struct str path) {
+    struct str below = str_starts(path, c->prefix) ? str_skip(path, c->prefix.len) : STR("");
+    for (size_t i = 0; i < ARRAY_LEN(own_paths); i++) {
+        struct str own = str_c(own_paths[i]);
+        if (str_starts(below, own) && (below.len == own.len || below.ptr[own.len] == '/')) {
+            return true;
+        }
+    }
+    return str_eq(path, STR("/healthz")) || str_eq(path, STR("/readyz"));
+}
+
+static const char own_path_taken[] = "is a path that thaw answers itself: choose another one";
+
+static enum err refuse_beside(struct reader *r, const struct place *place, const struct node *key, const char *other,
+                              const char *advice) {
+    say_place(r, &(struct place){place, key->text, NO_INDEX, key->mark});
+    problem_add(r->problem, " cannot stand beside '%s': %s", other, advice);
+    return ERR_INVALID;
+}
+
+// One call itself, or several.
+static enum err check_recipe(struct reader *r, const struct place *place, const void *entry, const struct node *map) {
+    static const char *const of_one[] = {"prompt", "system", "model", "max_tokens", "temperature"};
+    const struct config_recipe *recipe = entry;
+    const struct node *wait = find_key(map, "wait");
+    for (size_t i = 0; recipe->call_count && i < ARRAY_LEN(of_one); i++) {
+        const struct node *key = find_key(map, of_one[i]);
+        if (key) {
+            return refuse_beside(r, place, key, "calls", "each of the calls has its own");
+        }
+    }
+    if (!recipe->call_count && !recipe->one.prompt.n) {
+        return refuse_at(r, place, "needs the key 'prompt' or the key 'calls'");
+    }
+    if (!recipe->call_count && wait) {
+        return refuse_beside(r, place, wait, "prompt", "there is one call to wait for");
+    }
+    if (recipe->wait.kind == WAIT_FIRST && recipe->wait.first > recipe->call_count) {
+        say_place(r, &(struct place){place, wait->text, NO_INDEX, wait->value->mark});
+        problem_add(r->problem, " is for the first %u of %u calls", recipe->wait.first, recipe->call_count);
+        return ERR_INVALID;
+    }
+    return OK;
+}
+
+// What holds between the keys of an entry; `entry` is read, `map` is where from.
+typedef enum err entry_check(struct reader *r, const struct place *place, const void *entry, const struct node *map);
+static entry_check *const entry_checks[SECTION_COUNT_OF] = {[SECTION_RECIPE] = check_recipe};
+
+// ---- Entries
+
 static enum err read_entry(struct reader *r, const struct place *place, const struct key *key, void *base,
                            const struct node *name) {
     union config_entry entry;
     const struct node *node = name->value;
     const char *why = name_check(name->text);
-    if (!why && key->inner == SECTION_UPSTREAM && str_find(name->text, '/') < name->text.len) {
-        why = "must not contain a slash: models write upstream/model";
-    }
+    why = why || !key->name_check ? why : key->name_check(name->text);
     if (why) {
         return refuse_at(r, &(struct place){place->up, place->name, NO_INDEX, name->mark}, why);
     }
@@ -142,6 +207,9 @@ static enum err read_entry(struct reader *r, const struct place *place, const st
     memcpy((char *)&entry + key->name_offset, &copy, sizeof copy);
     struct place inside = {place->up, place->name, NO_INDEX, name->mark};
     enum err e = copy.ptr ? read_section(r, &inside, key->inner, &entry, node) : no_memory(r);
+    if (e == OK && entry_checks[key->inner]) {
+        e = entry_checks[key->inner](r, &inside, &entry, node);
+    }
     if (e == OK && key_add_entry(key, &r->config->arena, base, &entry) != OK) {
         e = no_memory(r);
     }
@@ -177,20 +245,11 @@ static enum err read_key(struct reader *r, const struct place *place, const stru
     return ERR_INVALID;
 }
 
-static bool has_key(const struct node *map, struct str name) {
-    for (const struct node *key = map->first; key; key = key->next) {
-        if (str_eq(key->text, name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static enum err check_required(struct reader *r, const struct place *place, enum section section,
                                const struct node *map) {
     for (unsigned i = 0; i < config_key_rows; i++) {
         const struct key *key = &config_keys[i];
-        if (key->section == section && key->presence == PRESENCE_REQUIRED && !has_key(map, str_c(key->name))) {
+        if (key->section == section && key->presence == PRESENCE_REQUIRED && !find_key(map, key->name)) {
             say_place(r, place);
             problem_add(r->problem, " needs the key '%s'", key->name);
             return ERR_INVALID;
@@ -214,13 +273,20 @@ static enum err read_section(struct reader *r, const struct place *place, enum s
     return e == OK && place ? check_required(r, place, section, map) : e;
 }
 
-static const struct node *find_upstreams(const struct node *root) {
-    for (const struct node *name = root->first; name; name = name->next) {
-        if (str_eq(name->text, STR("upstreams")) && name->value->kind == NODE_MAP) {
-            return name->value;
+static const struct node *find_map(const struct node *root, const char *name) {
+    const struct node *key = find_key(root, name);
+    return key && key->value->kind == NODE_MAP ? key->value : NULL;
+}
+
+// When all is read, for the prefix may stand below the recipes.
+static enum err check_recipe_paths(struct reader *r, const struct node *recipes) {
+    struct place top = {.name = STR("recipes"), .index = NO_INDEX};
+    for (const struct node *name = recipes ? recipes->first : NULL; name; name = name->next) {
+        if (is_own_path(r->config, name->text)) {
+            return refuse_at(r, &(struct place){&top, name->text, NO_INDEX, name->mark}, own_path_taken);
         }
     }
-    return NULL;
+    return OK;
 }
 
 enum err check_tree(struct reader *r, const struct node *root) {
@@ -229,8 +295,10 @@ enum err check_tree(struct reader *r, const struct node *root) {
         problem_add(r->problem, "a configuration is a map of keys and values, not %s", what_it_is(root));
         return ERR_INVALID;
     }
-    r->upstreams = find_upstreams(root);
+    r->upstreams = find_map(root, "upstreams");
+    r->models = find_map(root, "models");
     enum err e = read_section(r, NULL, SECTION_TOP, r->config, root);
+    e = e == OK ? check_recipe_paths(r, find_map(root, "recipes")) : e;
     if (e == OK) {
         check_inherit(r->config);
     }
@@ -251,17 +319,21 @@ void check_defaults(enum section section, void *base) {
     }
 }
 
-void check_inherit(struct config *c) {
+static void inherit(const struct config *c, struct config_upstream *u) {
     for (unsigned i = 0; i < config_key_rows; i++) {
         const struct key *key = &config_keys[i];
-        if (key->presence != PRESENCE_INHERITED || key->section != SECTION_UPSTREAM_TIMEOUTS) {
-            continue;
+        if (key->presence == PRESENCE_INHERITED && !(u->own & key->own)) {
+            memcpy(key_place(key, u), (const char *)c + key_rule(key)->offset, sizeof(uint64_t));
         }
-        for (unsigned u = 0; u < c->upstream_count; u++) {
-            if (!(c->upstreams[u].own & 1u << key->own_bit)) {
-                memcpy(key_place(key, &c->upstreams[u]), key_place(key_rule(key), c), sizeof(uint64_t));
-            }
-        }
+    }
+    if (!(u->own & OWN_BACKGROUND)) {
+        u->background_here = u->mock;
+    }
+}
+
+void check_inherit(struct config *c) {
+    for (unsigned i = 0; i < c->upstream_count; i++) {
+        inherit(c, &c->upstreams[i]);
     }
 }
 
@@ -276,6 +348,18 @@ static enum err check_references(const struct config *c, struct config_problem *
                 problem_add(problem, ".use[%u]: there is no such upstream", u);
                 return ERR_INVALID;
             }
+        }
+    }
+    return OK;
+}
+
+static enum err check_recipes(const struct config *c, struct config_problem *problem) {
+    for (unsigned i = 0; i < c->recipe_count; i++) {
+        if (is_own_path(c, c->recipes[i].path)) {
+            problem_add(problem, "'recipes.");
+            problem_name(problem, c->recipes[i].path);
+            problem_add(problem, "' %s", own_path_taken);
+            return ERR_INVALID;
         }
     }
     return OK;
@@ -318,5 +402,6 @@ enum err config_check(const struct config *c, struct config_problem *problem) {
         return ERR_INVALID;
     }
     enum err e = check_references(c, problem);
+    e = e == OK ? check_recipes(c, problem) : e;
     return e == OK ? check_who_may_call(c, problem) : e;
 }

@@ -228,3 +228,30 @@ const struct config_model *config_model_find(const struct config *c, struct str 
     }
     return NULL;
 }
+
+const struct config_route *config_route_find(const struct config *c, struct str path) {
+    const struct config_route *best = NULL;
+    for (unsigned i = 0; i < c->route_count; i++) {
+        const struct config_route *route = &c->routes[i];
+        bool open = str_ends(route->path, STR("*"));
+        if (!open && str_eq(route->path, path)) {
+            return route;
+        }
+        if (open && str_starts(path, str_first(route->path, route->path.len - 1)) &&
+            (!best || route->path.len > best->path.len)) {
+            best = route;
+        }
+    }
+    return best;
+}
+
+const struct config_recipe *config_recipe_find(const struct config *c, struct str path) {
+    static const struct template_part prompt = {.is_name = true, .text = STR_INIT("prompt")};
+    static const struct config_recipe chat = {.path = STR_INIT("/chat"), .one = {.prompt = {&prompt, 1}}};
+    for (unsigned i = 0; i < c->recipe_count; i++) {
+        if (str_eq(c->recipes[i].path, path)) {
+            return &c->recipes[i];
+        }
+    }
+    return str_eq(path, chat.path) ? &chat : NULL;
+}

@@ -9,11 +9,42 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/str.h"
+#include "config/template.h"
 
 enum { CONFIG_ARENA_CAP = 16 << 20, CONFIG_FILE_MAX = 4 << 20 };
 
 struct config_key {
     struct str secret; // what a client presents; gateway/who.c keeps only its SHA-256
+};
+
+// What becomes of a call when its last reader left.
+enum disconnect {
+    DISCONNECT_CANCEL, // dropped at once
+    DISCONNECT_KEEP,   // dropped unless somebody reads on within keep_ms
+    DISCONNECT_FINISH, // runs to its end
+};
+struct config_disconnect {
+    enum disconnect action;
+    uint64_t keep_ms; // of KEEP only
+};
+
+// When a fan-out is over.
+enum wait_kind { WAIT_ALL, WAIT_ANY, WAIT_FIRST };
+struct config_wait {
+    enum wait_kind kind;
+    unsigned first; // of FIRST only: how many
+};
+
+// Bits of the masks called `own`: what an entry of the file set itself.
+enum {
+    OWN_CONNECT = 1 << 0,
+    OWN_FIRST_BYTE = 1 << 1,
+    OWN_BETWEEN = 1 << 2,
+    OWN_TOTAL = 1 << 3,
+    OWN_BACKGROUND = 1 << 4,
+    OWN_ON_DISCONNECT = 1 << 5,
+    OWN_MAX_TOKENS = 1 << 6,
+    OWN_TEMPERATURE = 1 << 7,
 };
 
 struct config_upstream {
@@ -30,7 +61,8 @@ struct config_upstream {
     uint64_t first_byte_ms;
     uint64_t between_ms;
     uint64_t total_ms;
-    uint32_t own; // which of these the upstream set itself, the others follow the general ones
+    bool background_here; // thaw does `background: true` of the Responses API; unless set: where this is the mock
+    uint32_t own;         // CONNECT, FIRST_BYTE, BETWEEN, TOTAL (others follow the general ones), BACKGROUND
 };
 
 struct config_use {
@@ -42,6 +74,37 @@ struct config_model {
     struct str name;
     struct config_use *use; // in this order
     unsigned use_count;
+};
+
+// What holds for calls to one path, or to all paths that begin so.
+struct config_route {
+    struct str path;                        // as clients send it; ends in * where it stands for all that begin so
+    bool resume;                            // every call is resumable
+    bool coalesce;                          // byte-identical concurrent calls of one tenant are one upstream call
+    bool replay_errors;                     // the same Idempotency-Key gets a failed answer again
+    bool rerun;                             // a background job that a crash interrupted is run again
+    struct config_disconnect on_disconnect; // where it is in `own`; else tape_disconnect or on_disconnect hold
+    uint32_t own;                           // ON_DISCONNECT
+};
+
+struct config_prompt {
+    struct str name;        // of the call; empty in config_recipe.one
+    struct str model;       // empty: the request's, else default_model
+    struct template system; // no parts: none
+    struct template prompt;
+    uint64_t max_tokens;
+    double temperature;
+    uint32_t own; // MAX_TOKENS, TEMPERATURE: the others are not sent
+};
+
+struct config_recipe {
+    struct str path;
+    struct config_prompt one;    // where there are no `calls`
+    struct config_prompt *calls; // in the order of the file
+    unsigned call_count;
+    struct config_wait wait; // for the calls
+    uint64_t deadline_ms;    // 0: none
+    bool stream;
 };
 
 struct config {
@@ -60,12 +123,29 @@ struct config {
     uint64_t header_ms; // a client's head must be complete within
     uint64_t idle_ms;   // keep-alive connections without a request
 
+    struct config_disconnect on_disconnect;   // of calls that are not resumable
+    uint64_t tape_keep_ms;                    // how long an answer can be read again after its end
+    uint64_t tape_max;                        // bytes, of one tape
+    uint64_t tape_total;                      // bytes, of all finished tapes
+    struct config_disconnect tape_disconnect; // of resumable calls
+    bool tape_read_by_id;                     // whoever knows the id may read, not only the key that made it
+    struct str store;                         // the path of the SQLite file; empty: none
+    struct str default_model;                 // empty: none
+    unsigned parallel_branches;
+    uint64_t parallel_answer; // bytes, of one branch
+
+    struct str *cors; // origins as browsers send them, or "*"
+    unsigned cors_count;
     struct config_key *keys;
     unsigned key_count;
     struct config_upstream *upstreams; // in the order of the file
     unsigned upstream_count;
     struct config_model *models;
     unsigned model_count;
+    struct config_route *routes;
+    unsigned route_count;
+    struct config_recipe *recipes;
+    unsigned recipe_count;
 };
 
 // Where and what is wrong, ready to print: "thaw.yaml:7:3: unknown key 'upstream'; did you mean 'upstreams'?"
@@ -94,12 +174,16 @@ MUSTCHECK enum err config_add_upstream(struct config *c, struct str name, struct
                                        struct str ca_file, struct config_problem *problem);
 MUSTCHECK enum err config_add_mock(struct config *c, struct config_problem *problem);
 
-// What only holds for the whole: at least one upstream; references; "Who may call" of SPEC: a listener beyond
+// What only holds for the whole: at least one upstream; references; no recipe at a path of thaw's own; "Who may call" of SPEC: a listener beyond
 // loopback together with an upstream key needs client keys or `open: true`.
 MUSTCHECK enum err config_check(const struct config *c, struct config_problem *problem);
 
 // The model's entry, or NULL. With no models configured at all every name goes to the first upstream.
 const struct config_model *config_model_find(const struct config *c, struct str name);
+// What holds for a path (without query): the route of exactly that name, else the longest one with a *, else NULL.
+const struct config_route *config_route_find(const struct config *c, struct str path);
+// The recipe at a path, or NULL. /chat, the prompt as it is, is there without being configured.
+const struct config_recipe *config_recipe_find(const struct config *c, struct str path);
 
 // "127.0.0.1:8080", "localhost:8080", "[::1]:8080", ":8080" or "*:8080" (all addresses: host is empty),
 // "8080" (127.0.0.1). The host comes without brackets, is numeric or a name for the caller to resolve, and

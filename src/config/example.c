@@ -97,7 +97,7 @@ static enum err print_key(struct buf *out, const struct key *key, int indent) {
 static enum err print_section(struct buf *out, enum section section, int indent) {
     enum err e = OK;
     for (unsigned i = 0; i < config_key_rows && e == OK; i++) {
-        if (config_keys[i].section == section) {
+        if (config_keys[i].section == section && config_keys[i].presence != PRESENCE_ALSO) {
             e = print_key(out, &config_keys[i], indent);
         }
     }

@@ -1,29 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "config/keys.h"
 
-#include <assert.h>
-
-// Bits of `own` masks: one for each inherited key of a section.
-enum {
-#define SECTION(...)
-#define HEADING(...)
-#define KEY(...)
-#define LIST(...)
-#define GROUP(...)
-#define MAP(...)
-#define INHERIT(where, key_name, key_kind, member, from, words) OWN_##where##_##member,
-#include "config/keys.def"
-    OWN_COUNT_OF
-};
-_Static_assert(OWN_COUNT_OF <= 32, "the own masks are too small");
+#include "config/address.h"
 
 #define SECTION(name, type) typedef type section_##name;
-#define HEADING(...)
-#define KEY(...)
-#define LIST(...)
-#define GROUP(...)
-#define MAP(...)
-#define INHERIT(...)
 #include "config/keys.def"
 
 #define KIND(name, type) typedef type kind_##name;
@@ -34,18 +14,17 @@ CONFIG_KINDS(KIND)
 #define SAME_TYPE(where, member, type)                                                                                 \
     _Static_assert(__builtin_types_compatible_p(__typeof__(((section_##where *)0)->member), type),                     \
                    #member " is of another type than its row in keys.def says");
-#define SECTION(...)
-#define HEADING(...)
 #define KEY(where, key_name, key_kind, member, ...) SAME_TYPE(where, member, kind_##key_kind)
+#define NOTED(where, key_name, key_kind, member, bits, ...)                                                            \
+    SAME_TYPE(where, member, kind_##key_kind) SAME_TYPE(where, bits, uint32_t)
+#define INHERIT NOTED
+#define ALSO NOTED
 #define LIST(where, key_name, key_kind, member, counter, ...)                                                          \
     SAME_TYPE(where, member, kind_##key_kind) SAME_TYPE(where, counter, unsigned)
-#define GROUP(...)
-#define MAP(where, key_name, entry, member, counter, ...)                                                              \
+#define MAP(where, key_name, entry, member, counter, naming, ...)                                                      \
     SAME_TYPE(where, member, section_##entry *)                                                                        \
     SAME_TYPE(where, counter, unsigned)                                                                                \
-    SAME_TYPE(entry, name, struct str)
-#define INHERIT(where, key_name, key_kind, member, ...)                                                                \
-    SAME_TYPE(where, member, uint64_t) SAME_TYPE(where, own, uint32_t)
+    SAME_TYPE(entry, naming, struct str)
 #include "config/keys.def"
 
 #define DEFAULT(value) .presence = PRESENCE_DEFAULT, .sample = value
@@ -55,7 +34,6 @@ CONFIG_KINDS(KIND)
 #define RANGE(least, most) .min = least, .max = most
 #define ANY .min = NULL, .max = NULL
 
-#define SECTION(...)
 #define HEADING(where, words) {.section = SECTION_##where, .shape = SHAPE_HEADING, .name = "", .text = words},
 #define KEY(where, key_name, key_kind, member, usage, range, words)                                                    \
     {.section = SECTION_##where,                                                                                       \
@@ -64,6 +42,17 @@ CONFIG_KINDS(KIND)
      .name = key_name,                                                                                                 \
      .text = words,                                                                                                    \
      .offset = offsetof(section_##where, member),                                                                      \
+     usage,                                                                                                            \
+     range},
+#define NOTED(where, key_name, key_kind, member, bits, bit, usage, range, words)                                       \
+    {.section = SECTION_##where,                                                                                       \
+     .shape = SHAPE_SCALAR,                                                                                            \
+     .kind = KIND_##key_kind,                                                                                          \
+     .name = key_name,                                                                                                 \
+     .text = words,                                                                                                    \
+     .offset = offsetof(section_##where, member),                                                                      \
+     .own = bit,                                                                                                       \
+     .own_offset = offsetof(section_##where, bits),                                                                    \
      usage,                                                                                                            \
      range},
 #define LIST(where, key_name, key_kind, member, counter, usage, range, words)                                          \
@@ -84,7 +73,7 @@ CONFIG_KINDS(KIND)
      .text = words,                                                                                                    \
      .presence = PRESENCE_USUAL,                                                                                       \
      .inner = SECTION_##inside},
-#define MAP(where, key_name, entry, member, counter, range, shown, second, words)                                      \
+#define MAP(where, key_name, entry, member, counter, naming, may_be, range, shown, second, words)                      \
     {.section = SECTION_##where,                                                                                       \
      .shape = SHAPE_MAP,                                                                                               \
      .name = key_name,                                                                                                 \
@@ -92,23 +81,28 @@ CONFIG_KINDS(KIND)
      .inner = SECTION_##entry,                                                                                         \
      .offset = offsetof(section_##where, member),                                                                      \
      .count_offset = offsetof(section_##where, counter),                                                               \
-     .name_offset = offsetof(section_##entry, name),                                                                   \
+     .name_offset = offsetof(section_##entry, naming),                                                                 \
+     .name_check = may_be,                                                                                             \
      .entry_size = sizeof(section_##entry),                                                                            \
      .presence = PRESENCE_USUAL,                                                                                       \
      .sample = shown,                                                                                                  \
      .more = second,                                                                                                   \
      range},
-#define INHERIT(where, key_name, key_kind, member, from, words)                                                        \
+#define FOLLOW(where, key_name, key_kind, member, bits, bit, other, how)                                               \
     {.section = SECTION_##where,                                                                                       \
      .shape = SHAPE_SCALAR,                                                                                            \
      .kind = KIND_##key_kind,                                                                                          \
      .name = key_name,                                                                                                 \
-     .text = words,                                                                                                    \
+     .text = "",                                                                                                       \
+     .presence = how,                                                                                                  \
+     .inner = SECTION_##other,                                                                                         \
      .offset = offsetof(section_##where, member),                                                                      \
-     .presence = PRESENCE_INHERITED,                                                                                   \
-     .inner = SECTION_##from,                                                                                          \
-     .own_offset = offsetof(section_##where, own),                                                                     \
-     .own_bit = OWN_##where##_##member},
+     .own = bit,                                                                                                       \
+     .own_offset = offsetof(section_##where, bits)},
+#define INHERIT(where, key_name, key_kind, member, bits, bit, other)                                                   \
+    FOLLOW(where, key_name, key_kind, member, bits, bit, other, PRESENCE_INHERITED)
+#define ALSO(where, key_name, key_kind, member, bits, bit, other)                                                      \
+    FOLLOW(where, key_name, key_kind, member, bits, bit, other, PRESENCE_ALSO)
 
 const struct key config_keys[] = {
 #include "config/keys.def"
@@ -137,7 +131,8 @@ size_t key_names(enum section section, const char *names[KEY_NAMES_MAX]) {
 }
 
 const struct key *key_rule(const struct key *key) {
-    return key->presence == PRESENCE_INHERITED ? key_find(key->inner, str_c(key->name)) : key;
+    bool follows = key->presence == PRESENCE_INHERITED || key->presence == PRESENCE_ALSO;
+    return follows ? key_find(key->inner, str_c(key->name)) : key;
 }
 
 unsigned key_count(const struct key *key, const void *base) {

@@ -13,10 +13,20 @@
     KIND(BOOL, bool)                                                                                                   \
     KIND(COUNT, unsigned)                                                                                              \
     KIND(SIZE, uint64_t)                                                                                               \
-    KIND(DURATION, uint64_t)              /* milliseconds */                                                           \
-    KIND(DURATION_US, uint64_t)           /* microseconds */                                                           \
+    KIND(NUMBER, uint64_t)                                                                                             \
+    KIND(FRACTION, double)      /* at most three digits behind the point */                                            \
+    KIND(DURATION, uint64_t)    /* milliseconds */                                                                     \
+    KIND(DURATION_US, uint64_t) /* microseconds */                                                                     \
+    KIND(DISCONNECT, struct config_disconnect)                                                                         \
+    KIND(WAIT, struct config_wait)                                                                                     \
+    KIND(READER, bool)     /* key or id */                                                                             \
+    KIND(BACKGROUND, bool) /* upstream or thaw */                                                                      \
+    KIND(STORE, struct str)                                                                                            \
+    KIND(MODEL, struct str)                                                                                            \
+    KIND(TEMPLATE, struct template)                                                                                    \
     KIND(CLIENT_KEY, struct config_key *) /* of lists: one entry, file:PATH several */                                 \
-    KIND(REFERENCE, struct config_use *)  /* of lists: upstream or upstream/model */
+    KIND(REFERENCE, struct config_use *)  /* of lists: upstream or upstream/model */                                   \
+    KIND(ORIGIN, struct str *)            /* of lists */
 
 enum kind {
 #define KIND(name, type) KIND_##name,
@@ -27,19 +37,20 @@ enum kind {
 
 enum section {
 #define SECTION(name, type) SECTION_##name,
-#define HEADING(...)
-#define KEY(...)
-#define LIST(...)
-#define GROUP(...)
-#define MAP(...)
-#define INHERIT(...)
 #include "config/keys.def"
     SECTION_COUNT_OF
 };
 
 enum shape { SHAPE_SCALAR, SHAPE_LIST, SHAPE_GROUP, SHAPE_MAP, SHAPE_HEADING };
 
-enum presence { PRESENCE_DEFAULT, PRESENCE_REQUIRED, PRESENCE_OPTIONAL, PRESENCE_USUAL, PRESENCE_INHERITED };
+enum presence {
+    PRESENCE_DEFAULT,
+    PRESENCE_REQUIRED,
+    PRESENCE_OPTIONAL,
+    PRESENCE_USUAL,
+    PRESENCE_INHERITED,
+    PRESENCE_ALSO,
+};
 
 struct key {
     enum section section;
@@ -51,24 +62,19 @@ struct key {
     const char *more;      // of a map: a second entry, in full
     const char *min, *max; // as written; of lists and maps: how many entries
     const char *text;
-    enum section inner;  // of the keys inside a group or an entry; of the key that is inherited from
+    enum section inner;  // of the keys inside a group or an entry; of the key whose rules this one follows
     size_t offset;       // in the section's struct
     size_t count_offset; // lists and maps
     size_t entry_size;   // lists and maps
     size_t name_offset;  // maps: in an entry
-    size_t own_offset;   // inherited keys: a uint32_t with bit `own_bit` for this key
-    unsigned own_bit;
+    const char *(*name_check)(struct str name); // maps: may an entry be called that? NULL, or why not
+    uint32_t own;                               // the bit that says that this key was set; 0: none does
+    size_t own_offset;                          // of the uint32_t with that bit
 };
 
 // Room for one entry of any map.
 union config_entry {
 #define SECTION(name, type) type name;
-#define HEADING(...)
-#define KEY(...)
-#define LIST(...)
-#define GROUP(...)
-#define MAP(...)
-#define INHERIT(...)
 #include "config/keys.def"
 };
 
@@ -80,7 +86,7 @@ const struct key *key_find(enum section section, struct str name);
 // The names of a section's keys, in the table's order; returns how many. `names` has room for all.
 enum { KEY_NAMES_MAX = 128 };
 size_t key_names(enum section section, const char *names[KEY_NAMES_MAX]);
-// The key whose kind, range and default hold for this one: itself, or the one it inherits from.
+// The key whose range and default hold for this one: itself, or the one it follows.
 const struct key *key_rule(const struct key *key);
 
 static inline void *key_place(const struct key *key, void *base) { return (char *)base + key->offset; }

@@ -78,19 +78,6 @@ bool looks_secret(struct str text) {
     return has_run(text, in_random, RANDOM_RUN) || has_run(text, in_hex, HEX_RUN);
 }
 
-bool names_secret(struct str key) {
-    static const char *const words[] = {"key", "token", "secret", "passw", "auth", "credential"};
-    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-        struct str word = str_c(words[i]);
-        for (size_t at = 0; at + word.len <= key.len; at++) {
-            if (str_ieq(str_first(str_skip(key, at), word.len), word)) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
 void problem_name(struct config_problem *p, struct str written) {
     if (looks_secret(written)) {
         problem_add(p, "(not shown: it looks like a secret)");

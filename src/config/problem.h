@@ -21,5 +21,3 @@ MUSTCHECK enum err problem_nomem(struct config_problem *p, const char *file);
 
 // Does this text look like a credential (sk-..., Bearer ..., long and random)?
 bool looks_secret(struct str text);
-// Is a key of this name likely to hold a credential?
-bool names_secret(struct str key);

@@ -12,6 +12,7 @@ struct reader {
     void *context;                // of environment
     struct arena *scratch;        // dies when reading is over
     const struct node *upstreams; // the map of them, known before models are read; NULL if there is none
+    const struct node *models;    // likewise, before recipes are
 };
 
 enum { NO_INDEX = -1 };
@@ -37,7 +38,7 @@ void say_place(struct reader *r, const struct place *place);
 // "thaw.yaml:3:5: upstreams.openai.url: "
 void say_at(struct reader *r, const struct place *place);
 // The value as the message may show it.
-void say_value(struct reader *r, const struct place *place, const struct value *value);
+void say_value(struct reader *r, const struct value *value);
 // "'workers' <text>"; always ERR_INVALID.
 MUSTCHECK enum err refuse_at(struct reader *r, const struct place *place, const char *text);
 MUSTCHECK enum err no_memory(struct reader *r);
@@ -65,7 +66,7 @@ MUSTCHECK enum err client_key_add(struct reader *r, const struct place *place, c
 // check.c: a tree over what `config` holds.
 MUSTCHECK enum err check_tree(struct reader *r, const struct node *root);
 void check_defaults(enum section section, void *base);
-// Gives upstreams the general timeouts where they have none of their own.
+// Gives upstreams what they have not set themselves: the general timeouts, and who runs background jobs.
 void check_inherit(struct config *c);
 // "unknown key 'upstream'; did you mean 'upstreams'?"; `up` is where it stood, NULL for the top.
 MUSTCHECK enum err refuse_unknown(struct reader *r, const struct place *up, struct mark at, enum section section,
