@@ -140,22 +140,36 @@ struct json {
     size_t *starts; // where in the text each value begins, keys included; NULL until it is asked for
 };
 
-struct json *json_open(struct str text, size_t memory_cap) {
-    struct json *json = try_malloc(sizeof *json);
+static enum err read_error(const struct json *json, const yyjson_read_err *e) {
+    if (e->code != YYJSON_READ_ERROR_MEMORY_ALLOCATION) {
+        return ERR_INVALID;
+    }
+    return json->memory.over_cap ? ERR_FULL : ERR_NOMEM;
+}
+
+enum err json_read(struct str text, size_t memory_cap, struct json **result) {
+    struct json *json = text.len ? try_malloc(sizeof *json) : NULL;
+    yyjson_read_err e;
     if (!json) {
-        return NULL;
+        return text.len ? ERR_NOMEM : ERR_INVALID;
     }
     *json = (struct json){.text = text};
     capped_init(&json->memory, NULL, 0, memory_cap);
     yyjson_alc alc = {capped_malloc, capped_realloc, capped_free, &json->memory};
-    // Without INSITU the text is copied, not written to.
-    char *bytes = (char *)(uintptr_t)text.ptr;
-    json->doc = text.len ? yyjson_read_opts(bytes, text.len, YYJSON_READ_BIGNUM_AS_RAW, &alc, NULL) : NULL;
+    char *bytes = (char *)(uintptr_t)text.ptr; // copied, not written to, without INSITU
+    json->doc = yyjson_read_opts(bytes, text.len, YYJSON_READ_BIGNUM_AS_RAW, &alc, &e);
     if (!json->doc) {
+        enum err error = read_error(json, &e);
         free(json);
-        return NULL;
+        return error;
     }
-    return json;
+    *result = json;
+    return OK;
+}
+
+struct json *json_open(struct str text, size_t memory_cap) {
+    struct json *json = NULL;
+    return json_read(text, memory_cap, &json) == OK ? json : NULL;
 }
 
 void json_close(struct json *json) {

@@ -17,7 +17,9 @@ MUSTCHECK enum err json_append_number(struct buf *b, double n);
 // looked at again by json_raw only, and must live as long as that is called and its slices are used.
 struct json;
 struct json_value; // opaque; NULL is "not there" and every reader below accepts it
-struct json *json_open(struct str text, size_t memory_cap); // NULL: not JSON, over the cap, or no memory
+// ERR_INVALID: not JSON; ERR_FULL: over the cap; ERR_NOMEM. Any nesting is taken: whoever recurses looks at depth first.
+MUSTCHECK enum err json_read(struct str text, size_t memory_cap, struct json **json);
+struct json *json_open(struct str text, size_t memory_cap); // the same, NULL for all three
 void json_close(struct json *json);
 const struct json_value *json_root(const struct json *json);
 
