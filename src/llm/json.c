@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Writing: runs of bytes that need no escape are copied at once; a string that is not UTF-8 is mended the way
-// browsers do (one U+FFFD per maximal part of a sequence, Unicode 15 section 3.9), so that what is written is
-// always JSON. Reading: a thin cover over yyjson, so that no other file knows it.
+// browsers do (one U+FFFD per maximal part of a sequence), so that what is written is always JSON. Reading: a thin cover over yyjson, so that no other file knows it.
 #include "llm/json.h"
 
 #include <math.h>
@@ -9,42 +8,7 @@
 
 #include "base/mem.h"
 #include "llm/capped.h"
-
-static const struct str replacement = {"\xEF\xBF\xBD", 3}; // U+FFFD
-
-// What may follow a lead byte (Unicode 15, table 3-7): the sequence's length and the second byte's range.
-// This is what excludes overlong forms, surrogates and what lies beyond U+10FFFF.
-static const struct lead {
-    unsigned char first, last; // lead bytes
-    unsigned char len;
-    unsigned char low, high; // of the second byte
-} leads[] = {
-    {0xC2, 0xDF, 2, 0x80, 0xBF}, {0xE0, 0xE0, 3, 0xA0, 0xBF}, {0xE1, 0xEC, 3, 0x80, 0xBF}, {0xED, 0xED, 3, 0x80, 0x9F},
-    {0xEE, 0xEF, 3, 0x80, 0xBF}, {0xF0, 0xF0, 4, 0x90, 0xBF}, {0xF1, 0xF3, 4, 0x80, 0xBF}, {0xF4, 0xF4, 4, 0x80, 0x8F},
-};
-
-// Looks at the sequence at the front of s, whose first byte is 0x80 or more. Returns how many bytes belong
-// together; *valid tells whether they are a character.
-static size_t utf8_sequence(struct str s, bool *valid) {
-    const unsigned char *p = (const unsigned char *)s.ptr;
-    *valid = false;
-    for (size_t i = 0; i < ARRAY_LEN(leads); i++) {
-        const struct lead *lead = &leads[i];
-        if (p[0] < lead->first || p[0] > lead->last) {
-            continue;
-        }
-        if (s.len < 2 || p[1] < lead->low || p[1] > lead->high) {
-            return 1;
-        }
-        size_t n = 2;
-        while (n < lead->len && n < s.len && (p[n] & 0xC0) == 0x80) {
-            n++;
-        }
-        *valid = n == lead->len;
-        return n;
-    }
-    return 1;
-}
+#include "llm/utf8.h"
 
 static bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; }
 
@@ -88,7 +52,7 @@ static enum err append_mended(struct buf *b, struct str s, size_t *taken) {
         return append_escape(b, (unsigned char)s.ptr[0]);
     }
     *taken = utf8_sequence(s, &valid);
-    return buf_str_append(b, replacement);
+    return buf_str_append(b, UTF8_REPLACEMENT);
 }
 
 static enum err append_quoted(struct buf *b, struct str s) {
