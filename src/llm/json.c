@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Writing: runs of bytes that need no escape are copied at once; a string that is not UTF-8 is mended the way
-// browsers do (one U+FFFD per maximal part of a sequence, Unicode 15 section 3.9), so that what is written is
-// always JSON. Reading: a thin cover over yyjson, so that no other file knows it.
+// browsers do (one U+FFFD per maximal part of a sequence), so that what is written is always JSON. Reading: a thin cover over yyjson, so that no other file knows it.
 #include "llm/json.h"
 
 #include <math.h>
@@ -9,42 +8,7 @@
 
 #include "base/mem.h"
 #include "llm/capped.h"
-
-static const struct str replacement = {"\xEF\xBF\xBD", 3}; // U+FFFD
-
-// What may follow a lead byte (Unicode 15, table 3-7): the sequence's length and the second byte's range.
-// This is what excludes overlong forms, surrogates and what lies beyond U+10FFFF.
-static const struct lead {
-    unsigned char first, last; // lead bytes
-    unsigned char len;
-    unsigned char low, high; // of the second byte
-} leads[] = {
-    {0xC2, 0xDF, 2, 0x80, 0xBF}, {0xE0, 0xE0, 3, 0xA0, 0xBF}, {0xE1, 0xEC, 3, 0x80, 0xBF}, {0xED, 0xED, 3, 0x80, 0x9F},
-    {0xEE, 0xEF, 3, 0x80, 0xBF}, {0xF0, 0xF0, 4, 0x90, 0xBF}, {0xF1, 0xF3, 4, 0x80, 0xBF}, {0xF4, 0xF4, 4, 0x80, 0x8F},
-};
-
-// Looks at the sequence at the front of s, whose first byte is 0x80 or more. Returns how many bytes belong
-// together; *valid tells whether they are a character.
-static size_t utf8_sequence(struct str s, bool *valid) {
-    const unsigned char *p = (const unsigned char *)s.ptr;
-    *valid = false;
-    for (size_t i = 0; i < ARRAY_LEN(leads); i++) {
-        const struct lead *lead = &leads[i];
-        if (p[0] < lead->first || p[0] > lead->last) {
-            continue;
-        }
-        if (s.len < 2 || p[1] < lead->low || p[1] > lead->high) {
-            return 1;
-        }
-        size_t n = 2;
-        while (n < lead->len && n < s.len && (p[n] & 0xC0) == 0x80) {
-            n++;
-        }
-        *valid = n == lead->len;
-        return n;
-    }
-    return 1;
-}
+#include "llm/utf8.h"
 
 static bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; }
 
@@ -88,7 +52,7 @@ static enum err append_mended(struct buf *b, struct str s, size_t *taken) {
         return append_escape(b, (unsigned char)s.ptr[0]);
     }
     *taken = utf8_sequence(s, &valid);
-    return buf_str_append(b, replacement);
+    return buf_str_append(b, UTF8_REPLACEMENT);
 }
 
 static enum err append_quoted(struct buf *b, struct str s) {
@@ -119,30 +83,62 @@ enum err json_append_string(struct buf *b, struct str s) {
     return e;
 }
 
+enum err json_append_number(struct buf *b, double n) {
+    char text[32];
+    if (!isfinite(n)) {
+        return ERR_INVALID;
+    }
+    for (int digits = 15; digits <= 17; digits++) { // 17 always do
+        (void)snprintf(text, sizeof text, "%.*g", digits, n);
+        if (strtod(text, NULL) == n) {
+            break;
+        }
+    }
+    return buf_str_append(b, str_c(text));
+}
+
 struct json {
     struct capped memory;
     yyjson_doc *doc;
+    struct str text;
+    size_t *starts; // where in the text each value begins, keys included; NULL until it is asked for
 };
 
-struct json *json_open(struct str text, size_t memory_cap) {
-    struct json *json = try_malloc(sizeof *json);
-    if (!json) {
-        return NULL;
+static enum err read_error(const struct json *json, const yyjson_read_err *e) {
+    if (e->code != YYJSON_READ_ERROR_MEMORY_ALLOCATION) {
+        return ERR_INVALID;
     }
+    return json->memory.over_cap ? ERR_FULL : ERR_NOMEM;
+}
+
+enum err json_read(struct str text, size_t memory_cap, struct json **result) {
+    struct json *json = text.len ? try_malloc(sizeof *json) : NULL;
+    yyjson_read_err e;
+    if (!json) {
+        return text.len ? ERR_NOMEM : ERR_INVALID;
+    }
+    *json = (struct json){.text = text};
     capped_init(&json->memory, NULL, 0, memory_cap);
     yyjson_alc alc = {capped_malloc, capped_realloc, capped_free, &json->memory};
-    // Without INSITU the text is copied, not written to.
-    char *bytes = (char *)(uintptr_t)text.ptr;
-    json->doc = text.len ? yyjson_read_opts(bytes, text.len, YYJSON_READ_BIGNUM_AS_RAW, &alc, NULL) : NULL;
+    char *bytes = (char *)(uintptr_t)text.ptr; // copied, not written to, without INSITU
+    json->doc = yyjson_read_opts(bytes, text.len, YYJSON_READ_BIGNUM_AS_RAW, &alc, &e);
     if (!json->doc) {
+        enum err error = read_error(json, &e);
         free(json);
-        return NULL;
+        return error;
     }
-    return json;
+    *result = json;
+    return OK;
+}
+
+struct json *json_open(struct str text, size_t memory_cap) {
+    struct json *json = NULL;
+    return json_read(text, memory_cap, &json) == OK ? json : NULL;
 }
 
 void json_close(struct json *json) {
     if (json) {
+        capped_free(&json->memory, json->starts);
         yyjson_doc_free(json->doc);
         free(json);
     }
@@ -156,22 +152,14 @@ const struct json_value *json_root(const struct json *json) {
     return json ? value(yyjson_doc_get_root(json->doc)) : NULL;
 }
 
-const struct json_value *json_member(const struct json_value *object, const char *name) {
-    return value(yyjson_obj_get(val(object), name));
+enum json_kind json_kind(const struct json_value *v) {
+    static const unsigned char kinds[] = {
+        [YYJSON_TYPE_RAW] = JSON_NUMBER, // too big for 64 bits
+        [YYJSON_TYPE_NULL] = JSON_NULL,  [YYJSON_TYPE_BOOL] = JSON_FALSE, [YYJSON_TYPE_NUM] = JSON_NUMBER,
+        [YYJSON_TYPE_STR] = JSON_STRING, [YYJSON_TYPE_ARR] = JSON_ARRAY,  [YYJSON_TYPE_OBJ] = JSON_OBJECT,
+    };
+    return yyjson_is_true(val(v)) ? JSON_TRUE : (enum json_kind)kinds[yyjson_get_type(val(v))];
 }
-
-const struct json_value *json_item(const struct json_value *array, size_t index) {
-    return value(yyjson_arr_get(val(array), index));
-}
-
-size_t json_length(const struct json_value *array) {
-    return json_is_array(array) ? yyjson_arr_size(val(array)) : yyjson_obj_size(val(array));
-}
-
-bool json_is_object(const struct json_value *v) { return yyjson_is_obj(val(v)); }
-bool json_is_array(const struct json_value *v) { return yyjson_is_arr(val(v)); }
-bool json_is_string(const struct json_value *v) { return yyjson_is_str(val(v)); }
-bool json_true(const struct json_value *v) { return yyjson_is_true(val(v)); }
 
 struct str json_string(const struct json_value *v) {
     return json_is_string(v) ? str_from(yyjson_get_str(val(v)), yyjson_get_len(val(v))) : (struct str){NULL, 0};
@@ -191,4 +179,139 @@ bool json_number(const struct json_value *v, double *n) {
     }
     *n = number;
     return true;
+}
+
+bool json_u64(const struct json_value *v, uint64_t *n) {
+    if (!yyjson_is_uint(val(v))) {
+        return false;
+    }
+    *n = yyjson_get_uint(val(v));
+    return true;
+}
+
+// --- the bytes of a value ---
+//
+// yyjson tells no positions, but keeps all values in one array in the order of the text (its DataStructure.md). The
+// text is known to be JSON, so that walking over it needs no checks: the n-th value that begins is the n-th there.
+
+static bool is_between(char c) { // values
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':';
+}
+
+// One past the string that begins at p.
+static const char *skip_string(const char *p) {
+    do {
+        p += *p == '\\' ? 2 : 1;
+    } while (*p != '"');
+    return p + 1;
+}
+
+// One past the literal, number or bracket at p.
+static const char *skip_word(const char *p, const char *end) {
+    if (*p == '[' || *p == '{') {
+        return p + 1;
+    }
+    while (p < end && !is_between(*p) && *p != ']' && *p != '}') {
+        p++;
+    }
+    return p;
+}
+
+static const char *skip_one(const char *p, const char *end) { return *p == '"' ? skip_string(p) : skip_word(p, end); }
+
+static bool build_index(struct json *json) {
+    size_t n = yyjson_doc_get_val_count(json->doc);
+    const char *p = json->text.ptr;
+    const char *end = p + json->text.len;
+    json->starts = capped_malloc(&json->memory, n * sizeof *json->starts);
+    for (size_t i = 0; json->starts && i < n; i++) {
+        while (is_between(*p) || *p == ']' || *p == '}') {
+            p++;
+        }
+        json->starts[i] = (size_t)(p - json->text.ptr);
+        p = skip_one(p, end);
+    }
+    return json->starts != NULL;
+}
+
+// One past the container that begins at p.
+static const char *skip_container(const char *p, const char *end) {
+    size_t depth = 0;
+    do {
+        if (*p == '"') {
+            p = skip_string(p);
+            continue;
+        }
+        depth += *p == '[' || *p == '{';
+        depth -= *p == ']' || *p == '}';
+        p++;
+    } while (depth && p < end);
+    return p;
+}
+
+struct str json_raw(struct json *json, const struct json_value *v) {
+    if (!v || (!json->starts && !build_index(json))) {
+        return (struct str){NULL, 0};
+    }
+    const char *p = json->text.ptr + json->starts[val(v) - yyjson_doc_get_root(json->doc)];
+    const char *end = json->text.ptr + json->text.len;
+    bool container = json_is_array(v) || json_is_object(v);
+    return str_from(p, (size_t)((container ? skip_container(p, end) : skip_one(p, end)) - p));
+}
+
+// --- members and items ---
+
+const struct json_value *json_member(const struct json_value *object, const char *name) {
+    return value(yyjson_obj_get(val(object), name));
+}
+
+const struct json_value *json_item(const struct json_value *array, size_t index) {
+    return value(yyjson_arr_get(val(array), index));
+}
+
+size_t json_length(const struct json_value *array) {
+    return json_is_array(array) ? yyjson_arr_size(val(array)) : yyjson_obj_size(val(array));
+}
+
+struct json_each json_each(const struct json_value *container) {
+    size_t n = json_length(container);
+    struct json_each each = {.left = n, .named = json_is_object(container)};
+    if (n) {
+        each.next = value(unsafe_yyjson_get_first(val(container)));
+    }
+    return each;
+}
+
+bool json_next(struct json_each *each) {
+    if (each->left == 0) {
+        return false;
+    }
+    yyjson_val *v = val(each->next);
+    if (each->named) {
+        each->name = json_string(value(v));
+        v++; // a member's value stands right behind its name
+    }
+    each->value = value(v);
+    each->left--;
+    if (each->left) {
+        each->next = value(unsafe_yyjson_get_next(v));
+    }
+    return true;
+}
+
+const char *json_pick(const struct json_value *object, const char *const *names, size_t n,
+                      const struct json_value **values) {
+    memset(values, 0, n * sizeof *values);
+    for (struct json_each each = json_each(object); json_next(&each);) {
+        for (size_t i = 0; each.named && i < n; i++) {
+            if (!str_eq(each.name, str_c(names[i]))) {
+                continue;
+            }
+            if (values[i]) {
+                return names[i];
+            }
+            values[i] = each.value;
+        }
+    }
+    return NULL;
 }

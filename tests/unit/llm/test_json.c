@@ -218,9 +218,212 @@ static void reading_survives_every_failing_allocation(void **state UNUSED) {
     check(every_allocation_fails(open_and_close, NULL) >= 4);
 }
 
+static void kinds_are_told_apart(void **state UNUSED) {
+    struct json *json = json_open(STR("[null,false,true,1,-1.5,1e999,18446744073709551616,\"\",[],{}]"), CAP);
+    static const enum json_kind kinds[] = {JSON_NULL,   JSON_FALSE,  JSON_TRUE,   JSON_NUMBER, JSON_NUMBER,
+                                           JSON_NUMBER, JSON_NUMBER, JSON_STRING, JSON_ARRAY,  JSON_OBJECT};
+    size_t i = 0;
+    for (struct json_each each = json_each(json_root(json)); json_next(&each); i++) {
+        check_int(json_kind(each.value), kinds[i]);
+    }
+    check_int(i, ARRAY_LEN(kinds));
+    check_int(json_kind(NULL), JSON_NONE);
+    json_close(json);
+}
+
+static void whole_numbers_are_read_as_such(void **state UNUSED) {
+    static const char *const others[] = {"-1",   "-0", "1.0", "1e3", "18446744073709551616", "1e999", "\"1\"",
+                                         "true", "[]", "{}",  "null"};
+    struct json *json = json_open(STR("[0,7,9007199254740993,18446744073709551615]"), CAP);
+    static const uint64_t wanted[] = {0, 7, 9007199254740993, UINT64_MAX};
+    uint64_t n = 5;
+    for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
+        check(json_u64(json_item(json_root(json), i), &n) && n == wanted[i]);
+    }
+    json_close(json);
+    n = 5;
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        json = json_open(str_c(others[i]), CAP);
+        check(json && !json_u64(json_root(json), &n));
+        json_close(json);
+    }
+    check(!json_u64(NULL, &n));
+    check_int(n, 5);
+}
+
+// --- stepping ---
+
+// Every name and value below v, in order, as a line each.
+static void list(struct json *json, const struct json_value *v, struct buf *out) {
+    for (struct json_each each = json_each(v); json_next(&each);) {
+        struct str raw = json_raw(json, each.value);
+        check(raw.ptr != NULL);
+        check((each.name.ptr != NULL) == json_is_object(v));
+        check_ok(buf_printf(out, "%.*s=%.*s;", STR_ARG(each.name), STR_ARG(raw)));
+        list(json, each.value, out);
+    }
+}
+
+static void check_listed(const char *text, const char *wanted) {
+    struct buf out;
+    struct json *json = json_open(str_c(text), CAP);
+    check(json != NULL);
+    buf_init(&out, CAP);
+    list(json, json_root(json), &out);
+    check_str(buf_str(&out), wanted);
+    buf_finish(&out);
+    json_close(json);
+}
+
+static void members_and_items_come_in_order(void **state UNUSED) {
+    check_listed("{}", "");
+    check_listed("[]", "");
+    check_listed("7", "");
+    check_listed("\"x\"", "");
+    check_listed("[1]", "=1;");
+    check_listed("{\"a\":1,\"b\":2,\"a\":3}", "a=1;b=2;a=3;");
+    check_listed("{\"a\":{},\"\":[],\"b\":[{}]}", "a={};=[];b=[{}];={};");
+    check_listed("[[1,[2,3]],{\"x\":[4]},5]", "=[1,[2,3]];=1;=[2,3];=2;=3;={\"x\":[4]};x=[4];=4;=5;");
+    struct json_each none = json_each(NULL);
+    check(!json_next(&none) && !json_next(&none));
+}
+
+static void raw_bytes_are_as_they_were_written(void **state UNUSED) {
+    check_listed(
+        " { \"body\" : { \"n\" : 1.0 , \"x\":1e400,\"y\":12345678901234567890123 } ,\n\"z\" :\t[ 1E-0 , -0.0 ] } ",
+        "body={ \"n\" : 1.0 , \"x\":1e400,\"y\":12345678901234567890123 };n=1.0;x=1e400;"
+        "y=12345678901234567890123;z=[ 1E-0 , -0.0 ];=1E-0;=-0.0;");
+    check_listed("{\"\\u0061\":\"\\u0061\\\"]\\\\\",\"\\\\\":\"}{\"}", "a=\"\\u0061\\\"]\\\\\";\\=\"}{\";");
+    check_listed("[true,false,null,\"\",\"\\\"\"]", "=true;=false;=null;=\"\";=\"\\\"\";");
+    static const char *const whole[] = {" 12 ", "\n[ ]\n", "{}", "\"a\\n\" ", "true", "-1.5e+3", " null"};
+    for (size_t i = 0; i < ARRAY_LEN(whole); i++) { // the root has no blanks around it
+        struct json *json = json_open(str_c(whole[i]), CAP);
+        struct str raw = json_raw(json, json_root(json));
+        size_t from = strspn(whole[i], " \n");
+        check(raw.ptr == whole[i] + from);
+        check_int(strspn(raw.ptr + raw.len, " \n"), strlen(raw.ptr + raw.len));
+        check(raw.len > 0 && raw.ptr[raw.len - 1] != ' ' && raw.ptr[raw.len - 1] != '\n');
+        check(json_raw(json, NULL).ptr == NULL);
+        json_close(json);
+    }
+}
+
+static void steps_may_go_back_and_forth(void **state UNUSED) {
+    struct str text = STR("{\"calls\":[{\"body\":{\"a\":1},\"id\":\"x\"},{\"body\":[2],\"id\":\"y\"}]}");
+    struct json *json = json_open(text, CAP);
+    const struct json_value *calls = json_member(json_root(json), "calls");
+    for (size_t i = 2; i-- > 0;) {
+        const struct json_value *call = json_item(calls, i);
+        check_str(json_raw(json, json_member(call, "id")), i ? "\"y\"" : "\"x\"");
+        check_str(json_raw(json, json_member(call, "body")), i ? "[2]" : "{\"a\":1}");
+    }
+    json_close(json);
+}
+
+static void members_that_decide_are_picked_once(void **state UNUSED) {
+    static const char *const names[] = {"id", "path", "body"};
+    static const struct {
+        const char *text;
+        const char *twice;
+    } rows[] = {
+        {"{\"id\":1,\"path\":2,\"body\":3}", NULL},
+        {"{\"x\":1,\"x\":2,\"body\":3}", NULL},
+        {"{}", NULL},
+        {"[1,2]", NULL},
+        {"7", NULL},
+        {"{\"id\":{\"id\":1},\"x\":{\"id\":1}}", NULL},
+        {"{\"id\":1,\"id\":2}", "id"},
+        {"{\"id\":1,\"path\":2,\"p\\u0061th\":null}", "path"},
+        {"{\"body\":null,\"body\":null}", "body"},
+        {"{\"body\\u0000\":null,\"body\":null}", NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct json_value *values[3];
+        struct json *json = json_open(str_c(rows[i].text), CAP);
+        const char *twice = json_pick(json_root(json), names, 3, values);
+        check((twice != NULL) == (rows[i].twice != NULL));
+        check(!twice || strcmp(twice, rows[i].twice) == 0);
+        for (size_t n = 0; n < 3 && !twice; n++) {
+            check(values[n] == json_member(json_root(json), names[n]));
+        }
+        json_close(json);
+    }
+}
+
+static void a_wide_document_is_indexed_once(void **state UNUSED) {
+    enum { MANY = 100000 };
+    struct buf b;
+    buf_init(&b, 64 << 20);
+    check_ok(buf_append(&b, "[", 1));
+    for (int i = 0; i < MANY; i++) {
+        check_ok(buf_printf(&b, "%s{\"n\":%d.0,\"id\":\"\\u0041%d\"}", i ? "," : "", i, i));
+    }
+    check_ok(buf_append(&b, "]", 1));
+    struct json *json = json_open(buf_str(&b), 256 << 20);
+    check(json != NULL);
+    int i = 0;
+    for (struct json_each each = json_each(json_root(json)); json_next(&each); i++) {
+        char id[32];
+        char n[32];
+        snprintf(id, sizeof id, "\"\\u0041%d\"", i);
+        snprintf(n, sizeof n, "%d.0", i);
+        check_str(json_raw(json, json_member(each.value, "id")), id);
+        check_str(json_raw(json, json_member(each.value, "n")), n);
+    }
+    check_int(i, MANY);
+    json_close(json);
+    buf_finish(&b);
+}
+
+static void numbers_are_written_as_short_as_they_read_back(void **state UNUSED) {
+    static const struct {
+        double n;
+        const char *wanted;
+    } rows[] = {{0, "0"},
+                {1, "1"},
+                {-1.5, "-1.5"},
+                {0.7, "0.7"},
+                {0.1, "0.1"},
+                {1e300, "1e+300"},
+                {1.0 / 3, "0.3333333333333333"},
+                {0.1 + 0.2, "0.30000000000000004"}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf b;
+        buf_init(&b, CAP);
+        check_ok(json_append_number(&b, rows[i].n));
+        check_str(buf_str(&b), rows[i].wanted);
+        buf_finish(&b);
+    }
+    struct buf b;
+    buf_init(&b, 2);
+    check_err(json_append_number(&b, strtod("inf", NULL)), ERR_INVALID);
+    check_err(json_append_number(&b, strtod("nan", NULL)), ERR_INVALID);
+    check_err(json_append_number(&b, 0.5), ERR_FULL);
+    check_int(buf_len(&b), 0);
+    buf_finish(&b);
+}
+
+static void open_and_index(void *arg UNUSED) {
+    struct json *json = json_open(STR("{\"a\":[1,2,3,{\"b\":1.0}]}"), CAP);
+    struct str raw = json_raw(json, json_member(json_root(json), "a"));
+    check_int(raw.ptr == NULL, mem_fail_fired());
+    if (raw.ptr) {
+        check_str(raw, "[1,2,3,{\"b\":1.0}]");
+    }
+    json_close(json);
+}
+
+static void raw_bytes_survive_every_failing_allocation(void **state UNUSED) {
+    check(every_allocation_fails(open_and_index, NULL) >= 2);
+}
+
 TESTS(TEST(strings_are_quoted_and_escaped), TEST(utf8_is_left_alone),
       TEST(what_is_no_utf8_is_replaced_by_maximal_parts), TEST(random_bytes_become_json),
       TEST(a_full_buffer_is_left_as_it_was), TEST(writing_survives_every_failing_allocation), TEST(a_document_is_read),
       TEST(what_is_not_there_is_null_all_the_way), TEST(big_numbers_are_read_as_far_as_a_double_goes),
       TEST(what_is_no_json_does_not_open), TEST(the_cap_on_memory_holds),
-      TEST(reading_survives_every_failing_allocation))
+      TEST(reading_survives_every_failing_allocation), TEST(kinds_are_told_apart), TEST(whole_numbers_are_read_as_such),
+      TEST(members_and_items_come_in_order), TEST(raw_bytes_are_as_they_were_written),
+      TEST(steps_may_go_back_and_forth), TEST(members_that_decide_are_picked_once),
+      TEST(a_wide_document_is_indexed_once), TEST(numbers_are_written_as_short_as_they_read_back),
+      TEST(raw_bytes_survive_every_failing_allocation))
