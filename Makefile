@@ -41,7 +41,7 @@ build/asan/build.ninja:
 	@$(MESON) build/asan --buildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false -Dtests=true $(WERROR) >build/asan.log 2>&1 || { cat build/asan.log; exit 1; }
 
 build/tsan/build.ninja:
-	@$(MESON) build/tsan --buildtype=debug -Doptimization=1 -Db_sanitize=thread -Db_lundef=false $(WERROR) >build/tsan.log 2>&1 || { cat build/tsan.log; exit 1; }
+	@$(MESON) build/tsan --buildtype=debug -Doptimization=1 -Db_sanitize=thread -Db_lundef=false -Dtests=true $(WERROR) >build/tsan.log 2>&1 || { cat build/tsan.log; exit 1; }
 
 # Meson warns of -fsanitize=fuzzer-no-link, which none of its options stands for: warnings are not fatal here.
 build/fuzz/build.ninja:
@@ -72,6 +72,7 @@ test-threads: | builddir
 	@./setup test
 	@$(MAKE) -s build/tsan/build.ninja
 	@$(NINJA) -C build/tsan thaw $(QUIETLY)
+	@meson test -C build/tsan --suite threads --print-errorlogs
 	@THAW=$(CURDIR)/build/tsan/thaw tests/system/run -m threads
 
 SECONDS ?= 60

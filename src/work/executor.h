@@ -24,7 +24,8 @@ struct executor_stats {
 
 // `name` (15 bytes of it) is what debuggers and top show. NULL: the threads could not be made.
 struct executor *executor_create(const char *name, unsigned threads, unsigned queue_max);
-// Runs everything that was submitted, then ends the threads. Accepts NULL. Nobody submits any more.
+// Runs everything that was submitted, then ends the threads. Accepts NULL. Nobody submits any more but the work that
+// still runs.
 void executor_destroy(struct executor *e);
 // From any thread. ERR_FULL: queue_max pieces are waiting.
 MUSTCHECK enum err executor_submit(struct executor *e, struct work *work);
