@@ -165,7 +165,8 @@ static void pace_takes_microseconds(void **state UNUSED) {
 }
 
 static void pace_refuses_what_is_no_short_time(void **state UNUSED) {
-    static const char *const wrong[] = {"us", "-1us", "1.5us", "5", "ms", "18446744073709551615s", "10001us", "1s", ""};
+    static const char *const wrong[] = {"us",      "-1us", "1.5us", "5", "ms", "5mms", "18446744073709551615s",
+                                        "10001us", "1s",   ""};
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         struct config *c = config_create();
         struct config_problem problem;
