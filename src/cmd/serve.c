@@ -38,6 +38,8 @@ struct serve {
     // Keys of the configuration with options of the same name: they go over the file's.
     const char *listen;
     const char *workers;
+    const char *model;
+    const char *store;
     bool open;
     bool mock;
     bool check;
@@ -84,6 +86,16 @@ static int take_workers(void *options, const struct args_option *o UNUSED, const
     return EXIT_FINE;
 }
 
+static int take_model(void *options, const struct args_option *o UNUSED, const char *value) {
+    ((struct serve *)options)->model = value;
+    return EXIT_FINE;
+}
+
+static int take_store(void *options, const struct args_option *o UNUSED, const char *value) {
+    ((struct serve *)options)->store = value;
+    return EXIT_FINE;
+}
+
 static int take_open(void *options, const struct args_option *o UNUSED, const char *value UNUSED) {
     ((struct serve *)options)->open = true;
     return EXIT_FINE;
@@ -110,6 +122,8 @@ static const struct args_option serve_options[] = {
     {"upstream-ca", 0, "FILE", "PEM to trust for https instead of the system's", take_upstream_ca},
     {"mock", 0, NULL, "answer from a built-in mock, no upstream needed", take_mock},
     {"config", 'c', "FILE", "YAML; thaw.example.yaml documents every key", take_config},
+    {"model", 0, "NAME", "of recipes that name none, /chat among them", take_model},
+    {"store", 0, "URL", "sqlite://PATH: jobs and tapes survive a restart", take_store},
     {"workers", 'w', "N", "threads (one per usable CPU)", take_workers},
     {"open", 0, NULL, "let other machines spend your upstream key", take_open},
     {"check", 0, NULL, "do all of the start-up but the listening", take_check},
@@ -183,7 +197,11 @@ static int build_config(struct serve *s) {
     } else if (config_read_file(s->config_file, &s->config, &problem) != OK) {
         return say(&problem);
     }
-    const char *settings[][2] = {{"listen", s->listen}, {"workers", s->workers}, {"open", s->open ? "true" : NULL}};
+    const char *settings[][2] = {{"listen", s->listen},
+                                 {"workers", s->workers},
+                                 {"open", s->open ? "true" : NULL},
+                                 {"default_model", s->model},
+                                 {"store", s->store}};
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
         if (settings[i][1] && config_set(s->config, settings[i][0], settings[i][1], &problem) != OK) {
             return say(&problem);

@@ -174,8 +174,8 @@ MUSTCHECK enum err config_add_upstream(struct config *c, struct str name, struct
                                        struct str ca_file, struct config_problem *problem);
 MUSTCHECK enum err config_add_mock(struct config *c, struct config_problem *problem);
 
-// What only holds for the whole: at least one upstream; references; no recipe at a path of thaw's own; "Who may call" of SPEC: a listener beyond
-// loopback together with an upstream key needs client keys or `open: true`.
+// What only holds for the whole: at least one upstream; references; no recipe at a path of thaw's own; "Who may call"
+// of SPEC: a listener beyond loopback together with an upstream key needs client keys or `open: true`.
 MUSTCHECK enum err config_check(const struct config *c, struct config_problem *problem);
 
 // The model's entry, or NULL. With no models configured at all every name goes to the first upstream.

@@ -198,32 +198,30 @@ static enum err wrong(struct reader *r, const struct place *place, const struct 
     return ERR_INVALID;
 }
 
-// "500us", or what parse_duration_ms reads. That one counts whole milliseconds, so 0.5ms is read as 0.5s and
-// its thousandths taken for microseconds.
-enum err duration_us_parse(struct str s, uint64_t *us) {
-    struct str unit = str_skip(s, s.len >= 2 ? s.len - 2 : s.len);
-    if (str_ieq(unit, STR("us"))) {
-        return parse_u64(str_first(s, s.len - 2), us);
-    }
-    char text[32];
-    if (str_ieq(unit, STR("ms")) && s.len < sizeof text) {
-        memcpy(text, s.ptr, s.len - 2);
-        text[s.len - 2] = 's';
-        return parse_duration_ms(str_from(text, s.len - 1), us);
-    }
-    enum err e = parse_duration_ms(s, us);
-    return e == OK && __builtin_mul_overflow(*us, 1000, us) ? ERR_FULL : e;
-}
-
-// "0.25" -> 250; as durations, with a unit that people need not write.
+// "0.25" -> 250: as seconds, which people need not write.
 static enum err thousandths_parse(struct str s, uint64_t *thousandths) {
     char text[32];
-    if (s.len >= sizeof text) {
+    if (s.len == 0 || s.len >= sizeof text || ascii_lower(s.ptr[s.len - 1]) == 'm') { // "5m", and an s, has a unit
         return ERR_INVALID;
     }
     memcpy(text, s.ptr, s.len);
     text[s.len] = 's';
     return parse_duration_ms(str_from(text, s.len + 1), thousandths);
+}
+
+// "500us", or what parse_duration_ms reads. That one counts whole milliseconds, so of those the thousandths are
+// counted here.
+enum err duration_us_parse(struct str s, uint64_t *us) {
+    struct str unit = str_skip(s, s.len >= 2 ? s.len - 2 : s.len);
+    struct str number = str_first(s, s.len - unit.len);
+    if (str_ieq(unit, STR("us"))) {
+        return parse_u64(number, us);
+    }
+    if (str_ieq(unit, STR("ms"))) {
+        return thousandths_parse(number, us);
+    }
+    enum err e = parse_duration_ms(s, us);
+    return e == OK && __builtin_mul_overflow(*us, 1000, us) ? ERR_FULL : e;
 }
 
 static uint64_t from_table(const struct key *key, const char *written) {

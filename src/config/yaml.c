@@ -67,6 +67,7 @@ static const char *advice(const char *problem, struct str line) {
     } table[] = {
         {"did not find expected ',' or ']'", "${", "inside [ ] write \"${NAME}\", with quotes"},
         {"did not find expected ',' or '}'", "${", "inside { } write \"${NAME}\", with quotes"},
+        {"did not find expected ',' or '}'", "{{", "inside { } a text with {{name}} needs quotes"},
         {"mapping values are not allowed in this context", "",
          "is the line above complete and the indentation right? A value with ': ' in it needs quotes"},
         {"found character that cannot start any token", "", "a value that begins with @, % or ` needs quotes"},
@@ -143,7 +144,8 @@ static enum err new_node(struct builder *b, enum node_kind kind, const yaml_even
 
 static enum err check_key(struct builder *b, const struct node *key) {
     if (key->kind != NODE_SCALAR) {
-        return refuse(b, key->mark, "a key must be a word, not a list or map");
+        return refuse(b, key->mark,
+                      "a key must be a word, not a list or map; a value that begins with { or [ needs quotes");
     }
     if (key->plain && str_eq(key->text, STR("<<"))) {
         return refuse(b, key->mark, "merge keys (<<) are not supported: write the values out");

@@ -44,7 +44,8 @@ def test_version():
 
 
 @pytest.mark.parametrize("verb,options", [
-    ("serve", ["--listen", "--upstream", "--upstream-ca", "--mock", "--config", "--workers", "--check", "--open"]),
+    ("serve", ["--listen", "--upstream", "--upstream-ca", "--mock", "--config", "--workers", "--check", "--open", "--model",
+               "--store"]),
     ("mock", ["--listen", "--latency"]),
 ])
 def test_help_of_a_verb_has_its_options_and_an_example(verb, options):
@@ -75,6 +76,11 @@ def test_a_misspelt_argument_is_named_with_the_nearest_valid_one(arguments, name
     (["serve", "--mock", "--listen", "nonsense"], ["listen", "port"]),
     (["serve", "--mock", "--workers", "banana"], ["workers", "banana"]),
     (["serve", "--mock", "--workers", "-1"], ["workers", "-1"]),
+    (["serve", "--mock", "--model", ""], ["model", "empty"]),
+    (["serve", "--mock", "--model"], ["--model"]),
+    (["serve", "--mock", "--store", "/var/lib/thaw.db"], ["store", "sqlite://"]),
+    (["serve", "--mock", "--store", "postgres://user@127.0.0.1/thaw"], ["store", "sqlite://"]),
+    (["serve", "--mock", "--store", "sqlite://"], ["store", "path"]),
     (["serve", "--upstream", "ftp://127.0.0.1/v1"], ["--upstream", "http://"]),
     (["serve", "--upstream", "http://"], ["--upstream", "host"]),
     (["serve", "--upstream", "http://127.0.0.1:70000/v1"], ["--upstream", "port"]),
@@ -206,6 +212,17 @@ def test_an_argument_wins_over_the_file(world):
     assert world.connect(gw).ask(post(CHAT, CHAT_REQUEST)).body == CHAT_ANSWER
 
 
+def test_the_model_of_an_argument_is_one_of_the_file(world):
+    config = world.config(UP + "models: {fast: {use: up}, slow: {use: up}}\n")
+    assert run("serve", "--check", "--config", config, "--model", "slow").code == 0
+    wrong_usage(run("serve", "--check", "--config", config, "--model", "fsat"), "model", "fsat", "fast")
+
+
+def test_a_store_may_be_an_argument(world):
+    result = run("serve", "--check", "--mock", "--store", f"sqlite://{world.folder}/thaw.db")
+    assert result.code == 0, result
+
+
 def test_a_config_file_that_is_not_there_is_named(world):
     wrong_usage(run("serve", "--config", world.folder / "nowhere.yaml"), "nowhere.yaml")
 
@@ -229,6 +246,16 @@ UP = "upstreams: {up: {url: 'http://127.0.0.1:9/v1'}}\n"
     pytest.param(UP + "workers: [1\n", None, None, [], id="not_yaml"),
     pytest.param(UP + "keys: ['${THERE_IS_NO_SUCH_THING}']\n", 2, 8, ["THERE_IS_NO_SUCH_THING"], id="unset_variable"),
     pytest.param(UP + "keys: ['']\n", 2, 8, ["keys"], id="empty_key"),
+    pytest.param(UP + "store: redis://127.0.0.1\n", 2, 8, ["store", "sqlite://"], id="unknown_store"),
+    pytest.param(UP + "cors: [https://app.example/]\n", 2, 8, ["cors", "path"], id="origin_with_a_path"),
+    pytest.param(UP + "routes:\n  /v1/chat/completions: {on_disconect: finish}\n", 3, 26,
+                 ["on_disconect", "on_disconnect"], id="unknown_key_of_a_route"),
+    pytest.param(UP + "recipes:\n  /chat: {prompt: 'Say {{ hello'}\n", 3, 19, ["prompt", "character 5", "{{name}}"],
+                 id="bad_template"),
+    pytest.param(UP + "models: {fast: {use: up}}\nrecipes:\n  /chat: {prompt: hi, model: fsat}\n", 4, 30,
+                 ["fsat", "fast"], id="dangling_model"),
+    pytest.param(UP + "recipes:\n  /v1/chat/completions: {prompt: hi}\n", 3, 3, ["/v1/chat/completions"],
+                 id="path_of_thaws_own"),
     pytest.param(UP + "a: &a [x, x]\nb: &b [*a, *a]\n", None, None, [], id="aliases"),
 ])
 @pytest.mark.parametrize("check", [["--check"], []], ids=["check", "start"])

@@ -146,8 +146,10 @@ static void quoted_merge_sign_is_a_key(void **state UNUSED) {
 }
 
 static void key_that_is_no_word_is_refused(void **state UNUSED) {
-    check_refused("? [a]\n: 1\n", "t.yaml:1:3: a key must be a word, not a list or map");
-    check_refused("{{a: 1}: 2}", "t.yaml:1:2: a key must be a word, not a list or map");
+    check_refused("? [a]\n: 1\n",
+                  "t.yaml:1:3: a key must be a word, not a list or map; a value that begins with { or [ needs quotes");
+    check_refused("{{a: 1}: 2}",
+                  "t.yaml:1:2: a key must be a word, not a list or map; a value that begins with { or [ needs quotes");
 }
 
 static void key_twice_is_refused(void **state UNUSED) {
