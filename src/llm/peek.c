@@ -154,8 +154,29 @@ static bool read_flag(const struct looking *l, const char *param, yyjson_val *ke
     return true;
 }
 
+// The bytes of the literal that is a member's value: what stands between them is known to be blanks and a colon.
+static struct str literal_raw(const struct looking *l, yyjson_val *key, yyjson_val *value) {
+    const char *p = string_end(l->body.ptr + offset_of(l, key), l->body.ptr + l->body.len);
+    while (*p < 'a') {
+        p++;
+    }
+    return str_from(p, yyjson_is_false(value) ? 5 : 4);
+}
+
 static bool read_stream(const struct looking *l, yyjson_val *key, yyjson_val *value) {
-    return read_flag(l, "stream", key, value, &l->peek->stream);
+    if (!read_flag(l, "stream", key, value, &l->peek->stream)) {
+        return false;
+    }
+    l->peek->stream_raw = literal_raw(l, key, value);
+    return true;
+}
+
+static bool read_background(const struct looking *l, yyjson_val *key, yyjson_val *value) {
+    l->peek->background = yyjson_is_true(value);
+    if (l->peek->background) {
+        l->peek->background_raw = literal_raw(l, key, value);
+    }
+    return true;
 }
 
 static bool read_stream_options(const struct looking *l, yyjson_val *key, yyjson_val *value) {
@@ -214,7 +235,7 @@ static const struct policy {
     { name, sizeof name - 1, read }
     POLICY("model", read_model), POLICY("stream", read_stream),         POLICY("stream_options", read_stream_options),
     POLICY("max_tokens", NULL),  POLICY("max_completion_tokens", NULL), POLICY("n", NULL),
-    POLICY("user", NULL),
+    POLICY("user", NULL),        POLICY("background", read_background),
 #undef POLICY
 };
 
@@ -286,23 +307,22 @@ static bool parse_and_read(struct looking *l) {
     return fine;
 }
 
-static void clear(struct peek *peek, struct peek_error *error) {
-    peek->model_raw = peek->model = (struct str){NULL, 0};
-    peek->stream = peek->include_usage = false;
+static void clear(struct peek *peek) {
+    peek->model_raw = peek->model = peek->stream_raw = peek->background_raw = (struct str){NULL, 0};
+    peek->stream = peek->include_usage = peek->background = false;
     peek->model_room[0] = '\0';
-    *error = (struct peek_error){.problem = PEEK_FINE, .line = 1, .column = 1};
 }
 
 bool peek_request(struct str body, struct peek *peek, struct peek_error *error) {
     struct looking l = {.body = body, .peek = peek, .error = error};
-    clear(peek, error);
+    clear(peek);
+    *error = (struct peek_error){.problem = PEEK_FINE, .line = 1, .column = 1};
     if (body.len == 0) {
         return fail(&l, PEEK_NOT_JSON, 0, "the body is empty; it must be a JSON object");
     }
     bool fine = check_depth(&l) && parse_and_read(&l);
-    if (!fine) { // nothing half read
-        peek->model_raw = peek->model = (struct str){NULL, 0};
-        peek->stream = peek->include_usage = false;
+    if (!fine) {
+        clear(peek); // nothing half read
     }
     return fine;
 }

@@ -16,8 +16,14 @@ struct peek {
     // of the struct must not outlive it). Both have ptr == NULL when there is none (or it is null).
     struct str model_raw;
     struct str model;
-    bool stream;          // "stream": true
-    bool include_usage;   // "stream_options": {"include_usage": true}
+    bool stream;        // "stream": true
+    bool include_usage; // "stream_options": {"include_usage": true}
+    // "background": the literal true, as the Responses API has it; anything else is somebody else's member.
+    bool background;
+    // The bytes of the two literals in the body, so that another can be sent in their place; ptr == NULL where there
+    // is no such member (stream: true, false or null), or it is not true (background).
+    struct str stream_raw;
+    struct str background_raw;
     char model_room[256]; // a longer model name is refused
 };
 

@@ -28,7 +28,7 @@ enum kind { OTHER, NULL_VALUE, TRUE_VALUE, FALSE_VALUE, STRING, OBJECT };
 struct value {
     enum kind kind;
     struct text text; // of a string
-    struct str raw;   // between its quotes
+    struct str raw;   // of a string between its quotes, of a literal its bytes
     bool usage_twice; // of an object: what its include_usage members are
     bool usage_seen;
     enum kind usage;
@@ -187,7 +187,9 @@ static void string(struct reader *r, struct value *v) {
     }
 }
 
-static void literal(struct reader *r, const char *word) {
+static void literal(struct reader *r, struct value *v, enum kind kind, const char *word) {
+    v->kind = kind;
+    v->raw = str_from((const char *)r->p, strlen(word));
     while (*word && !r->broken) {
         need(r, *word++);
     }
@@ -272,14 +274,11 @@ static void any(struct reader *r, struct value *v) {
     } else if (c == '[' || c == '{') {
         container(r, v);
     } else if (c == 't') {
-        v->kind = TRUE_VALUE;
-        literal(r, "true");
+        literal(r, v, TRUE_VALUE, "true");
     } else if (c == 'f') {
-        v->kind = FALSE_VALUE;
-        literal(r, "false");
+        literal(r, v, FALSE_VALUE, "false");
     } else if (c == 'n') {
-        v->kind = NULL_VALUE;
-        literal(r, "null");
+        literal(r, v, NULL_VALUE, "null");
     } else {
         number(r);
     }
@@ -298,6 +297,9 @@ struct verdict {
     struct str raw;
     bool stream;
     bool include_usage;
+    bool background;
+    struct str stream_raw;
+    struct str background_raw;
 };
 
 static void refuse(struct verdict *v, enum peek_problem problem, const char *param) {
@@ -321,8 +323,16 @@ static void judge_model(struct verdict *v, const struct value *value) {
 
 static void judge_stream(struct verdict *v, const struct value *value) {
     v->stream = value->kind == TRUE_VALUE;
+    v->stream_raw = value->raw;
     if (!is_flag(value->kind)) {
         refuse(v, PEEK_WRONG_TYPE, "stream");
+    }
+}
+
+static void judge_background(struct verdict *v, const struct value *value) {
+    v->background = value->kind == TRUE_VALUE;
+    if (v->background) {
+        v->background_raw = value->raw;
     }
 }
 
@@ -343,7 +353,7 @@ static void top_member(void *arg, struct reader *r UNUSED, const struct value *k
         void (*judge)(struct verdict *v, const struct value *value);
     } rules[] = {{"model", judge_model}, {"stream", judge_stream},        {"stream_options", judge_options},
                  {"max_tokens", NULL},   {"max_completion_tokens", NULL}, {"n", NULL},
-                 {"user", NULL}};
+                 {"user", NULL},         {"background", judge_background}};
     struct verdict *v = arg;
     for (unsigned i = 0; i < ARRAY_LEN(rules) && v->problem == PEEK_FINE; i++) {
         if (!str_eq(str_of(key), str_c(rules[i].name))) {
@@ -390,14 +400,19 @@ static bool inside(struct str part, struct str whole) {
     return part.ptr >= whole.ptr && part.ptr + part.len <= whole.ptr + whole.len;
 }
 
+static bool same_bytes(struct str a, struct str b) { return a.ptr == b.ptr && a.len == b.len; }
+
 static void check_fine(struct str body, const struct peek *peek, const struct verdict *v) {
     MUST(peek->stream == v->stream);
     MUST(peek->include_usage == v->include_usage);
+    MUST(peek->background == v->background);
+    MUST(same_bytes(peek->stream_raw, v->stream_raw));
+    MUST(same_bytes(peek->background_raw, v->background_raw));
     MUST((peek->model.ptr != NULL) == v->has_model);
     MUST((peek->model_raw.ptr != NULL) == v->has_model);
     if (v->has_model) {
         MUST(str_eq(peek->model, str_from(v->model, v->model_len)));
-        MUST(peek->model_raw.ptr == v->raw.ptr && peek->model_raw.len == v->raw.len);
+        MUST(same_bytes(peek->model_raw, v->raw));
         MUST(inside(peek->model_raw, body));
         MUST(peek->model.ptr == peek->model_room || inside(peek->model, body));
     }
@@ -426,6 +441,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     check_error(body, &error);
     MUST(!peek.model.ptr && !peek.model_raw.ptr && !peek.stream && !peek.include_usage);
+    MUST(!peek.background && !peek.stream_raw.ptr && !peek.background_raw.ptr);
     if (error.problem == PEEK_TOO_LARGE) {
         MUST(size > 4096);
     } else if (v.problem == PEEK_NOT_JSON) { // depth is looked at first, and what is broken has no depth

@@ -34,7 +34,8 @@ static void look(struct looked *l, struct str body) {
     }
     if (!l->fine) {
         check(l->peek.model.ptr == NULL && l->peek.model_raw.ptr == NULL);
-        check(!l->peek.stream && !l->peek.include_usage);
+        check(!l->peek.stream && !l->peek.include_usage && !l->peek.background);
+        check(l->peek.stream_raw.ptr == NULL && l->peek.background_raw.ptr == NULL);
     }
 }
 
@@ -202,6 +203,46 @@ static void stream_and_usage_are_read(void **state UNUSED) {
     }
 }
 
+// The bytes of a literal: `wanted`, with `before` in front of them; NULL: there are none.
+static void check_literal(struct str raw, const char *before, const char *wanted) {
+    if (!wanted) {
+        check(raw.ptr == NULL);
+        return;
+    }
+    check_str(raw, wanted);
+    check(memcmp(raw.ptr - strlen(before), before, strlen(before)) == 0);
+}
+
+static void the_bytes_of_stream_and_background_are_found(void **state UNUSED) {
+    static const struct {
+        const char *body, *stream, *background; // the literals' bytes
+        const char *before;
+    } rows[] = {
+        {"{}", NULL, NULL, ""},
+        {"{\"stream\":true}", "true", NULL, "\"stream\":"},
+        {"{\"stream\" \t:\r\n false }", "false", NULL, " \t:\r\n "},
+        {"{\"\\u0073tream\":null}", "null", NULL, "\\u0073tream\":"},
+        {"{\"background\":true}", NULL, "true", "\"background\":"},
+        {"{\"x\":\"\\\\\",\"backgroun\\u0064\" : true,\"y\":[true]}", NULL, "true", "\" : "},
+        {"{\"background\":false}", NULL, NULL, ""},
+        {"{\"background\":null}", NULL, NULL, ""},
+        {"{\"background\":\"transparent\"}", NULL, NULL, ""},
+        {"{\"background\":1}", NULL, NULL, ""},
+        {"{\"background\":[true]}", NULL, NULL, ""},
+        {"{\"x\":{\"background\":true,\"stream\":true}}", NULL, NULL, ""},
+        {"{\"background\":true,\"stream\":true}", "true", "true", "\":"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct looked l;
+        look(&l, str_c(rows[i].body));
+        check(l.fine);
+        check_literal(l.peek.stream_raw, rows[i].before, rows[i].stream);
+        check_literal(l.peek.background_raw, rows[i].before, rows[i].background);
+        check_int(l.peek.background, rows[i].background != NULL);
+        looked_finish(&l);
+    }
+}
+
 static void wrong_types_are_named(void **state UNUSED) {
     static const char *const bad_models[] = {"1", "true", "[]", "{}", "[\"gpt\"]", "\"\"", "1e999"};
     static const char *const bad_flags[] = {"1", "0", "\"true\"", "[]", "{}", "\"\"", "[true]"};
@@ -236,6 +277,7 @@ static void every_deciding_member_occurs_once(void **state UNUSED) {
         {"max_completion_tokens", "max_completion_token\\u0073", "1"},
         {"n", "\\u006e", "1"},
         {"user", "u\\u0073er", "\"u\""},
+        {"background", "\\u0062ackground", "true"},
     };
     char body[300];
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -740,7 +782,8 @@ static void a_small_body_needs_no_allocation(void **state UNUSED) {
 TESTS(TEST(the_model_is_found_wherever_it_stands), TEST(escapes_before_and_in_the_model_do_not_shift_it),
       TEST(escapes_of_every_amount_keep_the_place), TEST(a_model_may_be_null_or_absent),
       TEST(a_model_has_1_to_255_bytes), TEST(the_length_of_a_model_counts_unescaped), TEST(stream_and_usage_are_read),
-      TEST(wrong_types_are_named), TEST(every_deciding_member_occurs_once), TEST(other_members_may_repeat),
+      TEST(the_bytes_of_stream_and_background_are_found), TEST(wrong_types_are_named),
+      TEST(every_deciding_member_occurs_once), TEST(other_members_may_repeat),
       TEST(the_position_of_a_member_is_its_name), TEST(what_is_json_is_accepted), TEST(what_is_no_json_is_refused),
       TEST(bodies_that_are_no_json_are_refused), TEST(json_that_is_no_object_is_refused), TEST(every_prefix_is_refused),
       TEST(every_changed_byte_is_survived), TEST(messages_say_where), TEST(messages_never_quote_the_body),
