@@ -17,7 +17,9 @@ enum field_id {
 enum field_flag {
     FIELD_HOP = 1,        // belongs to one connection: RFC 9110 section 7.6.1, RFC 9113 section 8.2.2
     FIELD_CREDENTIAL = 2, // may carry who the client is
-    FIELD_PRIVATE = 4,    // tells an upstream about the way to us: nobody's business there (RFC 7239)
+    FIELD_PRIVATE = 4,    // between the client and us, or about the way to us (RFC 7239): no upstream's business
+    FIELD_TAPE = 8,       // asks for a tape to be kept, found again, or read from a position
+    FIELD_CORS = 16,      // answers what pages of another origin may do (Fetch standard, section 3.3)
 };
 enum field_id field_id(struct str name);
 unsigned field_flags(enum field_id id);

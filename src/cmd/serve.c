@@ -270,6 +270,7 @@ struct hand {
     struct message finished; // to the first one's
 };
 struct crew {
+    struct shelves *shelves;
     struct hand *hands;
     unsigned count;
     unsigned threads_running;
@@ -328,9 +329,12 @@ static int open_crew(struct crew *crew, const struct serve *s, const struct shar
         .mock_create = make_mock,
         .mock_destroy = free_mock,
     };
+    crew->shelves = worker_shelves(s->config, crew->count);
+    options.shelves = crew->shelves;
     crew->hands = xcalloc(crew->count, sizeof *crew->hands);
     for (unsigned i = 0; i < crew->count; i++) {
         struct hand *hand = &crew->hands[i];
+        options.number = i;
         enum err e = worker_init(&hand->worker, &options);
         if (e != OK) {
             fprintf(stderr, "thaw serve: worker %u did not start: %s\n", i + 1, err_text(e));
@@ -369,6 +373,9 @@ static void run_crew(struct crew *crew) {
 }
 
 static void close_crew(struct crew *crew) {
+    if (crew->shelves) {
+        shelves_close(crew->shelves);
+    }
     for (unsigned i = crew->count; i-- > 0;) {
         if (i == 0 && crew->signals.on_ready) {
             io_close(&crew->hands[0].worker.loop, &crew->signals);
@@ -376,6 +383,7 @@ static void close_crew(struct crew *crew) {
         worker_finish(&crew->hands[i].worker);
     }
     free(crew->hands);
+    shelves_destroy(crew->shelves);
 }
 
 // ---- start-up lines

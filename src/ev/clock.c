@@ -14,6 +14,8 @@ struct clock *clock_monotonic(void) {
     return (struct clock *)(uintptr_t)&monotonic; // callees only read it
 }
 
+uint64_t clock_unix_s(void) { return (uint64_t)time(NULL); }
+
 static uint64_t fake_ns(struct clock *clock) { return container_of(clock, struct fake_clock, clock)->ns; }
 
 void fake_clock_init(struct fake_clock *fake) { *fake = (struct fake_clock){.clock = {fake_ns}, .ns = 1000000000u}; }

@@ -12,6 +12,9 @@ struct clock {
 // CLOCK_MONOTONIC; has no state.
 struct clock *clock_monotonic(void);
 
+// The wall clock in Unix seconds: for what people and other processes are told. It may jump; nothing is timed by it.
+uint64_t clock_unix_s(void);
+
 struct fake_clock {
     struct clock clock;
     uint64_t ns;

@@ -3,11 +3,12 @@
 #include <stdarg.h>
 
 #include "base/mem.h"
-#include "gateway/request.h"
+#include "gateway/origin.h"
+#include "gateway/resume.h"
 #include "gateway/steps.h"
 #include "llm/json.h"
 
-enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64 };
+enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64, LOCATION_MAX = 400 };
 
 // OpenAI's `type`, and the `code` where nothing more exact is known.
 static const struct {
@@ -20,10 +21,12 @@ static const struct {
     {404, "invalid_request_error", "not_found"},
     {405, "invalid_request_error", "method_not_allowed"},
     {408, "invalid_request_error", "request_timeout"},
+    {410, "invalid_request_error", "gone"},
     {413, "invalid_request_error", "request_too_large"},
     {414, "invalid_request_error", "target_too_long"},
     {415, "invalid_request_error", "unsupported_media_type"},
     {417, "invalid_request_error", "expectation_failed"},
+    {422, "invalid_request_error", "unprocessable"},
     {431, "invalid_request_error", "head_too_large"},
     {501, "invalid_request_error", "not_implemented"},
     {502, "upstream_error", "upstream_failed"},
@@ -43,9 +46,10 @@ static void add_allow(const struct route *route, struct fields *fields, char roo
     worker_add(fields, STR("Allow"), str_from(room, at));
 }
 
-static void send_answer_head(struct request *r, int status, size_t body_len) {
+static void send_answer_head(struct request *r, int status, size_t body_len, const struct tape_id *tape) {
     char id[REQUEST_ID_MAX];
     char allow[ALLOW_MAX];
+    char location[LOCATION_MAX];
     struct fields fields = worker_scratch(r->worker);
     if (body_len) {
         worker_add(&fields, STR("Content-Type"), STR("application/json"));
@@ -55,6 +59,17 @@ static void send_answer_head(struct request *r, int status, size_t body_len) {
     }
     if (r->route && (status == 405 || (status == 204 && r->head && r->head->method == METHOD_OPTIONS))) {
         add_allow(r->route, &fields, allow);
+    }
+    if (tape) {
+        worker_add(&fields, STR("X-Thaw-Tape"), str_c(tape->text));
+    }
+    if (tape && status == 202) {
+        int n = snprintf(location, sizeof location, "%.*s/tapes/%s", STR_ARG(r->worker->config->prefix), tape->text);
+        worker_add(&fields, STR("Location"), str_from(location, (size_t)n));
+        worker_add(&fields, STR("Preference-Applied"), STR("respond-async"));
+    }
+    if (r->cors) {
+        origin_add_fields(r, &fields);
     }
     worker_add(&fields, STR("Date"), worker_date(r->worker));
     worker_add(&fields, STR("x-request-id"), request_id(r, id));
@@ -72,6 +87,9 @@ void request_send_local(struct request *r) {
 
 void request_answer(struct request *r, int status, enum outcome outcome, struct str json) {
     struct buf body;
+    bool reads = r->state == REQUEST_RELAYING && r->reader.tape;
+    struct tape_id id = reads ? shelf_id(&r->worker->shelf, r->reader.tape) : (struct tape_id){{0}};
+    id = status == 202 && r->resume ? r->resume->id : id;
     request_set_state(r, REQUEST_ANSWERING);
     r->outcome = outcome;
     tape_leave(&r->reader);
@@ -83,7 +101,7 @@ void request_answer(struct request *r, int status, enum outcome outcome, struct 
     }
     buf_finish(&r->body);
     r->body = body;
-    send_answer_head(r, status, json.len);
+    send_answer_head(r, status, json.len, id.text[0] ? &id : NULL);
     request_send_local(r);
 }
 

@@ -26,9 +26,20 @@
 #include "base/mem.h"
 #include "llm/json.h"
 
-enum { HELD_MAX = 256 * 1024, PROBLEM_MAX = 400, PARTS = 3 };
+enum { HELD_MAX = 256 * 1024, PROBLEM_MAX = 400, PARTS = 3, ID_LINE_MAX = 64 };
 
 enum call_state { CALL_CONNECTING, CALL_SENDING, CALL_WAITING, CALL_ANSWERING, CALL_ENDED };
+
+// An event stream as it passes. On a kept tape every event gets an `id:` line, and its end is marked.
+struct stream {
+    struct sse sse;
+    struct call *call;
+    struct str bytes; // being fed
+    size_t done;      // of them, are in `out`
+    enum err error;   // of out
+    bool ids;
+    struct tape_id id;
+};
 
 struct call {
     struct worker *worker;
@@ -47,7 +58,7 @@ struct call {
         int64_t body_len; // streamed: as the client announced it
     };
     uint32_t model_at, model_len;          // where the model's name stands in the body; 0, 0: nowhere
-    struct sse *sse;                       // of an event stream's answer
+    struct stream *stream;                 // of an event stream's answer
     const struct call_owner *owner_events; // of a streamed body's source; NULL: gone
     void *owner;
     enum call_state state;
@@ -56,7 +67,8 @@ struct call {
     bool streamed;
     bool uploaded; // streamed: bytes of it are gone, it cannot be sent again
     bool upload_done;
-    bool again; // this target was tried a second time
+    bool again;   // this target was tried a second time
+    bool goes_on; // without readers, though the tape is not kept
 };
 
 const size_t call_size = sizeof(struct call);
@@ -104,15 +116,15 @@ static void bury(struct grave *grave) {
     struct call *c = container_of(grave, struct call, grave);
     forget_request(c);
     buf_finish(&c->body);
-    if (c->sse) {
-        sse_finish(c->sse);
-        free(c->sse);
+    if (c->stream) {
+        sse_finish(&c->stream->sse);
+        free(c->stream);
     }
     pool_give(&c->worker->call_pool, c);
 }
 
-// The tape has its end, or gets none from us any more.
-static void end_call(struct call *c) {
+// The tape has its end, or gets it now.
+static void end_call(struct call *c, const struct tape_why *why) {
     struct tape *tape = c->tape;
     call_set_state(c, CALL_ENDED);
     timer_clear(&c->deadline);
@@ -123,53 +135,49 @@ static void end_call(struct call *c) {
     xchg_abort(&c->up);
     c->tape = NULL;
     tape->events = NULL;
+    if (tape_running(tape)) {
+        tape_finish(tape, why);
+    }
+    shelf_ended(&c->worker->shelf, tape);
     loop_bury(&c->worker->loop, &c->grave, bury);
     tape_unref(tape);
 }
 
 // ---- failing
 
+static struct str feed_stream(struct call *c, struct str bytes);
+
 // In an event stream the end of the connection is too quiet: many clients take it for the answer's end.
-static void append_cut_event(struct call *c, const char *problem) {
+static void append_last_event(struct call *c, const struct tape_why *why) {
+    bool cancelled = why->end == TAPE_CANCELLED;
     struct buf event;
     buf_init(&event, 4 * PROBLEM_MAX);
-    enum err e = buf_str_append(&event, sse_at_boundary(c->sse) ? STR("") : STR("\n\n"));
+    enum err e = buf_str_append(&event, sse_at_boundary(&c->stream->sse) ? STR("") : STR("\n\n"));
     e = e == OK ? buf_str_append(&event, STR("data: {\"error\":{\"message\":")) : e;
-    e = e == OK ? json_append_string(&event, str_c(problem)) : e;
-    e = e == OK
-            ? buf_str_append(&event, STR(",\"type\":\"upstream_error\",\"param\":null,\"code\":\"stream_cut\"}}\n\n"))
-            : e;
-    if (e == OK) {
-        tape_append(c->tape, buf_str(&event), false);
+    e = e == OK ? json_append_string(&event, str_c(why->problem)) : e;
+    e = e == OK ? buf_printf(&event, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}\n\n",
+                             cancelled ? "cancelled" : "upstream_error", cancelled ? "cancelled" : "stream_cut")
+                : e;
+    struct str text = e == OK ? feed_stream(c, buf_str(&event)) : STR("");
+    if (text.len) {
+        tape_append(c->tape, text, false);
     }
     buf_finish(&event);
 }
 
-static void cut_call(struct call *c, enum err e, enum outcome outcome, const char *problem) {
-    struct tape *tape = tape_ref(c->tape);
-    if (c->sse && tape->body_len < 0 && tape->end == TAPE_RUNNING) { // a known length could be filled by the event
-        append_cut_event(c, problem);
+static void stop_call(struct call *c, const struct tape_why *why) {
+    c->tape->events = NULL;                        // whatever its readers do meanwhile
+    if (c->stream && c->tape->head.body_len < 0) { // a known length could be filled by the event
+        append_last_event(c, why);
     }
-    end_call(c);
-    if (tape->end == TAPE_RUNNING) {
-        tape_end_cut(tape, e, (int)outcome, problem);
-    }
-    tape_unref(tape);
+    end_call(c, why);
 }
 
 static void fail_call(struct call *c, enum err e, enum outcome outcome, const char *what) {
     char problem[PROBLEM_MAX];
     snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
              target_of(c)->upstream->authority, what);
-    cut_call(c, e, outcome, problem);
-}
-
-void call_shutdown(struct call *c) {
-    cut_call(c, ERR_CANCELLED, OUTCOME_SHUTDOWN, "thaw is being shut down, and the time for running calls is up.");
-}
-
-struct call *call_of(const struct tape *t) {
-    return t->events == &tape_events ? t->writer : NULL;
+    stop_call(c, &(struct tape_why){TAPE_CUT, e, (int)outcome, problem});
 }
 
 static bool replayable(const struct call *c) { return c->asked && (!c->streamed || !c->uploaded); }
@@ -419,6 +427,51 @@ static bool is_plain_event_stream(const struct fields *fields) {
     return http_is_event_stream(fields) && (!coding.ptr || str_ieq(coding, STR("identity")));
 }
 
+static void put_in(struct stream *s, struct str text) {
+    struct buf *out = &s->call->worker->events;
+    s->error = s->error == OK ? buf_str_append(out, text) : s->error;
+}
+
+// An event ends; the last byte of it so far ends the blank line.
+static void on_boundary(struct sse *sse, size_t at) {
+    struct stream *s = container_of(sse, struct stream, sse);
+    struct tape *tape = s->call->tape;
+    char line[ID_LINE_MAX];
+    int n = snprintf(line, sizeof line, "id: %s:%" PRIu64 "\n", s->id.text, sse->events - 1);
+    put_in(s, str_from(s->bytes.ptr + s->done, at - 1 - s->done));
+    put_in(s, str_from(line, (size_t)n));
+    put_in(s, str_from(s->bytes.ptr + at - 1, 1));
+    s->done = at;
+    tape_mark(tape, tape->written + buf_len(&s->call->worker->events));
+}
+
+static void begin_stream(struct call *c) {
+    struct stream *s = xcalloc(1, sizeof *s);
+    sse_init(&s->sse, NULL);
+    s->call = c;
+    s->ids = c->tape->keep;
+    if (s->ids) {
+        s->id = shelf_id(&c->worker->shelf, c->tape);
+        s->sse.on_boundary = on_boundary;
+    }
+    c->stream = s;
+}
+
+// Watches the bytes pass. Returns what goes on the tape instead of them, valid until the next call.
+static struct str feed_stream(struct call *c, struct str bytes) {
+    struct stream *s = c->stream;
+    if (!s->ids) {
+        sse_feed(&s->sse, bytes);
+        return bytes;
+    }
+    buf_clear(&c->worker->events);
+    s->bytes = bytes;
+    s->done = 0;
+    sse_feed(&s->sse, bytes);
+    put_in(s, str_skip(bytes, s->done));
+    return s->error == OK ? buf_str(&c->worker->events) : STR("");
+}
+
 static void on_head(struct xchg *x, struct head *head) {
     struct call *c = container_of(x, struct call, up);
     if (head->status == 100) {
@@ -428,8 +481,8 @@ static void on_head(struct xchg *x, struct head *head) {
     struct tape_head tape_head = {head->status, head->fields, head->body_len};
     if (head->status >= 200) {
         if (is_plain_event_stream(&head->fields)) {
-            c->sse = xcalloc(1, sizeof *c->sse);
-            sse_init(c->sse, NULL);
+            begin_stream(c);
+            tape_head.body_len = c->stream->ids ? BODY_UNKNOWN : tape_head.body_len;
         }
         if (c->state == CALL_WAITING) { // else it is still being sent
             forget_request(c);
@@ -439,28 +492,23 @@ static void on_head(struct xchg *x, struct head *head) {
     tape_put_head(c->tape, &tape_head);
 }
 
-// Content counts as progress; comments and half an event do not.
-static bool is_content(struct call *c, struct str bytes) {
-    if (!c->sse) {
-        return bytes.len > 0;
-    }
-    uint64_t before = c->sse->events;
-    sse_feed(c->sse, bytes);
-    return c->sse->events != before;
-}
-
 static void on_body(struct xchg *x, struct str bytes, bool end) {
     struct call *c = container_of(x, struct call, up);
     struct tape *tape = tape_ref(c->tape);
-    if (is_content(c, bytes) && !end) {
+    uint64_t events = c->stream ? c->stream->sse.events : 0;
+    struct str text = c->stream ? feed_stream(c, bytes) : bytes;
+    bool content = c->stream ? c->stream->sse.events != events : bytes.len > 0; // comments, half events are no progress
+    if (content && !end) {
         set_deadline(c);
     }
-    if (bytes.len || end) {
-        tape_append(tape, bytes, end);
+    if (c->stream && c->stream->error != OK) {
+        fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for its answer");
+    } else if (text.len || end) {
+        tape_append(tape, text, end);
     }
     if (c->state == CALL_ENDED) { // abandoned by its last reader meanwhile
-    } else if (tape->end != TAPE_RUNNING) {
-        end_call(c);
+    } else if (!tape_running(tape)) {
+        end_call(c, NULL);
     } else if (tape_full(tape)) {
         xchg_pause(&c->up);
     }
@@ -477,11 +525,14 @@ static void on_room(struct tape *t) {
 
 static void on_abandoned(struct tape *t) {
     struct call *c = t->writer;
-    end_call(c);
-    tape_end_cancelled(t);
+    if (!c->goes_on && !shelf_goes_on(t)) {
+        end_call(c, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the client left"});
+    }
 }
 
-static const struct tape_events tape_events = {on_room, on_abandoned};
+static void on_stop(struct tape *t, const struct tape_why *why) { stop_call(t->writer, why); }
+
+static const struct tape_events tape_events = {on_room, on_abandoned, on_stop};
 
 // ---- beginning
 
@@ -495,6 +546,9 @@ static void pack(struct call *c, const struct call_request *request) {
     // A key of ours opened this door and is for no other.
     fields_remove_flagged(&fields, FIELD_PRIVATE | (c->worker->who.count ? FIELD_CREDENTIAL : 0u));
     fields_remove(&fields, FIELD_X_REQUEST_ID);
+    if (request->answered) {
+        fields_remove(&fields, FIELD_PREFER);
+    }
     worker_add(&fields, STR("x-request-id"), request->request_id);
     uint32_t target_len = (uint32_t)head->target.len;
     c->asked = xmalloc(sizeof target_len + head->target.len + fields_packed_size(&fields));
@@ -517,7 +571,7 @@ static bool keep_body(struct call *c, const struct call_request *request) {
     return buf_str_append(&c->body, request->body) == OK;
 }
 
-struct call *call_start(struct worker *w, const struct call_request *request, struct tape **tape) {
+struct call *call_start(struct worker *w, const struct call_request *request, struct tape *tape) {
     struct call *c = pool_take(&w->call_pool);
     c->worker = w;
     c->method = request->head->method;
@@ -531,8 +585,10 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
     c->owner = request->owner;
     c->deadline.on_timer = on_deadline;
     c->up.events = &up_events;
-    c->tape = tape_create(&tape_events, c);
-    *tape = tape_ref(c->tape);
+    c->goes_on = request->goes_on;
+    c->tape = tape_ref(tape);
+    tape->events = &tape_events;
+    tape->writer = c;
     pack(c, request);
     if (!keep_body(c, request)) {
         fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for the request");

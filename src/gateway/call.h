@@ -4,7 +4,6 @@
 #pragma once
 #include "gateway/worker.h"
 #include "http/sse.h"
-#include "tape/tape.h"
 
 struct call;
 
@@ -27,16 +26,14 @@ struct call_request {
     // Who streams the body (body_kept false); else NULL.
     const struct call_owner *owner_events;
     void *owner;
+    bool goes_on;  // when its last reader has left, too
+    bool answered; // the client was told to come back: the upstream is not asked to do so (Prefer)
 };
 
-// Starts it; the caller gets a reference of the tape in *tape. The call itself is looked after by its worker.
-struct call *call_start(struct worker *w, const struct call_request *request, struct tape **tape);
+// Starts it, as the writer of a tape that has its place on the worker's shelf. The call is looked after by its worker.
+struct call *call_start(struct worker *w, const struct call_request *request, struct tape *tape);
 // More of a streamed body. False: no more until on_room (what was given is kept). Ignored once the call is over.
 bool call_upload(struct call *c, struct str bytes, bool end);
-// Ends it because thaw does: the tape is cut with the outcome SHUTDOWN.
-void call_shutdown(struct call *c);
-// The call that writes a tape, NULL when it is over.
-struct call *call_of(const struct tape *t);
 // The owner goes away; nothing more will be uploaded.
 void call_forget_owner(struct call *c);
-// A tape that was cut has the outcome in t->reason: UPSTREAM_*, TIMEOUT_* or EXHAUSTED.
+// A tape that was cut has the outcome in t->why.reason: UPSTREAM_*, TIMEOUT_* or EXHAUSTED.

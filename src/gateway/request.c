@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Between the client's exchange and the tape. States (request.h): READING -> RELAYING | ANSWERING -> ENDED; every way
-// out goes through request_finish, which counts the one outcome.
+// Between the client's exchange and the tape. States (request.h): READING [-> FOLLOWING [-> READING]] -> RELAYING |
+// ANSWERING -> ENDED; every way out goes through request_finish, which counts the one outcome.
 #include "gateway/request.h"
 
 #include <assert.h>
@@ -8,15 +8,28 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "gateway/gather.h"
+#include "gateway/origin.h"
+#include "gateway/resume.h"
 #include "gateway/steps.h"
+#include "gateway/tapes.h"
 
 static const struct xchg_events client_events;
 static const struct tape_reader_events reader_events;
 
 void request_set_state(struct request *r, enum request_state state) {
     assert(r->state != REQUEST_ENDED);
-    if (r->state == REQUEST_READING && state != REQUEST_READING) {
-        r->reader = (struct tape_reader){0}; // where the body was
+    if (r->state == REQUEST_FOLLOWING) {
+        mirror_wait_end(&r->wait);
+    }
+    if (state == REQUEST_READING && r->state == REQUEST_FOLLOWING) { // again
+        r->whole = buf_str(&r->body);
+        r->model_raw = (struct str){NULL, 0};
+        r->targets = NULL;
+    } else if (state == REQUEST_FOLLOWING) {
+        r->wait = (struct mirror_wait){0};
+    } else if (r->state == REQUEST_READING || r->state == REQUEST_FOLLOWING) {
+        r->reader = (struct tape_reader){0};
     }
     r->state = state;
 }
@@ -25,6 +38,7 @@ static void bury(struct grave *grave) {
     struct request *r = container_of(grave, struct request, grave);
     buf_finish(&r->body);
     free(r->client_id);
+    free(r->held);
     pool_give(&r->worker->request_pool, r);
 }
 
@@ -32,6 +46,10 @@ static void drop_request(struct request *r) {
     struct worker *w = r->worker;
     request_set_state(r, REQUEST_ENDED);
     w->in_flight--;
+    gather_plan_destroy(r->gather);
+    r->gather = NULL;
+    resume_end(r);
+    tapes_forget_question(r);
     list_unlink(&r->node);
     if (r->call) {
         call_forget_owner(r->call);
@@ -53,7 +71,7 @@ void request_finish(struct request *r, enum outcome outcome) {
     drop_request(r);
 }
 
-static void run_steps(struct request *r) {
+void request_run(struct request *r) {
     while (r->step < step_count) {
         switch (steps[r->step].run(r)) {
         case NEXT: r->step++; break;
@@ -80,7 +98,7 @@ static struct request *new_request(struct http_server *s, struct xchg *x, const 
     return r;
 }
 
-void request_begin(struct http_server *s, struct xchg *x, struct head *head) { run_steps(new_request(s, x, head)); }
+void request_begin(struct http_server *s, struct xchg *x, struct head *head) { request_run(new_request(s, x, head)); }
 
 void request_reject(struct http_server *s, struct xchg *x, enum err e, const char *problem) {
     static const struct head nothing = {.method = METHOD_OTHER};
@@ -107,7 +125,7 @@ static void gather(struct request *r, struct str bytes, bool end) {
         r->whole = buf_str(&r->body);
     }
     if (end) {
-        run_steps(r);
+        request_run(r);
     }
 }
 
@@ -121,10 +139,75 @@ static void on_body(struct xchg *x, struct str bytes, bool end) {
     } else if (r->state == REQUEST_READING) {
         gather(r, bytes, end);
     }
-    if (end) {
+    if (end && !r->held) {
         r->head = NULL;
     }
 }
+
+// ---- a request that has to wait for more than its body
+
+struct held_head {
+    struct head head;
+    struct field fields[];
+};
+
+static struct str copy(char **at, struct str s) {
+    char *to = *at;
+    if (s.len) {
+        memcpy(to, s.ptr, s.len);
+    }
+    *at += s.len;
+    return str_from(to, s.len);
+}
+
+static struct held_head *hold_head(const struct head *head) {
+    size_t array = head->fields.n * sizeof(struct field);
+    size_t packed = fields_packed_size(&head->fields);
+    struct held_head *held = try_malloc(sizeof *held + array + packed + head->target.len);
+    if (held) {
+        char *at = (char *)held->fields + array;
+        held->head = *head;
+        held->head.fields = (struct fields){held->fields, 0, head->fields.n};
+        fields_pack(&head->fields, at);
+        const char *end = fields_unpack(&held->head.fields, at);
+        assert(end);
+        (void)end;
+        at += packed;
+        held->head.target = copy(&at, head->target);
+        held->head.method_name = str_c(method_name(head->method));
+        held->head.authority = STR("");
+    }
+    return held;
+}
+
+bool request_hold(struct request *r) {
+    size_t model_at = r->model_raw.ptr ? (size_t)(r->model_raw.ptr - r->whole.ptr) : 0;
+    assert(r->state == REQUEST_READING);
+    if (r->held) {
+        return true;
+    }
+    r->held = hold_head(r->head);
+    if (!r->held || (buf_len(&r->body) == 0 && buf_str_append(&r->body, r->whole) != OK)) {
+        request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the request.");
+        return false;
+    }
+    r->head = &r->held->head;
+    r->whole = buf_str(&r->body);
+    if (r->model_raw.ptr) {
+        r->model_raw.ptr = r->whole.ptr + model_at;
+    }
+    return true;
+}
+
+void request_again(struct request *r) {
+    gather_plan_destroy(r->gather);
+    r->gather = NULL;
+    request_set_state(r, REQUEST_READING);
+    r->step = 0;
+    request_run(r);
+}
+
+// ---- a body on its way to a call
 
 static void on_upload_room(void *owner) {
     struct request *r = owner;
@@ -142,6 +225,7 @@ static const struct call_owner upload_events = {on_upload_room, on_upload_over};
 static enum outcome gone(const struct request *r) {
     switch (r->state) {
     case REQUEST_READING: return OUTCOME_GONE_SENDING;
+    case REQUEST_FOLLOWING: return OUTCOME_GONE_WAITING;
     case REQUEST_RELAYING:
         return r->head_sent ? OUTCOME_GONE_READING : r->body_complete ? OUTCOME_GONE_WAITING : OUTCOME_GONE_SENDING;
     case REQUEST_ANSWERING: return OUTCOME_GONE_READING;
@@ -171,13 +255,6 @@ static void on_drain(struct xchg *x) {
 
 static const struct xchg_events client_events = {on_head, on_body, on_drain, on_fail};
 
-void request_cut(struct request *r) {
-    struct call *call = r->state == REQUEST_RELAYING && r->reader.tape ? call_of(r->reader.tape) : NULL;
-    if (call) {
-        call_shutdown(call);
-    }
-}
-
 void request_shutdown(struct request *r) {
     xchg_abort(r->x);
     request_finish(r, OUTCOME_SHUTDOWN);
@@ -196,33 +273,55 @@ struct str request_id(const struct request *r, char out[REQUEST_ID_MAX]) {
     return str_from(out, (size_t)(format_u64(out + prefix.len, r->serial) - out));
 }
 
+// Fields of the answer that are ours to say.
+static void add_own_fields(struct request *r, struct fields *fields, const struct tape_id *id,
+                           char room[REQUEST_ID_MAX]) {
+    fields_remove(fields, FIELD_ALT_SVC); // another origin's offer of other ways to it
+    fields_remove(fields, FIELD_X_THAW_TAPE);
+    worker_add(fields, STR("X-Thaw-Tape"), str_from(id->text, TAPE_ID_LEN));
+    if (http_is_event_stream(fields)) {
+        fields_remove(fields, FIELD_CACHE_CONTROL);
+        fields_remove(fields, FIELD_X_ACCEL_BUFFERING);
+        worker_add(fields, STR("Cache-Control"), STR("no-cache"));
+        worker_add(fields, STR("X-Accel-Buffering"), STR("no"));
+    }
+    if (!fields_find(fields, FIELD_X_REQUEST_ID)) {
+        worker_add(fields, STR("x-request-id"), request_id(r, room));
+    }
+    if (!fields_find(fields, FIELD_DATE)) {
+        worker_add(fields, STR("Date"), worker_date(r->worker));
+    }
+    if (r->cors) {
+        origin_add_fields(r, fields);
+    }
+    if (r->resume) {
+        resume_add_fields(r, fields);
+    }
+}
+
 static void on_tape_head(struct tape_reader *reader, const struct tape_head *tape_head) {
     struct request *r = request_of(reader);
-    char id[REQUEST_ID_MAX];
+    char room[REQUEST_ID_MAX];
+    struct tape_id id = shelf_id(&r->worker->shelf, reader->tape);
     struct fields fields = worker_scratch(r->worker);
     for (unsigned i = 0; i < tape_head->fields.n; i++) {
         worker_push(&fields, &tape_head->fields.v[i]);
     }
-    fields_remove(&fields, FIELD_ALT_SVC); // another origin's offer of other ways to it
-    if (http_is_event_stream(&fields)) {
-        fields_remove(&fields, FIELD_CACHE_CONTROL);
-        fields_remove(&fields, FIELD_X_ACCEL_BUFFERING);
-        worker_add(&fields, STR("Cache-Control"), STR("no-cache"));
-        worker_add(&fields, STR("X-Accel-Buffering"), STR("no"));
+    if (tape_head->status >= 200) {
+        add_own_fields(r, &fields, &id, room);
     }
-    if (!fields_find(&fields, FIELD_X_REQUEST_ID)) {
-        worker_add(&fields, STR("x-request-id"), request_id(r, id));
-    }
-    if (!fields_find(&fields, FIELD_DATE)) {
-        worker_add(&fields, STR("Date"), worker_date(r->worker));
-    }
-    struct head head = {.status = tape_head->status, .fields = fields, .body_len = tape_head->body_len};
+    int64_t left = tape_head->body_len - (int64_t)reader->position;
+    struct head head = {
+        .status = tape_head->status, .fields = fields, .body_len = tape_head->body_len < 0 ? BODY_UNKNOWN : left};
     r->head_sent = r->head_sent || head.status >= 200;
     xchg_send_head(r->x, &head);
 }
 
 static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, int count, bool last) {
     struct request *r = request_of(reader);
+    if (r->resume && !resume_send_prelude(r)) {
+        return 0;
+    }
     size_t taken = xchg_sendv(r->x, v, count, last);
     if (xchg_over(r->x)) { // not so when the connection failed: then on_fail comes
         request_finish(r, OUTCOME_COMPLETE);
@@ -230,28 +329,45 @@ static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, i
     return taken;
 }
 
+static enum outcome outcome_of(const struct tape_why *why) {
+    return why->error == ERR_NOMEM      ? OUTCOME_EXHAUSTED
+           : why->error == ERR_FULL     ? OUTCOME_OUTRUN
+           : why->end == TAPE_CANCELLED ? OUTCOME_CANCELLED
+                                        : (enum outcome)why->reason;
+}
+
 // The answer ends here without being whole: said properly while its head is still ours, else broken off.
-static void on_tape_end(struct tape_reader *reader, enum tape_end end UNUSED) {
+static void on_tape_end(struct tape_reader *reader, const struct tape_why *why) {
     struct request *r = request_of(reader);
-    struct tape *t = reader->tape;
-    enum outcome outcome = t->error == ERR_NOMEM ? OUTCOME_EXHAUSTED : (enum outcome)t->reason;
+    enum outcome outcome = outcome_of(why);
     if (r->head_sent && !xchg_retract_head(r->x)) {
         xchg_abort(r->x);
         request_finish(r, outcome);
         return;
     }
-    int status = t->error == OK ? 502 : err_status(t->error);
-    char *problem = t->problem ? str_dup(str_c(t->problem)) : NULL; // the tape may go with its last reader
-    request_error(r, status, outcome, NULL, NULL, "%s", problem ? problem : "The call was cancelled.");
+    // 410: SDKs do not send that again by themselves.
+    int status = why->end == TAPE_CANCELLED ? 410 : why->error == OK ? 502 : err_status(why->error);
+    char *problem =
+        str_dup(str_c(why->problem ? why->problem : "its call was ended")); // the tape may go with its last reader
+    if (why->end == TAPE_CANCELLED) {
+        request_error(r, status, outcome, NULL, "cancelled", "The answer was cancelled: %s.", problem);
+    } else {
+        request_error(r, status, outcome, NULL, NULL, "%s", problem);
+    }
     free(problem);
 }
 
 static const struct tape_reader_events reader_events = {on_tape_head, on_tape_bytes, on_tape_end};
 
-void request_call(struct request *r) {
+void request_follow(struct request *r, struct tape *t, uint64_t position) {
+    request_set_state(r, REQUEST_RELAYING);
+    shelf_joined(t);
+    tape_open(t, &r->reader, &reader_events, position);
+    tape_read(&r->reader);
+}
+
+static struct call *start_call(struct request *r, struct tape *tape, bool kept) {
     char id[REQUEST_ID_MAX];
-    struct tape *tape = NULL;
-    bool kept = r->route->looked_at || r->head->body_len == 0;
     struct call_request asked = {
         .head = r->head,
         .request_id = request_id(r, id),
@@ -262,17 +378,37 @@ void request_call(struct request *r) {
         .model_raw = r->model_raw,
         .owner_events = &upload_events,
         .owner = kept ? NULL : r,
+        .goes_on = r->worker->config->on_disconnect.action == DISCONNECT_FINISH,
+        .answered = r->resume && resume_is_async(r),
     };
-    request_set_state(r, REQUEST_RELAYING);
+    return call_start(r->worker, &asked, tape);
+}
+
+void request_start(struct request *r) {
+    bool kept = r->route->looked_at || r->head->body_len == 0;
+    struct tape *tape = r->resume ? resume_take_tape(r) : NULL;
+    struct call *call = NULL;
+    if (!tape) {
+        tape = tape_create(NULL, NULL);
+        shelf_add(&r->worker->shelf, tape, r->tenant);
+    }
     if (!kept && r->head->expect_continue) {
         struct head leave = {.status = 100};
         xchg_send_head(r->x, &leave);
     }
-    struct call *call = call_start(r->worker, &asked, &tape);
-    if (!kept && tape->end == TAPE_RUNNING) {
+    if (r->route->produce) {
+        r->route->produce(r, tape);
+    } else {
+        call = start_call(r, tape, kept);
+    }
+    if (!kept && tape_running(tape)) {
         r->call = call;
     }
-    tape_open(tape, &r->reader, &reader_events);
+    if (r->resume && resume_is_async(r)) {
+        struct tape_id id = shelf_id(&r->worker->shelf, tape);
+        resume_acknowledge(r, &id);
+    } else {
+        request_follow(r, tape, 0);
+    }
     tape_unref(tape);
-    tape_read(&r->reader);
 }

@@ -3,12 +3,17 @@
 #pragma once
 #include "gateway/call.h"
 #include "gateway/worker.h"
+#include "tape/mirror.h"
 
+struct gather_plan;
+struct held_head;
+struct question;
+struct resume;
 struct route;
-struct tape_head;
 
 enum request_state {
     REQUEST_READING,   // steps are being run, or wait for the body
+    REQUEST_FOLLOWING, // waits for a tape that another worker or the store has, or for news of it
     REQUEST_RELAYING,  // a reader on a call's tape
     REQUEST_ANSWERING, // a local answer is being sent
     REQUEST_ENDED,     // in the graveyard
@@ -21,7 +26,7 @@ struct request {
         struct list node;   // in worker->requests
         struct grave grave; // ENDED
     };
-    const struct head *head; // until the body's end was delivered
+    const struct head *head; // until the body's end was delivered; longer if held
     const struct route *route;
     union {
         struct {              // READING
@@ -29,10 +34,17 @@ struct request {
             struct str model_raw;
             const struct targets *targets;
         };
+        struct mirror_wait wait;   // FOLLOWING
         struct tape_reader reader; // afterwards
     };
-    struct call *call; // while a body is streamed to it
-    struct buf body;   // of a looked-at request that came in pieces; of a local answer
+    struct resume *resume;      // what it wants of tapes; NULL: a plain relay (resume.h)
+    struct question *question;  // about a tape, that is on its way (tapes.c)
+    struct gather_plan *gather; // what it asks for when that is several calls (gather.h)
+    struct held_head *held;     // `head`, once it is the request's own
+    const struct str *cors;     // its page's origin as the configuration allows it; NULL: none
+    uint64_t tenant;            // the first bytes of the digest of its key, 0: there are no keys
+    struct call *call;          // while a body is streamed to it
+    struct buf body;            // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
     char *client_id;     // x-request-id as the client gave it, or NULL
     uint32_t local_sent; // bytes of a local answer
@@ -41,6 +53,8 @@ struct request {
     unsigned char step;
     bool head_sent;
     bool body_complete;
+    bool background; // "background": true in the body
+    bool preflight;  // a browser asks for a page what it may do
 };
 
 enum verdict {
@@ -52,16 +66,22 @@ enum verdict {
 // As http_server wants them.
 void request_begin(struct http_server *s, struct xchg *x, struct head *head);
 void request_reject(struct http_server *s, struct xchg *x, enum err e, const char *problem);
-// The time is up: a call that is being relayed is cut as if its upstream had failed, so that its client is told.
-void request_cut(struct request *r);
 // The worker ends: the client's connection is broken off.
 void request_shutdown(struct request *r);
 
 enum { REQUEST_ID_MAX = 128 };
 // "thaw-1a2b3c4d-17", or the client's own.
 struct str request_id(const struct request *r, char out[REQUEST_ID_MAX]);
-// Hands the looked-at or streamed request to a call and follows its tape.
-void request_call(struct request *r);
+// Goes on with the steps.
+void request_run(struct request *r);
+// Makes head and body the request's own: they outlive the callback that brought them. False: answered, no memory.
+MUSTCHECK bool request_hold(struct request *r);
+// From the first step again, as if it came now. After request_hold, or inside a step.
+void request_again(struct request *r);
+// Starts what writes the answer's tape, a call or whatever the route has instead, and follows it.
+void request_start(struct request *r);
+// Becomes a reader of the tape, from a position that it has.
+void request_follow(struct request *r, struct tape *t, uint64_t position);
 
 // answer.c: what thaw says itself. Ends the request once it is sent; `json` is copied and may be empty.
 void request_answer(struct request *r, int status, enum outcome outcome, struct str json);

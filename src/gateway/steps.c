@@ -5,6 +5,9 @@
 
 #include <inttypes.h>
 
+#include "gateway/origin.h"
+#include "gateway/resume.h"
+#include "gateway/tapes.h"
 #include "base/mem.h"
 #include "llm/json.h"
 #include "llm/peek.h"
@@ -36,7 +39,7 @@ static void answer_models(struct request *r) {
     const struct config *config = r->worker->config;
     if (config->model_count == 0) {
         r->targets = &r->worker->any;
-        request_call(r);
+        request_start(r);
         return;
     }
     struct buf json;
@@ -56,6 +59,8 @@ static void answer_models(struct request *r) {
     buf_finish(&json);
 }
 
+// ---- the paths
+
 static const struct route routes[] = {
     {.path = STR_INIT("/healthz"), .methods = M(GET) | M(HEAD), .open = true, .answer = answer_health},
     {.path = STR_INIT("/readyz"), .methods = M(GET) | M(HEAD), .open = true, .answer = answer_ready},
@@ -64,6 +69,20 @@ static const struct route routes[] = {
     {.path = STR_INIT("/completions"), .prefixed = true, .methods = M(POST), .looked_at = true},
     {.path = STR_INIT("/embeddings"), .prefixed = true, .methods = M(POST), .looked_at = true},
     {.path = STR_INIT("/responses"), .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = STR_INIT("/tapes/"),
+     .prefixed = true,
+     .below = true,
+     .methods = M(GET) | M(HEAD),
+     .by_id = true,
+     .ours = true,
+     .answer = tapes_read},
+    {.path = STR_INIT("/tapes/"),
+     .prefixed = true,
+     .below = true,
+     .methods = M(DELETE),
+     .by_id = true,
+     .ours = true,
+     .answer = tapes_delete},
 };
 // Any other path below the prefix.
 static const struct route relayed = {
@@ -107,24 +126,41 @@ static struct str below_prefix(const struct worker *w, struct str path) {
     return str_skip(path, prefix.len);
 }
 
+static bool is_at(const struct route *route, struct str known) {
+    return known.ptr &&
+           (route->below ? str_starts(known, route->path) && known.len > route->path.len : str_eq(known, route->path));
+}
+
+// A path may have several rows, for several methods. Paths of our own are not relayed with any method.
 static const struct route *find_route(const struct worker *w, struct str path, enum method method) {
     struct str below = below_prefix(w, path);
+    const struct route *other_method = NULL;
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
         const struct route *route = &routes[i];
-        struct str known = route->prefixed ? below : path;
-        if (known.ptr && str_eq(known, route->path)) {
-            bool other_method = route->prefixed && !(route->methods & 1u << method);
-            return other_method ? &relayed : route;
+        if (is_at(route, route->prefixed ? below : path)) {
+            if (route->methods & 1u << method) {
+                return route;
+            }
+            other_method = route;
         }
     }
+    if (other_method) {
+        return other_method->prefixed && !other_method->ours ? &relayed : other_method;
+    }
     return below.ptr && path_plain(path) ? &relayed : NULL;
+}
+
+struct str route_below(const struct request *r) {
+    struct str path = target_path(r->head->target);
+    struct str known = r->route->prefixed ? below_prefix(r->worker, path) : path;
+    return str_skip(known, r->route->path.len);
 }
 
 // x-request-id is taken over when it is plain enough to stand in logs and heads everywhere.
 static void take_over_id(struct request *r) {
     struct str id = fields_value(&r->head->fields, FIELD_X_REQUEST_ID);
     bool one = fields_count(&r->head->fields, FIELD_X_REQUEST_ID) == 1;
-    if (!one || id.len == 0 || id.len > REQUEST_ID_MAX) {
+    if (r->client_id || !one || id.len == 0 || id.len > REQUEST_ID_MAX) {
         return;
     }
     for (size_t i = 0; i < id.len; i++) {
@@ -166,11 +202,12 @@ static enum verdict step_path(struct request *r) {
 // ---- who: may this client call
 
 static enum verdict step_who(struct request *r) {
-    if (r->route->open) {
+    struct digest tenant = {{0}};
+    if (r->route->open || (r->route->by_id && r->worker->config->tape_read_by_id)) {
         return NEXT;
     }
-    switch (who_check(&r->worker->who, &r->head->fields)) {
-    case WHO_FINE: return NEXT;
+    switch (who_check(&r->worker->who, &r->head->fields, &tenant)) {
+    case WHO_FINE: memcpy(&r->tenant, tenant.bytes, sizeof r->tenant); return NEXT;
     case WHO_NOBODY:
         request_error(
             r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,
@@ -290,6 +327,9 @@ static enum verdict find_targets(struct request *r, const struct peek *peek) {
 static enum verdict step_peek(struct request *r) {
     struct peek peek;
     struct peek_error error;
+    if (r->route->look) {
+        return r->route->look(r);
+    }
     if (!r->route->looked_at) {
         r->targets = &r->worker->any;
         return NEXT;
@@ -310,17 +350,19 @@ static enum verdict step_answer(struct request *r) {
     if (r->route->answer) {
         r->route->answer(r);
     } else {
-        request_call(r);
+        request_start(r);
     }
     return DONE;
 }
 
 const struct step steps[] = {
+    {"origin", origin_step}, // a browser's preflight
     {"path", step_path},     // 404, 405, OPTIONS
     {"who", step_who},       // 401
     {"loop", step_loop},     // 508
     {"body", step_body},     // 413, 415; waits until a looked-at body is there
     {"peek", step_peek},     // 400: JSON; 404: the model's upstreams
+    {"tape", resume_step},   // 422; joins an earlier call and reads its tape
     {"answer", step_answer}, // a local answer, or a call whose tape is followed
 };
 const unsigned step_count = ARRAY_LEN(steps);

@@ -14,8 +14,16 @@ extern const unsigned step_count;
 struct route {
     struct str path; // behind the prefix if `prefixed`
     bool prefixed;
-    unsigned methods;                  // bits of 1 << enum method; others: relayed if prefixed, else 405
-    bool open;                         // no key needed
-    bool looked_at;                    // the body is read whole, looked at, and may be sent again
-    void (*answer)(struct request *r); // local; NULL: a call
+    bool ours;                               // thaw's own, and no upstream's with other methods
+    bool below;                              // and all that lies below, `path` ends in /
+    unsigned methods;                        // bits of 1 << enum method; others: relayed if prefixed, else 405
+    bool open;                               // no key needed
+    bool by_id;                              // none needed where tapes are read by their ids (tape.read)
+    bool looked_at;                          // the body is read whole, looked at, and may be sent again
+    void (*answer)(struct request *r);       // local; NULL: what `produce` starts writes a tape, or a call does
+    enum verdict (*look)(struct request *r); // instead of peeking at the body for a model
+    void (*produce)(struct request *r, struct tape *tape);
 };
+
+// What follows the path of a route that stands for all below it.
+struct str route_below(const struct request *r);

@@ -28,17 +28,26 @@ static struct str credential(const struct field *field) {
     return str_ieq(str_first(value, scheme.len), scheme) ? str_trim(str_skip(value, scheme.len)) : STR("");
 }
 
-enum who_verdict who_check(const struct who *who, const struct fields *fields) {
-    struct str presented = {NULL, 0};
+// False: two different ones. ptr == NULL: none.
+static bool find_presented(const struct fields *fields, struct str *presented) {
+    *presented = (struct str){NULL, 0};
     for (unsigned i = 0; i < fields->n; i++) {
         if (!(field_flags(fields->v[i].id) & FIELD_CREDENTIAL)) {
             continue;
         }
         struct str found = credential(&fields->v[i]);
-        if (presented.ptr && !str_eq(presented, found)) {
-            return WHO_TWO;
+        if (presented->ptr && !str_eq(*presented, found)) {
+            return false;
         }
-        presented = found;
+        *presented = found;
+    }
+    return true;
+}
+
+enum who_verdict who_check(const struct who *who, const struct fields *fields, struct digest *tenant) {
+    struct str presented;
+    if (!find_presented(fields, &presented)) {
+        return WHO_TWO;
     }
     if (who->count == 0) {
         return WHO_FINE;
@@ -51,5 +60,12 @@ enum who_verdict who_check(const struct who *who, const struct fields *fields) {
     for (unsigned i = 0; i < who->count; i++) { // all of them: the time says nothing about which
         found |= digest_equal(&who->keys[i], &digest);
     }
+    *tenant = digest;
     return found ? WHO_FINE : WHO_UNKNOWN;
+}
+
+struct digest who_tenant(const struct fields *fields) {
+    struct str presented;
+    bool one = find_presented(fields, &presented);
+    return one && presented.ptr ? digest_sha256(presented) : (struct digest){{0}};
 }

@@ -16,5 +16,8 @@ enum who_verdict { WHO_FINE, WHO_NOBODY, WHO_UNKNOWN, WHO_TWO };
 
 void who_init(struct who *who, const struct config *config);
 void who_finish(struct who *who);
-// WHO_NOBODY: no credential; WHO_UNKNOWN: not one of the keys; WHO_TWO: two different ones.
-enum who_verdict who_check(const struct who *who, const struct fields *fields);
+// WHO_NOBODY: no credential; WHO_UNKNOWN: not one of the keys; WHO_TWO: two different ones. Where there are keys,
+// *tenant becomes the digest of the one presented.
+enum who_verdict who_check(const struct who *who, const struct fields *fields, struct digest *tenant);
+// The digest of the credential presented, a key of ours or what goes on to the upstream; of nothing without any.
+struct digest who_tenant(const struct fields *fields);

@@ -7,6 +7,7 @@
 #include "net/tcp.h"
 
 enum {
+    EVENTS_MAX = 1 << 20, // what a read (64 KiB) can become: "id:" lines of events of two bytes
     DRAIN_LOOK_MS = 20,
     DRAIN_LAST_WORDS_MS = 500,
     UPSTREAM_IDLE_MS = 50 * 1000,
@@ -169,6 +170,12 @@ static void init_http(struct worker *w) {
     w->target_room = xmalloc(longest_base_path(config) + limits.target_bytes + limits.head_bytes);
 }
 
+struct shelves *worker_shelves(const struct config *config, unsigned workers) {
+    struct shelves_options options = {
+        .count = workers, .keep_ms = config->tape_keep_ms, .total_bytes = config->tape_total};
+    return shelves_create(&options);
+}
+
 enum err worker_init(struct worker *w, const struct worker_options *options) {
     *w = (struct worker){.options = *options};
     struct loop_options loop_options = {
@@ -182,6 +189,9 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     }
     w->config = config_ref(options->config);
     w->listener.io.fd = -1;
+    w->shelves = options->shelves ? options->shelves : worker_shelves(w->config, 1);
+    shelf_init(&w->shelf, w->shelves, options->number, &w->loop);
+    buf_init(&w->events, EVENTS_MAX);
     list_init(&w->requests);
     pool_init(&w->request_pool, sizeof(struct request), POOL_KEEP);
     pool_init(&w->call_pool, call_size, POOL_KEEP);
@@ -208,10 +218,17 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     return e;
 }
 
+static const struct tape_why shutting_down = {TAPE_CUT, ERR_CANCELLED, OUTCOME_SHUTDOWN,
+                                              "thaw is being shut down, and the time for running calls is up."};
+
 void worker_finish(struct worker *w) {
+    if (!w->options.shelves) {
+        shelves_close(w->shelves);
+    }
     listener_close(&w->listener);
     timer_clear(&w->drain);
     list_each(node, &w->requests) { request_shutdown(container_of(node, struct request, node)); }
+    shelf_stop_all(&w->shelf, &shutting_down);
     http_server_finish(&w->server);
     for (unsigned i = 0; i < w->config->upstream_count; i++) {
         origin_finish(&w->upstreams[i].origin);
@@ -233,25 +250,35 @@ void worker_finish(struct worker *w) {
     free(w->models);
     free(w->upstreams);
     who_finish(&w->who);
+    shelf_finish(&w->shelf);
+    buf_finish(&w->events);
     free(w->scratch);
     free(w->target_room);
     loop_finish(&w->loop); // buries the last requests and calls
     pool_finish(&w->request_pool);
     pool_finish(&w->call_pool);
+    if (!w->options.shelves) {
+        shelves_destroy(w->shelves);
+    }
     config_unref(w->config);
 }
 
 static void look_whether_done(struct timer *timer) {
     struct worker *w = container_of(timer, struct worker, drain);
     bool time_is_up = w->loop.now_ms >= w->drain_until_ms;
-    if (w->server.open == 0 || (time_is_up && w->drain_over)) {
+    // Others may still read what lies on this shelf: all go together. A worker that is idle takes nothing new.
+    if (!w->idle && w->server.open == 0 && w->shelf.running == 0 && w->shelf.feeds == 0) {
+        w->idle = true;
+        w->shelves->idle++;
+    }
+    if (w->shelves->idle == w->shelves->options.count || (time_is_up && w->drain_over)) {
         loop_stop(&w->loop);
         return;
     }
     if (time_is_up) { // what still runs is cut, and has a moment for saying so
         w->drain_over = true;
         w->drain_until_ms = w->loop.now_ms + DRAIN_LAST_WORDS_MS;
-        list_each(node, &w->requests) { request_cut(container_of(node, struct request, node)); }
+        shelf_stop_all(&w->shelf, &shutting_down);
     }
     timer_set(&w->loop, &w->drain, DRAIN_LOOK_MS);
 }

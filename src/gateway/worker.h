@@ -10,6 +10,7 @@
 #include "http/client.h"
 #include "http/server.h"
 #include "net/listen.h"
+#include "tape/shelf.h"
 
 enum outcome {
 #define OUTCOME(name, text) OUTCOME_##name,
@@ -42,6 +43,8 @@ struct targets {
 
 struct worker_options {
     struct config *config;                    // the worker takes a reference
+    struct shelves *shelves;                  // of all workers; NULL: this one is alone and makes its own
+    unsigned number;                          // its shelf's
     struct clock *clock;                      // NULL: the monotonic clock
     const struct address *listen;             // NULL: no listener (tests bring their own connections)
     struct tls_client *const *tls;            // per upstream of the configuration: NULL where it is plain
@@ -58,6 +61,9 @@ struct worker {
     struct http_server server;
     struct http_client client;
     struct listener listener;
+    struct shelves *shelves;
+    struct shelf shelf;
+    struct buf events; // of an event stream with ids, for the time of one call_on_body
     struct dns *dns;
     struct who who;
     struct upstream *upstreams; // config->upstream_count
@@ -77,12 +83,15 @@ struct worker {
     char *target_room;  // for building a target: an upstream's base path and what a client asks for
     struct timer drain; // while draining: looks whether everything is done
     uint64_t drain_until_ms;
+    bool idle;       // drained
     bool drain_over; // the time is up, clients are being told
     uint64_t outcomes[OUTCOME_COUNT];
 };
 
 enum { HEAD_EXTRA = 16 };
 
+// The shelves for that many workers.
+struct shelves *worker_shelves(const struct config *config, unsigned workers);
 MUSTCHECK enum err worker_init(struct worker *w, const struct worker_options *options);
 // Ends everything that is open; the requests' outcome is SHUTDOWN.
 void worker_finish(struct worker *w);

@@ -110,7 +110,7 @@ static void report(struct sse *sse, size_t bytes) {
     }
 }
 
-static void blank_line(struct sse *sse) {
+static void blank_line(struct sse *sse, size_t at) {
     if (!sse->has_fields) {
         return; // comments and blank lines count to the event they come before
     }
@@ -119,6 +119,9 @@ static void blank_line(struct sse *sse) {
     sse->event_bytes = 0;
     sse->events++;
     sse->at_boundary = true;
+    if (sse->on_boundary) {
+        sse->on_boundary(sse, at);
+    }
     if (sse->on_event) {
         report(sse, bytes);
     }
@@ -194,11 +197,12 @@ static void read_line_part(struct sse *sse, struct str s) {
     }
 }
 
-static void line_ends(struct sse *sse) {
+// `at`: behind the first byte of the line's end, in the bytes being fed.
+static void line_ends(struct sse *sse, size_t at) {
     if (sse->state == STREAM_START && sse->line_len) {
         sse->has_fields = true; // a part of a mark is a name like any other
     } else if (sse->state <= NAME && sse->line_len == 0) {
-        blank_line(sse);
+        blank_line(sse, at);
     } else if (sse->state == NAME && sse->line_len == field_names[sse->field].len) {
         value_begins(sse); // no colon: the value is empty
     }
@@ -233,8 +237,8 @@ void sse_feed(struct sse *sse, struct str bytes) {
         if (stop == end) {
             break;
         }
-        line_ends(sse);
         p = stop + 1;
+        line_ends(sse, (size_t)(p - bytes.ptr));
         if (stop == cr) {
             sse->after_cr = p == end;
             if (p < end && *p == '\n') {

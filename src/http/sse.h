@@ -24,6 +24,9 @@ struct sse {
     // byte that may never come. What the event points to is valid during the call, which may not feed or
     // finish.
     void (*on_event)(struct sse *sse, const struct sse_event *event);
+    // Called where an event ends, whether or not on_event is set: `at` is the offset, in the bytes being fed, behind the
+    // first byte of the blank line's end. A line put in just before that byte belongs to the event.
+    void (*on_boundary)(struct sse *sse, size_t at);
     // private
     unsigned char state;
     unsigned char field;

@@ -2,17 +2,36 @@
 #include "tape/tape.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <sys/uio.h>
 
-enum { CHUNK_MIN = 4096, READ_PARTS = 8 };
+enum { CHUNK_MIN = 4096, READ_PARTS = 8, MARKS_MIN = 32 };
+
+// Bytes, and who holds them: a chunk of this tape, chunks and parts of others. Only this tape adds to a block, behind
+// what the others were shown.
+struct tape_block {
+    atomic_uint references;
+    char bytes[];
+};
 
 struct tape_chunk {
     struct tape_chunk *next;
+    struct tape_block *block;
+    char *bytes;
     uint64_t at; // position of the first byte
     size_t len;
-    size_t room;
-    char bytes[];
+    size_t room; // 0: somebody else's block
 };
+
+const char *tape_end_name(enum tape_end end) {
+    switch (end) {
+    case TAPE_RUNNING: return "running";
+    case TAPE_WHOLE: return "complete";
+    case TAPE_CUT: return "cut";
+    case TAPE_CANCELLED: return "cancelled";
+    }
+    return "";
+}
 
 struct tape *tape_create(const struct tape_events *events, void *writer) {
     struct tape *t = xcalloc(1, sizeof *t);
@@ -28,11 +47,19 @@ struct tape *tape_ref(struct tape *t) {
     return t;
 }
 
+static void drop_block(struct tape_block *block) {
+    if (atomic_fetch_sub_explicit(&block->references, 1, memory_order_acq_rel) == 1) {
+        free(block);
+    }
+}
+
 static void drop_before(struct tape *t, uint64_t position) {
     while (t->first && t->first->at + t->first->len <= position) {
-        struct tape_chunk *next = t->first->next;
-        free(t->first);
-        t->first = next;
+        struct tape_chunk *c = t->first;
+        t->first = c->next;
+        t->held -= c->room;
+        drop_block(c->block);
+        free(c);
     }
     if (!t->first) {
         t->last = NULL;
@@ -41,10 +68,12 @@ static void drop_before(struct tape *t, uint64_t position) {
 
 void tape_unref(struct tape *t) {
     if (t && --t->references == 0) {
-        assert(list_empty(&t->readers));
+        assert(list_empty(&t->readers) && !t->kept);
         drop_before(t, UINT64_MAX);
-        free(t->head);
-        free(t->problem);
+        free(t->head_memory);
+        free(t->marks);
+        free(t->id);
+        free((char *)(uintptr_t)t->why.problem);
         free(t);
     }
 }
@@ -57,22 +86,66 @@ static uint64_t slowest(const struct tape *t) {
     return position;
 }
 
-// Drops what nobody needs; tells the writer when there is room again.
-static void settle(struct tape *t) {
-    if (t->kept) {
-        return;
+uint64_t tape_start(const struct tape *t) { return t->first ? t->first->at : t->written; }
+
+// Marks whose bytes are gone go when they are most of them.
+static void drop_marks(struct tape *t) {
+    size_t gone = 0;
+    while (gone < t->marks_count && t->marks[gone] < tape_start(t)) {
+        gone++;
     }
-    uint64_t position = slowest(t);
-    drop_before(t, position);
-    if (t->full && t->written - position <= TAPE_WINDOW / 2) {
+    if (gone > t->marks_count / 2) {
+        memmove(t->marks, t->marks + gone, (t->marks_count - gone) * sizeof *t->marks);
+        t->marks_count -= gone;
+        t->marks_gone += gone;
+    }
+}
+
+// Drops what nobody needs; tells the writer when there is room again. `position` is the slowest reader's.
+static void settle(struct tape *t, uint64_t position) {
+    uint64_t window = MAX(t->keep, (uint64_t)TAPE_WINDOW);
+    uint64_t keep_from = t->written > t->keep ? t->written - t->keep : 0;
+    if (t->first) {
+        uint64_t before = t->first->at;
+        drop_before(t, MIN(position, keep_from));
+        if (t->marks && tape_start(t) != before) {
+            drop_marks(t);
+        }
+    }
+    if (t->full && t->written - position <= window / 2) {
         t->full = false;
-        if (t->events && t->end == TAPE_RUNNING) {
+        if (t->events && tape_running(t)) {
             t->events->on_room(t);
         }
     }
 }
 
-static bool record(struct tape *t, struct str bytes) {
+static struct tape_chunk *new_chunk(size_t room) {
+    struct tape_chunk *c = try_malloc(sizeof *c);
+    struct tape_block *block = c ? try_malloc(sizeof *block + room) : NULL;
+    if (!block) {
+        free(c);
+        return NULL;
+    }
+    atomic_init(&block->references, 1);
+    *c = (struct tape_chunk){.block = block, .bytes = block->bytes, .room = room};
+    return c;
+}
+
+static void push_chunk(struct tape *t, struct tape_chunk *c, uint64_t at, size_t len) {
+    c->at = at;
+    c->len = len;
+    t->held += c->room;
+    if (t->last) {
+        t->last->next = c;
+    } else {
+        t->first = c;
+    }
+    t->last = c;
+}
+
+// Copies them. The answer's last bytes get no more room than they need.
+static bool record(struct tape *t, struct str bytes, bool last) {
     struct tape_chunk *c = t->last;
     uint64_t at = t->written;
     if (c && c->at + c->len == at && c->room > c->len) {
@@ -85,110 +158,189 @@ static bool record(struct tape *t, struct str bytes) {
     if (bytes.len == 0) {
         return true;
     }
-    size_t room = MAX(bytes.len, (size_t)CHUNK_MIN);
-    c = try_malloc(sizeof *c + room);
+    c = new_chunk(last ? bytes.len : MAX(bytes.len, (size_t)CHUNK_MIN));
     if (!c) {
         return false;
     }
-    *c = (struct tape_chunk){.at = at, .len = bytes.len, .room = room};
     memcpy(c->bytes, bytes.ptr, bytes.len);
-    if (t->last) {
-        t->last->next = c;
-    } else {
-        t->first = c;
-    }
-    t->last = c;
+    push_chunk(t, c, at, bytes.len);
     return true;
 }
 
+// Holds on to the block they lie in.
+static bool record_shared(struct tape *t, struct str bytes, struct tape_block *block) {
+    struct tape_chunk *c = try_malloc(sizeof *c);
+    if (!c) {
+        return false;
+    }
+    atomic_fetch_add_explicit(&block->references, 1, memory_order_relaxed);
+    *c = (struct tape_chunk){.block = block, .bytes = (char *)(uintptr_t)bytes.ptr};
+    push_chunk(t, c, t->written, bytes.len);
+    return true;
+}
+
+// ---- the writer's side
+
 // Out of memory the tape's end lies before what faster readers were already given.
 static void finish_reader(struct tape_reader *r) {
-    if (r->position >= r->tape->written && r->tape->end != TAPE_RUNNING && r->tape->end != TAPE_WHOLE) {
-        r->events->on_end(r, r->tape->end);
+    const struct tape *t = r->tape;
+    if (r->position >= t->written && !tape_running(t) && t->why.end != TAPE_WHOLE) {
+        r->events->on_end(r, &t->why);
     }
 }
 
-static void record_head(struct tape *t, const struct tape_head *head) {
-    t->has_head = true;
-    t->status = head->status;
-    t->body_len = head->body_len;
-    if (t->kept) {
-        t->head = xmalloc(fields_packed_size(&head->fields));
-        fields_pack(&head->fields, t->head);
+static void tell_head(struct tape_reader *r, const struct tape_head *head) {
+    r->has_head = r->has_head || head->status >= 200;
+    r->events->on_head(r, head);
+}
+
+// For readers to come: the fields with all they point to in one piece of memory.
+static bool record_fields(struct tape *t, const struct fields *fields) {
+    size_t array = fields->n * sizeof(struct field);
+    char *memory = try_malloc(MAX(array + fields_packed_size(fields), (size_t)1));
+    if (!memory) {
+        return false;
     }
+    t->head_memory = memory;
+    t->head.fields = (struct fields){(struct field *)(void *)memory, 0, fields->n};
+    fields_pack(fields, memory + array);
+    const char *end = fields_unpack(&t->head.fields, memory + array);
+    assert(end);
+    (void)end;
+    return true;
 }
 
 void tape_put_head(struct tape *t, const struct tape_head *head) {
-    assert(!t->has_head && t->end == TAPE_RUNNING);
-    if (head->status >= 200) {
-        record_head(t, head);
-    }
+    assert(!t->has_head && tape_running(t));
     tape_ref(t); // a reader may leave, and be the last one
-    list_each(node, &t->readers) { reader_of(node)->events->on_head(reader_of(node), head); }
+    bool recorded = true;
+    if (head->status >= 200) {
+        t->has_head = true;
+        t->head = (struct tape_head){.status = head->status, .body_len = head->body_len};
+        recorded = t->keep == 0 || record_fields(t, &head->fields);
+    }
+    if (!recorded) {
+        tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_NOMEM, 0, "there was no memory for the answer"});
+    } else {
+        list_each(node, &t->readers) { tell_head(reader_of(node), head); }
+    }
     tape_unref(t);
 }
 
-void tape_append(struct tape *t, struct str bytes, bool last) {
+// A reader that holds up others is given up (ERR_FULL); one that holds up only the writer does so.
+static void check_behind(struct tape *t, uint64_t position) {
+    uint64_t window = MAX(t->keep, (uint64_t)TAPE_WINDOW);
+    bool others = !t->events || !t->events->on_room;
+    t->full = t->written - position > window;
+    if (!t->full || t->keep == 0) {
+        return;
+    }
+    list_each(node, &t->readers) { others = others || t->written - reader_of(node)->position <= window; }
+    if (!others) {
+        return;
+    }
+    static const struct tape_why outrun = {TAPE_CUT, ERR_FULL, 0, "the answer was read too slowly"};
+    list_each(node, &t->readers) {
+        if (t->written - reader_of(node)->position > window) {
+            reader_of(node)->events->on_end(reader_of(node), &outrun);
+        }
+    }
+    settle(t, slowest(t));
+}
+
+static void append(struct tape *t, struct str bytes, struct tape_block *block, bool last) {
     uint64_t from = t->written; // first byte of `bytes`
-    uint64_t wanted = t->kept ? from : from + bytes.len;
     struct iovec v = {(void *)(uintptr_t)bytes.ptr, bytes.len};
-    assert(t->end == TAPE_RUNNING);
+    assert(tape_running(t));
     tape_ref(t); // a reader may leave, and be the last one
-    t->end = last ? TAPE_WHOLE : TAPE_RUNNING;
+    t->why.end = last ? TAPE_WHOLE : TAPE_RUNNING;
     list_each(node, &t->readers) {
         struct tape_reader *r = reader_of(node);
         if (r->position == from) {
             r->position += r->events->on_bytes(r, &v, bytes.len ? 1 : 0, last);
         }
     }
-    list_each(node, &t->readers) { // also one that joined meanwhile
-        wanted = MIN(wanted, MAX(reader_of(node)->position, from));
-    }
+    t->written = from + bytes.len;
+    uint64_t slow = slowest(t); // also one that joined meanwhile
+    uint64_t wanted = t->keep ? from : MAX(slow, from);
     struct str rest = str_skip(bytes, (size_t)(wanted - from));
     t->written = wanted;
-    bool recorded = rest.len == 0 || record(t, rest);
+    bool recorded = rest.len == 0 || (block ? record_shared(t, rest, block) : record(t, rest, last));
     t->written = recorded ? from + bytes.len : wanted;
     if (!recorded) {
-        t->end = TAPE_RUNNING;
-        tape_end_cut(t, ERR_NOMEM, 0, "out of memory for the answer");
-    } else if (!t->kept) {
-        settle(t);
-        t->full = t->written - slowest(t) > TAPE_WINDOW;
+        t->why.end = TAPE_RUNNING;
+        tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_NOMEM, 0, "there was no memory for the answer"});
+    } else {
+        settle(t, slow);
+        check_behind(t, slow);
     }
     tape_unref(t);
 }
 
-static void end_tape(struct tape *t, enum tape_end end) {
+void tape_append(struct tape *t, struct str bytes, bool last) { append(t, bytes, NULL, last); }
+
+void tape_mark(struct tape *t, uint64_t position) {
+    assert(t->keep);
+    if (t->marks_count == t->marks_room && !t->marks_lost) {
+        size_t room = MAX(t->marks_room * 2, (size_t)MARKS_MIN);
+        uint64_t *marks = try_realloc(t->marks, room * sizeof *marks);
+        t->marks_lost = !marks;
+        t->marks = marks ? marks : t->marks;
+        t->marks_room = marks ? room : t->marks_room;
+    }
+    if (t->marks_lost) {
+        return;
+    }
+    t->marks[t->marks_count++] = position;
+}
+
+void tape_finish(struct tape *t, const struct tape_why *why) {
+    assert(tape_running(t) && why->end != TAPE_RUNNING && why->end != TAPE_WHOLE);
     tape_ref(t);
-    t->end = end;
+    t->why = *why;
+    t->why.problem = why->problem ? str_dup(str_c(why->problem)) : NULL;
     list_each(node, &t->readers) { finish_reader(reader_of(node)); }
     tape_unref(t);
 }
 
-void tape_end_cut(struct tape *t, enum err error, int reason, const char *problem) {
-    assert(t->end == TAPE_RUNNING);
-    t->error = error;
-    t->reason = reason;
-    t->problem = str_dup(str_c(problem));
-    end_tape(t, TAPE_CUT);
+void tape_stop(struct tape *t, const struct tape_why *why) {
+    if (t->events && tape_running(t)) {
+        t->events->on_stop(t, why);
+    }
 }
 
-void tape_end_cancelled(struct tape *t) {
-    assert(t->end == TAPE_RUNNING);
-    end_tape(t, TAPE_CANCELLED);
-}
+// ---- the reader's side
 
-void tape_open(struct tape *t, struct tape_reader *r, const struct tape_reader_events *events) {
-    assert(t->written == 0 || (t->first && t->first->at == 0)); // nothing of it was dropped yet
-    *r = (struct tape_reader){.tape = tape_ref(t), .events = events};
+bool tape_has(const struct tape *t, uint64_t position) { return position >= tape_start(t) && position <= t->written; }
+
+void tape_open(struct tape *t, struct tape_reader *r, const struct tape_reader_events *events, uint64_t position) {
+    assert(tape_has(t, position));
+    *r = (struct tape_reader){.tape = tape_ref(t), .events = events, .position = position};
     list_push_back(&t->readers, &r->node);
 }
 
-// The recorded parts from a position on.
-static int recorded(const struct tape *t, uint64_t position, struct iovec *v, size_t *total) {
+enum err tape_find_mark(const struct tape *t, uint64_t n, uint64_t *position) {
+    if (n < t->marks_gone) {
+        return ERR_GONE;
+    }
+    if (n - t->marks_gone >= t->marks_count) {
+        return t->marks_lost ? ERR_GONE : tape_running(t) ? ERR_AGAIN : ERR_INVALID;
+    }
+    *position = t->marks[n - t->marks_gone];
+    return tape_has(t, *position) ? OK : ERR_GONE;
+}
+
+// The chunk to look for a position from: `hint`, one that ends behind it, or NULL; chunks may be thousands.
+static struct tape_chunk *chunk_near(const struct tape *t, uint64_t position, struct tape_chunk *hint) {
+    return t->last && t->last->at <= position ? t->last : hint ? hint : t->first;
+}
+
+// The recorded parts from the reader's position on.
+static int recorded(struct tape_reader *r, struct iovec *v, size_t *total) {
     int count = 0;
-    *total = 0;
-    for (struct tape_chunk *c = t->first; c && count < READ_PARTS; c = c->next) {
+    uint64_t position = r->position;
+    struct tape_chunk *c = chunk_near(r->tape, position, r->chunk);
+    for (*total = 0; c && count < READ_PARTS; c = c->next) {
         if (c->at + c->len > position) {
             size_t skip = position > c->at ? (size_t)(position - c->at) : 0;
             v[count++] = (struct iovec){c->bytes + skip, c->len - skip};
@@ -198,22 +350,37 @@ static int recorded(const struct tape *t, uint64_t position, struct iovec *v, si
     return count;
 }
 
+// A chunk that the reader has not passed is not dropped, so that it can be where to go on from.
+static void advance(struct tape_reader *r, size_t taken) {
+    struct tape_chunk *c = chunk_near(r->tape, r->position, r->chunk);
+    r->position += taken;
+    while (c && c->at + c->len <= r->position) {
+        c = c->next;
+    }
+    r->chunk = c;
+}
+
 void tape_read(struct tape_reader *r) {
     struct tape *t = tape_ref(r->tape);
     bool more = true;
-    while (more && r->tape && (r->position < t->written || t->end == TAPE_WHOLE)) {
+    if (t->has_head && !r->has_head) {
+        tell_head(r, &t->head);
+    }
+    while (more && r->tape && (r->position < t->written || t->why.end == TAPE_WHOLE)) {
         struct iovec v[READ_PARTS];
         size_t total = 0;
-        int count = recorded(t, r->position, v, &total);
-        bool last = t->end == TAPE_WHOLE && r->position + total == t->written;
+        int count = recorded(r, v, &total);
+        bool last = t->why.end == TAPE_WHOLE && r->position + total == t->written;
         size_t taken = r->events->on_bytes(r, v, count, last);
-        r->position += taken;
+        if (r->tape) {
+            advance(r, taken);
+        }
         more = taken == total && !last;
     }
     if (r->tape) {
         finish_reader(r);
     }
-    settle(t);
+    settle(t, slowest(t));
     tape_unref(t);
 }
 
@@ -224,9 +391,35 @@ void tape_leave(struct tape_reader *r) {
     }
     list_unlink(&r->node);
     r->tape = NULL;
-    settle(t);
-    if (list_empty(&t->readers) && t->end == TAPE_RUNNING && t->events) {
+    settle(t, slowest(t));
+    if (list_empty(&t->readers) && tape_running(t) && t->events) {
         t->events->on_abandoned(t);
     }
     tape_unref(t);
+}
+
+// ---- sharing
+
+int tape_share(const struct tape *t, uint64_t position, struct tape_part *parts, int room) {
+    int count = 0;
+    for (struct tape_chunk *c = chunk_near(t, position, NULL); c && count < room; c = c->next) {
+        if (c->at + c->len > position) {
+            size_t skip = position > c->at ? (size_t)(position - c->at) : 0;
+            atomic_fetch_add_explicit(&c->block->references, 1, memory_order_relaxed);
+            parts[count++] = (struct tape_part){c->block, str_from(c->bytes + skip, c->len - skip)};
+        }
+    }
+    return count;
+}
+
+void tape_part_drop(struct tape_part *part) {
+    if (part->block) {
+        drop_block(part->block);
+        part->block = NULL;
+    }
+}
+
+void tape_append_part(struct tape *t, struct tape_part *take_part, bool last) {
+    append(t, take_part->bytes, take_part->block, last);
+    tape_part_drop(take_part);
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The tape: an upstream's answer as it is recorded, and its readers. A call writes head, bytes, an end; each reader
-// has a position and takes what it can. See docs/internals/tape.md.
+// The tape: an answer as it is recorded, and its readers. One writer puts a head, bytes and an end; each reader has a
+// position and takes what it can. See docs/internals/tape.md.
 //
 // Bytes are offered to the readers as they come and copied only where somebody still wants them: a reader that could
-// not take all, or the tape being kept. A tape that is not kept holds at most `window` bytes plus one append for its
-// slowest reader; from then on tape_full tells the writer to stop until on_room.
+// not take all, or a tape that is kept for readers to come. `keep` is how many bytes behind the end stay readable:
+//   0     a plain relay: what every reader took is gone. From TAPE_WINDOW behind, a reader holds up the writer.
+//   else  a kept tape. Only a sole reader more than `keep` behind holds up the writer; one among several is outrun.
+//
+// A tape belongs to one thread. Its bytes lie in blocks that tapes of other threads may share (tape/mirror.h).
 #pragma once
 #include "base/fields.h"
 #include "base/list.h"
@@ -18,8 +21,17 @@ enum tape_end {
     TAPE_CUT,       // the upstream failed: before the head, or in the middle
     TAPE_CANCELLED, // nobody wanted it any more
 };
+const char *tape_end_name(enum tape_end end); // "running", "complete", "cut", "cancelled"
 
 enum { TAPE_WINDOW = 64 * 1024 };
+
+// How and why it ended: in general, in the writer's own terms, and for people.
+struct tape_why {
+    enum tape_end end;
+    enum err error;
+    int reason;
+    const char *problem; // may be NULL
+};
 
 struct tape_head {
     int status;
@@ -29,30 +41,40 @@ struct tape_head {
 
 struct tape;
 struct tape_chunk;
+struct tape_kept;
+struct tape_id;
 
 struct tape_events {
-    void (*on_room)(struct tape *t);      // a tape that was full may be written to again
-    void (*on_abandoned)(struct tape *t); // the last reader left before the end
+    // A tape that was full may be written to again. NULL: the writer cannot wait; who is too slow is outrun.
+    void (*on_room)(struct tape *t);
+    void (*on_abandoned)(struct tape *t);                        // the last reader left before the end
+    void (*on_stop)(struct tape *t, const struct tape_why *why); // it is to end now, and so
 };
 
 struct tape {
     unsigned references;
-    enum tape_end end;
-    bool kept; // nothing is dropped while the tape lives
     bool full;
     bool has_head;
-    int status;
+    struct tape_why why; // `problem` is the tape's own
+    uint64_t keep;
     uint64_t written; // bytes so far
+    size_t held;      // bytes of memory in its chunks
     struct tape_chunk *first, *last;
     struct list readers;
     const struct tape_events *events; // of the writer; NULL once it has let go
     void *writer;
-    char *head; // packed, of kept tapes
-    int64_t body_len;
-    // Why it was cut: as an error, in the writer's own terms, and for people.
-    enum err error;
-    int reason;
-    char *problem;
+    struct tape_head head; // the fields only of kept tapes
+    void *head_memory;
+    // Positions in a kept tape that can be found again: the ends of events. The first one still there is number
+    // `marks_gone`, counting from 0.
+    uint64_t *marks;
+    size_t marks_count, marks_room;
+    uint64_t marks_gone;
+    bool marks_lost; // there was no memory for one, and so there are none behind it
+    // Its place on the shelf (tape/shelf.h).
+    uint32_t slot, generation;
+    struct tape_id *id;     // of one that has no place here: a mirror, or read from a store; owned
+    struct tape_kept *kept; // NULL: not kept, or a mirror
 };
 
 struct tape_reader;
@@ -62,8 +84,9 @@ struct tape_reader_events {
     // there may be none; a reader that took them all leaves. One that took less than all calls tape_read when it can
     // go on.
     size_t (*on_bytes)(struct tape_reader *r, const struct iovec *v, int count, bool last);
-    // Everything was taken and the tape did not end whole: how it ended. (A whole end comes by on_bytes.)
-    void (*on_end)(struct tape_reader *r, enum tape_end end);
+    // There will be no more for this reader: everything was taken and the tape did not end whole, or (ERR_FULL) the
+    // reader was outrun. A whole end comes by on_bytes.
+    void (*on_end)(struct tape_reader *r, const struct tape_why *why);
 };
 
 struct tape_reader {
@@ -71,27 +94,55 @@ struct tape_reader {
     struct list node;
     uint64_t position;
     const struct tape_reader_events *events;
+    struct tape_chunk *chunk; // one not behind the position, or NULL
+    bool has_head;            // was told the final head
 };
 
 // One reference for the caller.
 struct tape *tape_create(const struct tape_events *events, void *writer);
 struct tape *tape_ref(struct tape *t);
 void tape_unref(struct tape *t);
+static inline bool tape_running(const struct tape *t) { return t->why.end == TAPE_RUNNING; }
 
-// The writer's side. After tape_end_* or tape_release no event comes to it.
+// The writer's side. After an end no event comes to it.
 // Interim heads (status 100-199) go to the readers there are and are not recorded.
 void tape_put_head(struct tape *t, const struct tape_head *head);
 // `last` completes the answer.
 void tape_append(struct tape *t, struct str bytes, bool last);
 static inline bool tape_full(const struct tape *t) { return t->full; }
-void tape_end_cut(struct tape *t, enum err error, int reason, const char *problem);
-void tape_end_cancelled(struct tape *t);
+// An event ends at `position`, which is not beyond what the next append completes. Only of kept tapes; without memory
+// the mark is missing, and so are all behind it.
+void tape_mark(struct tape *t, uint64_t position);
+// Any end but a whole one; `problem` is copied.
+void tape_finish(struct tape *t, const struct tape_why *why);
+
+// Asks the writer to end the tape so; nothing if it has ended.
+void tape_stop(struct tape *t, const struct tape_why *why);
 
 // The reader's side. The reader is the caller's storage; it takes a reference of the tape until tape_leave. Opening
-// delivers nothing by itself: call tape_read, and not inside a callback of the same tape. Whoever opens a tape that is
-// not kept does so before the first byte may have been dropped.
-void tape_open(struct tape *t, struct tape_reader *r, const struct tape_reader_events *events);
-// Offers what there is from the position on.
+// delivers nothing by itself: call tape_read, and not inside a callback of the same tape. The position is one that
+// tape_has.
+void tape_open(struct tape *t, struct tape_reader *r, const struct tape_reader_events *events, uint64_t position);
+// The first position that is still there; can reading begin at a position?
+uint64_t tape_start(const struct tape *t);
+bool tape_has(const struct tape *t, uint64_t position);
+// The position behind event n (from 0). ERR_GONE: it was dropped; ERR_AGAIN: there is none yet; ERR_INVALID: the tape
+// has ended and never had one.
+MUSTCHECK enum err tape_find_mark(const struct tape *t, uint64_t n, uint64_t *position);
+// Offers what there is from the position on, the head first.
 void tape_read(struct tape_reader *r);
 // Idempotent, allowed in any callback of the reader.
 void tape_leave(struct tape_reader *r);
+
+// ---- sharing bytes with another thread's tape (tape/mirror.c)
+
+struct tape_block;
+struct tape_part {
+    struct tape_block *block; // counted; NULL for none
+    struct str bytes;         // inside it; never changed again
+};
+// The recorded bytes from a position on, up to `room` parts, each with a reference of its block. How many.
+int tape_share(const struct tape *t, uint64_t position, struct tape_part *parts, int room);
+// Appends such a part and takes over its reference.
+void tape_append_part(struct tape *t, struct tape_part *take_part, bool last);
+void tape_part_drop(struct tape_part *part);

@@ -17,7 +17,8 @@ static enum who_verdict verdict(const struct who *who, const struct presented *p
     for (unsigned i = 0; i < n; i++) {
         check_ok(fields_add(&fields, str_c(p[i].name), str_c(p[i].value)));
     }
-    return who_check(who, &fields);
+    struct digest tenant;
+    return who_check(who, &fields, &tenant);
 }
 
 #define VERDICT(who, ...)                                                                                              \

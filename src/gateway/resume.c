@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: MIT
+// How a request finds the tape of an earlier one, and reads it.
+//
+//     a key that is free     -> a new tape, kept; the key leads to it
+//     a key that is taken    -> its tape: on this worker's shelf, on another's (tape/mirror.h)
+//     a tape that went meanwhile (it had failed, or was stored and is too old) -> from the start: the key is free now
+#include "gateway/resume.h"
+
+#include <inttypes.h>
+
+#include "gateway/steps.h"
+#include "http/sse.h"
+#include "llm/form.h"
+#include "llm/reply.h"
+
+enum { KEY_MAX = 255, ATTEMPTS_MAX = 4, QUERY_MAX = 4096, FIRST_EVENT_MAX = 16 * 1024 };
+
+// Sent before an event stream that is read by its id: browsers come back after this long.
+static const struct str prelude = STR_INIT("retry: 1000\n\n");
+
+static struct resume *resume_of(struct request *r) {
+    if (!r->resume) {
+        r->resume = xcalloc(1, sizeof *r->resume);
+    }
+    return r->resume;
+}
+
+void resume_end(struct request *r) {
+    if (r->resume && r->resume->tape) {
+        shelf_withdraw(&r->worker->shelf, r->resume->tape);
+        tape_unref(r->resume->tape);
+    }
+    free(r->resume);
+    r->resume = NULL;
+}
+
+// ---- what is wanted
+
+static bool asks_of_tapes(const struct fields *fields) {
+    for (unsigned i = 0; i < fields->n; i++) {
+        if (field_flags(fields->v[i].id) & FIELD_TAPE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_on(struct str value) { return str_eq(value, STR("1")) || str_ieq(value, STR("true")); }
+
+// Everything that makes two requests the same. Fields do not: SDKs count their retries in one.
+static struct digest digest_asked(const struct request *r) {
+    struct str parts[] = {str_c(method_name(r->head->method)), r->head->target, r->whole};
+    return digest_parts(parts, ARRAY_LEN(parts));
+}
+
+static struct digest digest_key(const struct resume *s, const char *kind, struct str key) {
+    struct str parts[] = {str_c(kind), str_from((const char *)s->tenant.bytes, sizeof s->tenant.bytes), key};
+    return digest_parts(parts, ARRAY_LEN(parts));
+}
+
+// False: answered.
+static bool read_key(struct request *r, struct str key) {
+    struct resume *s = r->resume;
+    if (key.len == 0 || key.len > KEY_MAX || fields_count(&r->head->fields, FIELD_IDEMPOTENCY_KEY) != 1) {
+        request_error(r, 400, OUTCOME_REFUSED, NULL, "bad_idempotency_key",
+                      "An Idempotency-Key is one field of 1 to %d bytes.", KEY_MAX);
+        return false;
+    }
+    s->joins = true;
+    s->asked = digest_asked(r);
+    s->key = digest_key(s, "key", key);
+    return true;
+}
+
+// False: answered, or a plain relay.
+static bool read_wishes(struct request *r, bool *plain) {
+    const struct fields *fields = &r->head->fields;
+    const struct config_route *route = config_route_find(r->worker->config, target_path(r->head->target));
+    struct str key = fields_value(fields, FIELD_IDEMPOTENCY_KEY);
+    bool keeps = is_on(fields_value(fields, FIELD_X_THAW_RESUME)) || (route && route->resume) ||
+                 (route && route->own & OWN_ON_DISCONNECT && route->on_disconnect.action == DISCONNECT_KEEP) ||
+                 r->worker->config->on_disconnect.action == DISCONNECT_KEEP;
+    bool whole = r->route->looked_at && r->head->method == METHOD_POST;
+    bool async = whole && (r->background || list_has_token(fields_value(fields, FIELD_PREFER), STR("respond-async")));
+    bool coalesces = whole && route && route->coalesce;
+    *plain = !keeps && !async && !coalesces && !(whole && key.ptr);
+    if (*plain) {
+        return true;
+    }
+    struct resume *s = resume_of(r);
+    s->tenant = who_tenant(fields);
+    s->route = route;
+    s->async = async;
+    if (whole && key.ptr) {
+        return read_key(r, key);
+    }
+    if (coalesces && !async) {
+        s->joins = true;
+        s->coalesces = !keeps;
+        s->asked = digest_asked(r);
+        s->key = digest_key(s, "same", str_from((const char *)s->asked.bytes, sizeof s->asked.bytes));
+    }
+    return true;
+}
+
+// ---- a tape of its own
+
+static void set_disconnect(struct tape_kept *kept, const struct request *r) {
+    static const enum tape_disconnect actions[] = {
+        [DISCONNECT_CANCEL] = TAPE_ENDS, [DISCONNECT_KEEP] = TAPE_WAITS, [DISCONNECT_FINISH] = TAPE_GOES_ON};
+    const struct config *config = r->worker->config;
+    const struct resume *s = r->resume;
+    const struct config_disconnect *wanted = s->coalesces ? &config->on_disconnect : &config->tape_disconnect;
+    if (s->route && s->route->own & OWN_ON_DISCONNECT) {
+        wanted = &s->route->on_disconnect;
+    }
+    kept->disconnect = s->async ? TAPE_GOES_ON : actions[wanted->action];
+    kept->wait_ms = wanted->keep_ms;
+}
+
+static struct tape_kept *place_tape(struct request *r) {
+    struct resume *s = r->resume;
+    struct shelf *shelf = &r->worker->shelf;
+    s->tape = tape_create(NULL, NULL);
+    shelf_add(shelf, s->tape, r->tenant);
+    struct tape_kept *kept = shelf_keep(shelf, s->tape, r->worker->config->tape_max, &s->tenant);
+    set_disconnect(kept, r);
+    kept->replay_failures = s->route && s->route->replay_errors;
+    kept->brief = s->coalesces;
+    return kept;
+}
+
+static void withdraw_tape(struct request *r) {
+    shelf_withdraw(&r->worker->shelf, r->resume->tape);
+    tape_unref(r->resume->tape);
+    r->resume->tape = NULL;
+}
+
+struct tape *resume_take_tape(struct request *r) {
+    struct tape *tape = r->resume->tape;
+    r->resume->tape = NULL;
+    return tape;
+}
+
+// ---- reading one that exists
+
+// OpenAI counts a response's events itself, from a number of its choice: that of the first event is looked up.
+static void on_first_event(struct sse *sse, const struct sse_event *event);
+struct first_event {
+    struct sse sse;
+    uint64_t sequence;
+    bool seen;
+};
+
+static void on_first_event(struct sse *sse, const struct sse_event *event) {
+    struct first_event *first = container_of(sse, struct first_event, sse);
+    if (!first->seen) {
+        first->seen = reply_sequence(event->data, &first->sequence) == OK;
+    }
+}
+
+static uint64_t first_sequence(const struct tape *t) {
+    struct first_event first = {.seen = false};
+    struct tape_part part;
+    if (tape_start(t) != 0 || tape_share(t, 0, &part, 1) != 1) {
+        return 0;
+    }
+    sse_init(&first.sse, on_first_event);
+    sse_feed(&first.sse, str_first(part.bytes, FIRST_EVENT_MAX));
+    sse_finish(&first.sse);
+    tape_part_drop(&part);
+    return first.sequence;
+}
+
+static enum err find_position(const struct resume *s, const struct tape *t, uint64_t *position) {
+    uint64_t first = s->from == FROM_SEQUENCE ? first_sequence(t) : 0;
+    *position = 0;
+    switch (s->from) {
+    case FROM_START: break;
+    case FROM_BYTE:
+        *position = s->n;
+        if (s->n > t->written) {
+            return tape_running(t) ? ERR_AGAIN : ERR_INVALID;
+        }
+        break;
+    case FROM_SEQUENCE:
+    case FROM_EVENT: return s->n < first ? OK : tape_find_mark(t, s->n - first, position);
+    }
+    return tape_has(t, *position) ? OK : ERR_GONE;
+}
+
+static void refuse_position(struct request *r, enum err e, const struct tape *t) {
+    if (e == ERR_GONE) {
+        request_error(r, 410, OUTCOME_REFUSED, NULL, "tape_dropped",
+                      "This part of the answer was dropped: it has grown over tape.max. What is left begins at "
+                      "?offset=%" PRIu64 ".",
+                      tape_start(t));
+    } else {
+        request_error(r, 400, OUTCOME_REFUSED, NULL, "bad_position",
+                      "The answer has not come so far: there are %" PRIu64 " bytes and %" PRIu64 " events.", t->written,
+                      t->marks_gone + t->marks_count);
+    }
+}
+
+// Nothing is left to be read, and nothing will come: to an EventSource 204 says so (WHATWG HTML, section 9.2.3).
+static bool is_over(const struct resume *s, const struct tape *t, uint64_t position) {
+    return s->reads && s->from != FROM_START && !tape_running(t) && position == t->written && t->has_head &&
+           http_is_event_stream(&t->head.fields);
+}
+
+static void attach(struct request *r, struct tape *t) {
+    uint64_t position = 0;
+    enum err e = find_position(r->resume, t, &position);
+    if (e == ERR_AGAIN && r->state == REQUEST_FOLLOWING && mirror_wait_on(t, &r->wait)) {
+        return; // another worker has given it to this client already, and its news are on their way
+    }
+    if (e != OK) {
+        refuse_position(r, e, t);
+    } else if (is_over(r->resume, t, position)) {
+        request_answer(r, 204, OUTCOME_LOCAL, STR(""));
+    } else {
+        request_follow(r, t, position);
+    }
+}
+
+static void on_tape(struct mirror_wait *wait, enum shelf_find found, struct tape *t) {
+    struct request *r = container_of(wait, struct request, wait);
+    if (found == SHELF_HERE) {
+        attach(r, t);
+    } else {
+        resume_missing(r, found);
+    }
+}
+
+static void follow_elsewhere(struct request *r, unsigned where) {
+    const struct resume *s = r->resume;
+    if (!s->reads && !request_hold(r)) {
+        return;
+    }
+    request_set_state(r, REQUEST_FOLLOWING);
+    r->wait.tenant = s->tenant;
+    r->wait.anybody = s->reads && r->worker->config->tape_read_by_id;
+    r->wait.on_tape = on_tape;
+    mirror_ask(&r->worker->shelf, &s->id, where, &r->wait);
+}
+
+static void find(struct request *r) {
+    const struct resume *s = r->resume;
+    struct shelf *shelf = &r->worker->shelf;
+    struct tape *t = NULL;
+    unsigned where = 0;
+    enum shelf_find found = shelf_find(shelf, str_c(s->id.text), &t, &where);
+    if (found == SHELF_ELSEWHERE) {
+        follow_elsewhere(r, where);
+    } else if (found != SHELF_HERE) {
+        resume_missing(r, found);
+    } else if (!t->kept) {
+        resume_missing(r, SHELF_GONE);
+    } else if (!r->worker->config->tape_read_by_id && !shelf_allows(shelf, t, &s->tenant)) {
+        resume_missing(r, SHELF_UNKNOWN);
+    } else {
+        attach(r, t);
+    }
+}
+
+void resume_missing(struct request *r, enum shelf_find found) {
+    struct resume *s = r->resume;
+    char keep[24];
+    format_duration(keep, sizeof keep, r->worker->config->tape_keep_ms);
+    if (!s->reads && s->attempts < ATTEMPTS_MAX) { // its key is free by now
+        s->attempts++;
+        shelf_drop_key(r->worker->shelves, &s->key, &s->id);
+        request_again(r);
+    } else if (!s->reads) {
+        request_error(r, 503, OUTCOME_REFUSED, NULL, "tape_lost",
+                      "The calls with this Idempotency-Key end before they can be joined. Try again.");
+    } else if (found == SHELF_GONE) {
+        request_error(
+            r, 410, OUTCOME_REFUSED, NULL, "tape_gone",
+            "The answer is not there any more, or never was kept: that is done for %s after its end (tape.keep, "
+            "within tape.total), and only of calls with an Idempotency-Key, X-Thaw-Resume: 1, or a route that "
+            "says so.",
+            keep);
+    } else {
+        request_error(r, 404, OUTCOME_REFUSED, NULL, "tape_not_found", "No answer of yours has this id.");
+    }
+}
+
+void resume_read(struct request *r, struct str id) {
+    struct resume *s = r->resume;
+    if (id.len != TAPE_ID_LEN) {
+        resume_missing(r, SHELF_UNKNOWN);
+        return;
+    }
+    memcpy(s->id.text, id.ptr, TAPE_ID_LEN);
+    find(r);
+}
+
+// ---- the step
+
+enum verdict resume_step(struct request *r) {
+    bool plain = true;
+    struct tape_kept *kept;
+    const struct config *config = r->worker->config;
+    if (r->route->answer || (!asks_of_tapes(&r->head->fields) && !r->background && !config->route_count &&
+                             config->on_disconnect.action != DISCONNECT_KEEP)) {
+        return NEXT;
+    }
+    if (!read_wishes(r, &plain)) {
+        return DONE;
+    }
+    if (plain) {
+        return NEXT;
+    }
+    struct resume *s = r->resume;
+    kept = place_tape(r);
+    switch (s->joins ? shelf_claim(kept, &s->key, &s->asked, &s->id) : CLAIM_NEW) {
+    case CLAIM_NEW: return NEXT;
+    case CLAIM_OTHER:
+        withdraw_tape(r);
+        request_error(r, 422, OUTCOME_REFUSED, NULL, "idempotency_key_reused",
+                      "This Idempotency-Key was used for another request. Use a new key for each request.");
+        return DONE;
+    case CLAIM_TAKEN: break;
+    }
+    withdraw_tape(r);
+    s->replayed = true;
+    if (s->async) {
+        resume_acknowledge(r, &s->id);
+    } else {
+        find(r);
+    }
+    return DONE;
+}
+
+// ---- from where
+
+static bool number_of(struct request *r, const char *name, struct str text, uint64_t *n) {
+    if (parse_u64(text, n) != OK) {
+        request_error(r, 400, OUTCOME_REFUSED, name, "bad_position", "'%s' must be a number.", name);
+        return false;
+    }
+    return true;
+}
+
+// "{id}:{n}"; of another tape it is not about this one: an EventSource may have been pointed elsewhere.
+static bool read_last_event(struct request *r, struct str last) {
+    struct resume *s = r->resume;
+    size_t colon = str_find(last, ':');
+    if (!last.ptr || last.len == 0) {
+        return true;
+    }
+    s->from = FROM_EVENT;
+    return number_of(r, "Last-Event-ID", colon < last.len ? str_skip(last, colon + 1) : last, &s->n);
+}
+
+static bool read_query(struct request *r) {
+    struct resume *s = r->resume;
+    struct str target = r->head->target;
+    struct form form = form_of(str_skip(target, str_find(target, '?') + 1));
+    struct str name, value;
+    struct buf room;
+    bool fine = true;
+    buf_init(&room, QUERY_MAX);
+    while (fine && form_next(&form, &room, &name, &value) == OK) {
+        if (str_eq(name, STR("starting_after"))) {
+            s->from = FROM_EVENT;
+            fine = number_of(r, "starting_after", value, &s->n);
+        } else if (str_eq(name, STR("offset"))) {
+            s->from = FROM_BYTE;
+            fine = number_of(r, "offset", value, &s->n);
+        }
+    }
+    buf_finish(&room);
+    return fine;
+}
+
+bool resume_for_reading(struct request *r) {
+    struct resume *s = resume_of(r);
+    s->reads = true;
+    s->tenant = who_tenant(&r->head->fields);
+    return read_query(r) && read_last_event(r, fields_value(&r->head->fields, FIELD_LAST_EVENT_ID));
+}
+
+// ---- answering
+
+void resume_acknowledge(struct request *r, const struct tape_id *id) {
+    char json[200];
+    struct str prefix = r->worker->config->prefix;
+    r->resume->id = *id;
+    r->resume->async = true;
+    snprintf(json, sizeof json,
+             "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"running\",\"url\":\"%.*s/tapes/%s\"}\n", id->text,
+             STR_ARG(prefix), id->text);
+    request_answer(r, 202, OUTCOME_LOCAL, str_c(json));
+}
+
+void resume_add_fields(struct request *r, struct fields *fields) {
+    struct resume *s = r->resume;
+    if (s->replayed) {
+        worker_add(fields, STR("Idempotent-Replayed"), STR("true"));
+    }
+    if (s->reads && http_is_event_stream(fields)) {
+        s->prelude_left = (unsigned char)prelude.len;
+    }
+}
+
+bool resume_send_prelude(struct request *r) {
+    struct resume *s = r->resume;
+    if (s->prelude_left) {
+        struct str rest = str_skip(prelude, prelude.len - s->prelude_left);
+        s->prelude_left -= (unsigned char)xchg_send(r->x, rest, false);
+    }
+    return s->prelude_left == 0;
+}
