@@ -306,7 +306,7 @@ static int check_open(const struct lab_verb *l) {
 static enum err open_all(struct running *r, struct lab_verb *l, const struct address *address) {
     r->lab = lab_create(&r->loop, &l->lab);
     if (!r->lab) {
-        return ERR_SYS; // so many threads are not to be had
+        return ERR_SYS; // it has said why
     }
     return listener_open(&r->listener, &r->loop, address, on_accept, r);
 }
@@ -407,7 +407,7 @@ static int perform(struct running *r, struct lab_verb *l) {
     log_info("lab: the rows run side by side, at %g of their length: %.0f s", l->scale, longest_s(l));
     struct lab_run *run = lab_run(&r->loop, &options);
     if (!run) {
-        fprintf(stderr, "thaw lab: there are not enough threads or ports to be had\n");
+        fprintf(stderr, "thaw lab: the table cannot be performed\n");
         return EXIT_UNREACHABLE;
     }
     int result = print_all(l, run);

@@ -153,7 +153,7 @@ static void make_call(struct call *c) {
         .ending = &lab->ending,
         .answer = &c->answer,
     };
-    c->result = blocking_post(&blocking);
+    c->result = blocking_post(lab->blocking, &blocking);
     c->status = blocking.status;
     if (c->result != OK) {
         snprintf(c->problem, sizeof c->problem, "%s", blocking.problem);

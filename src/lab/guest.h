@@ -105,6 +105,7 @@ struct lab {
     struct dns *dns;
     struct http_client client;
     struct origin origin;
+    struct blocking *blocking;
     struct room rooms[ROOM_COUNT];
     unsigned in_flight; // calls of /async
     uint64_t users;     // so far

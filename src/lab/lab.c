@@ -441,6 +441,7 @@ static void open_client(struct lab *lab) {
 }
 
 struct lab *lab_create(struct loop *loop, const struct lab_options *options) {
+    char problem[BLOCKING_PROBLEM] = "";
     struct lab *lab = xcalloc(1, sizeof *lab);
     lab->loop = loop;
     lab->options = *options;
@@ -458,12 +459,13 @@ struct lab *lab_create(struct loop *loop, const struct lab_options *options) {
     http_server_init(&lab->server);
     open_client(lab);
     make_locks(lab);
-    bool fine = blocking_init() == OK;
-    fine = make_room(lab, ROOM_DEFAULT, "default", options->default_threads, true) && fine;
+    lab->blocking = blocking_create(problem);
+    bool fine = make_room(lab, ROOM_DEFAULT, "default", options->default_threads, true);
     fine = make_room(lab, ROOM_EXECUTOR, "executor", options->executor_threads, true) && fine;
     make_room(lab, ROOM_LOCK, "lock", 1, false);
     make_room(lab, ROOM_FLAG, "flag", 1, false);
-    if (!fine) {
+    if (!fine || !lab->blocking) {
+        log_error("lab: %s", fine ? problem : "so many threads are not to be had");
         lab_destroy(lab);
         return NULL;
     }
@@ -504,7 +506,7 @@ void lab_destroy(struct lab *lab) {
     pthread_mutex_destroy(&lab->lock);
     pthread_mutex_destroy(&lab->nap_lock);
     pthread_cond_destroy(&lab->nap);
-    blocking_finish();
+    blocking_destroy(lab->blocking);
     free(lab);
 }
 

@@ -40,7 +40,7 @@ struct lab_options {
 
 struct lab;
 
-// NULL: its threads could not be made.
+// NULL: its threads could not be made, or libcurl is not there; said on stderr.
 struct lab *lab_create(struct loop *loop, const struct lab_options *options);
 // Breaks off what is open, gives up the calls that are being made (within a second) and ends the threads. Turns the
 // loop meanwhile: not to be called in a callback. Accepts NULL.

@@ -51,8 +51,8 @@ struct lab_run_options {
 
 struct lab_run; // the results
 
-// Runs the loop until all rows are over, or somebody stops it: then what was not over has a problem. NULL: threads or
-// ports could not be had.
+// Runs the loop until all rows are over, or somebody stops it: then what was not over has a problem. NULL: threads,
+// ports or libcurl could not be had.
 struct lab_run *lab_run(struct loop *loop, const struct lab_run_options *options);
 void lab_run_destroy(struct lab_run *run);
 // In the table's order; NULL behind the last.
