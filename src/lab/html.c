@@ -10,7 +10,7 @@ static const char head[] =
     "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
     "<meta name=\"color-scheme\" content=\"light dark\">\n<title>thaw lab: who waited for whom</title>\n<style>\n"
-    ":root{--bg:#fbfbfa;--fg:#1d2327;--dim:#667079;--line:#dfe3e6;--card:#fff;--p0:#2a9d8f;--p1:#e9b44c;--p2:#e07a3f;"
+    ":root{--bg:#fbfbfa;--fg:#1d2327;--dim:#667079;--line:#dfe3e6;--card:#fff;--p0:#218a7d;--p1:#c48a12;--p2:#e07a3f;"
     "--p3:#c8443a;--p4:#8c2f39;--wait:#9aa5ad;--on:#fff;--ok:#1f7a5c;--off:#b3261e}\n"
     "@media (prefers-color-scheme:dark){:root{--bg:#14181b;--fg:#e6eaed;--dim:#97a1a9;--line:#2d3439;--card:#1b2024;"
     "--p0:#38b2a3;--p1:#e3b657;--p2:#e58a55;--p3:#dd5f55;--p4:#b5505c;--wait:#5b666e;--on:#10141a;--ok:#5cc7a1;"
@@ -20,8 +20,8 @@ static const char head[] =
     "h2{font-size:1.1rem;margin:0 0 .2em}\np{margin:.2em 0 .8em}.dim{color:var(--dim)}"
     "section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 20px;margin:22px 0}\n"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;"
-    "font-size:.92rem}th,td{padding:5px 9px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\n"
-    "th{font-weight:600;color:var(--dim)}th:first-child,td:first-child{text-align:left}"
+    "font-size:.92rem}th,td{padding:5px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\n"
+    "th{font-weight:600;color:var(--dim)}th:first-child,td:first-child{text-align:left}th[colspan]{text-align:center}"
     "td.g,th.g{border-left:1px solid var(--line)}td.m{font-weight:600}a{color:inherit}\n"
     ".ok{color:var(--ok)}.off{color:var(--off);font-weight:700}svg{display:block;width:100%;height:auto}"
     "svg text{font:12px system-ui,sans-serif;fill:var(--dim)}svg .n{fill:var(--on);font-weight:600}\n"
@@ -84,7 +84,7 @@ static void put_table(struct text *t, const struct lab_run *run) {
                 "<th class=\"g\" colspan=\"3\">mean of users, s</th><th class=\"g\" colspan=\"3\">slowest user, s</th>"
                 "<th class=\"g\">off</th></tr>\n<tr><th>row</th>");
     for (unsigned i = 0; i < 3; i++) {
-        put_text(t, "<th class=\"g\">published</th><th>predicted</th><th>measured</th>");
+        put_text(t, "<th class=\"g\">publ.</th><th>pred.</th><th>measured</th>");
     }
     put_text(t, "<th class=\"g\">at most</th></tr>\n");
     for (size_t i = 0; lab_run_result(run, i); i++) {

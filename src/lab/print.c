@@ -41,7 +41,7 @@ void put_who_waited(struct text *t, const struct lab_result *r) {
     put_format(t, "%u at once; %u of %u users waited, the longest %.2f s: user %u", w->at_once, w->waited, w->users,
                (double)w->longest_ns / 1e9 / r->scale, r->sittings[w->longest].user + 1);
     if (whom == r->sittings[w->longest].user) {
-        put_text(t, " for another call of his own.");
+        put_text(t, " for another call of the same user.");
     } else if (whom != SITTING_NOBODY) {
         put_format(t, " for user %u.", whom + 1);
     } else {

@@ -134,7 +134,7 @@ struct waits waits_of(const struct sitting *v, size_t n) {
 unsigned sittings_waiting(const struct sitting *v, size_t n, uint64_t at_ns) {
     unsigned waiting = 0;
     for (size_t i = 0; i < n; i++) {
-        waiting += v[i].arrived_ns <= at_ns && at_ns < v[i].seated_ns;
+        waiting += v[i].after != SITTING_NOBODY && v[i].arrived_ns <= at_ns && at_ns < v[i].seated_ns;
     }
     return waiting;
 }

@@ -65,5 +65,5 @@ struct waits waits_of(const struct sitting *v, size_t n);
 static inline uint32_t sitting_waited_for(const struct sitting *v, size_t i) {
     return v[i].after == SITTING_NOBODY ? SITTING_NOBODY : v[v[i].after].user;
 }
-// How many wait at that moment.
+// How many wait at that moment for somebody.
 unsigned sittings_waiting(const struct sitting *v, size_t n, uint64_t at_ns);
