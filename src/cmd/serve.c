@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/claim.h"
+#include "cmd/key.h"
 #include "cmd/machine.h"
 #include "cmd/signals.h"
 #include "cmd/verbs.h"
@@ -132,35 +133,6 @@ static const struct args_option serve_options[] = {
 };
 
 // ---- the configuration from file, environment and arguments
-
-static bool is_plain_remote(const char *url) {
-    struct str rest = str_c(url);
-    struct str host;
-    if (!str_starts(rest, STR("http://"))) {
-        return false;
-    }
-    rest = str_skip(rest, 7);
-    host = str_first(rest, MIN(str_find(rest, '/'), rest.len));
-    if (host.len && host.ptr[0] == '[') {
-        host = str_first(str_skip(host, 1), str_find(str_skip(host, 1), ']'));
-    } else {
-        host = str_first(host, str_find(host, ':'));
-    }
-    return !config_is_loopback(host);
-}
-
-// The key of the environment goes where the SDKs would send it, with their base URL set, but never in the clear over
-// a network.
-static struct str environment_key(const char *url) {
-    const char *key = getenv("OPENAI_API_KEY");
-    if (key && *key && is_plain_remote(url)) {
-        log_warning("OPENAI_API_KEY is not sent to %s: the way there is not encrypted. To insist, set the key of that "
-                    "upstream in a configuration file",
-                    url);
-        return STR("");
-    }
-    return str_c(key ? key : "");
-}
 
 static int add_upstreams(struct serve *s) {
     struct config_problem problem;

@@ -4,3 +4,4 @@
 
 extern const struct verb verb_serve;
 extern const struct verb verb_mock;
+extern const struct verb verb_lab;

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// The report: one file with everything in it, no script, light and dark by the reader's setting. The pictures are those
+// of picture.c, as SVG; a bar says on hovering whose it is and whom he waited for.
+#include "lab/draw.h"
+
+enum { LEFT = 70, RIGHT = 20, WIDTH = 960, CHART = WIDTH - LEFT - RIGHT, TOP = 24, WAIT_HEIGHT = 44, MARKS = 10 };
+enum { THICK = 22, THIN = 9, THIN_FROM = 21, LABEL_WIDTH = 9, NAME_EVERY = 5 };
+
+static const char head[] =
+    "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+    "<meta name=\"color-scheme\" content=\"light dark\">\n<title>thaw lab: who waited for whom</title>\n<style>\n"
+    ":root{--bg:#fbfbfa;--fg:#1d2327;--dim:#667079;--line:#dfe3e6;--card:#fff;--p0:#218a7d;--p1:#c48a12;--p2:#e07a3f;"
+    "--p3:#c8443a;--p4:#8c2f39;--wait:#9aa5ad;--on:#fff;--ok:#1f7a5c;--off:#b3261e}\n"
+    "@media (prefers-color-scheme:dark){:root{--bg:#14181b;--fg:#e6eaed;--dim:#97a1a9;--line:#2d3439;--card:#1b2024;"
+    "--p0:#38b2a3;--p1:#e3b657;--p2:#e58a55;--p3:#dd5f55;--p4:#b5505c;--wait:#5b666e;--on:#10141a;--ok:#5cc7a1;"
+    "--off:#ff8a80}}\n"
+    "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,sans-serif}\n"
+    "main{max-width:1040px;margin:0 auto;padding:32px 20px 64px}h1{font-size:1.7rem;margin:0 0 .3em}"
+    "h2{font-size:1.1rem;margin:0 0 .2em}\np{margin:.2em 0 .8em}.dim{color:var(--dim)}"
+    "section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 20px;margin:22px 0}\n"
+    ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;"
+    "font-size:.92rem}th,td{padding:5px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\n"
+    "th{font-weight:600;color:var(--dim)}th:first-child,td:first-child{text-align:left}th[colspan]{text-align:center}"
+    "td.g,th.g{border-left:1px solid var(--line)}td.m{font-weight:600}a{color:inherit}\n"
+    ".ok{color:var(--ok)}.off{color:var(--off);font-weight:700}svg{display:block;width:100%;height:auto}"
+    "svg text{font:12px system-ui,sans-serif;fill:var(--dim)}svg .n{fill:var(--on);font-weight:600}\n"
+    ".p0{fill:var(--p0)}.p1{fill:var(--p1)}.p2{fill:var(--p2)}.p3{fill:var(--p3)}.p4{fill:var(--p4)}"
+    ".w{fill:var(--wait);opacity:.55}.g{stroke:var(--line)}\n"
+    ".key{display:flex;flex-wrap:wrap;gap:6px 18px;font-size:.88rem;color:var(--dim);margin:.6em 0 0;padding:0;"
+    "list-style:none}.key svg{width:14px;height:14px;display:inline-block;vertical-align:-2px;margin-right:6px}\n"
+    "</style>\n</head>\n<body>\n<main>\n";
+
+static void put_escaped(struct text *t, struct str s) {
+    static const struct {
+        char c;
+        struct str text;
+    } escapes[] = {
+        {'<', STR_INIT("&lt;")}, {'>', STR_INIT("&gt;")}, {'&', STR_INIT("&amp;")}, {'"', STR_INIT("&quot;")}};
+    for (size_t i = 0; i < s.len; i++) {
+        struct str piece = str_from(s.ptr + i, 1);
+        for (size_t e = 0; e < ARRAY_LEN(escapes); e++) {
+            piece = s.ptr[i] == escapes[e].c ? escapes[e].text : piece;
+        }
+        put(t, piece);
+    }
+}
+
+// ---- the table
+
+static void put_figure(struct text *t, double seconds, const char *kind) {
+    if (seconds < 0) {
+        put_format(t, "<td class=\"%s\">\xE2\x80\x93</td>", kind); // U+2013
+    } else {
+        put_format(t, "<td class=\"%s\">%.2f</td>", kind, seconds);
+    }
+}
+
+static void put_table_row(struct text *t, const struct lab_result *r) {
+    const struct lab_figures *published = &r->row->published;
+    struct lab_figures predicted = figures_of(&r->predicted, r->scale);
+    struct lab_figures measured = figures_of(&r->measured, r->scale);
+    if (r->problem[0]) {
+        measured = (struct lab_figures){-1, -1, -1};
+    }
+    const double all[][3] = {{published->wall_s, predicted.wall_s, measured.wall_s},
+                             {published->mean_s, predicted.mean_s, measured.mean_s},
+                             {published->max_s, predicted.max_s, measured.max_s}};
+    put_format(t, "<tr><td><a href=\"#%s\">%s</a></td>", r->row->name, r->row->name);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        put_figure(t, all[i][0], "g");
+        put_figure(t, all[i][1], "");
+        put_figure(t, all[i][2], "m");
+    }
+    if (r->problem[0]) {
+        put_text(t, "<td class=\"off g\">failed</td></tr>\n");
+    } else {
+        put_format(t, "<td class=\"%s g\">%.1f %%</td></tr>\n", lab_result_fine(r) ? "ok" : "off", 100 * r->off);
+    }
+}
+
+static void put_table(struct text *t, const struct lab_run *run) {
+    put_text(t, "<section><div class=\"scroll\"><table>\n<tr><th></th><th class=\"g\" colspan=\"3\">wall of all, s</th>"
+                "<th class=\"g\" colspan=\"3\">mean of users, s</th><th class=\"g\" colspan=\"3\">slowest user, s</th>"
+                "<th class=\"g\">off</th></tr>\n<tr><th>row</th>");
+    for (unsigned i = 0; i < 3; i++) {
+        put_text(t, "<th class=\"g\">publ.</th><th>pred.</th><th>measured</th>");
+    }
+    put_text(t, "<th class=\"g\">at most</th></tr>\n");
+    for (size_t i = 0; lab_run_result(run, i); i++) {
+        put_table_row(t, lab_run_result(run, i));
+    }
+    put_text(t, "</table></div></section>\n");
+}
+
+// ---- a picture
+
+struct chart {
+    const struct lab_result *r;
+    unsigned seats, height; // of a seat's row
+    double length_ns;
+};
+
+static double x_of(const struct chart *c, double at_ns) { return LEFT + CHART * at_ns / c->length_ns; }
+static unsigned bottom(const struct chart *c) { return TOP + c->seats * c->height; }
+
+static void put_axis(struct text *t, const struct chart *c) {
+    double length_s = c->length_ns / 1e9 / c->r->scale;
+    double step = axis_step(length_s, MARKS);
+    for (unsigned i = 0; i * step <= length_s; i++) {
+        double x = x_of(c, i * step * 1e9 * c->r->scale);
+        put_format(t, "<line class=\"g\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%u\"/>", x, x, TOP - 5,
+                   bottom(c) + WAIT_HEIGHT + 10);
+        put_format(t, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g%s</text>\n", x, TOP - 10, i * step,
+                   i ? "" : " s");
+    }
+}
+
+static void put_bar_title(struct text *t, const struct lab_result *r, size_t i) {
+    const struct sitting *s = &r->sittings[i];
+    uint32_t whom = sitting_waited_for(r->sittings, i);
+    put_format(t, "<title>user %u", s->user + 1);
+    if (whom != SITTING_NOBODY) {
+        put_format(t, ": waited %.2f s for user %u", (double)(s->seated_ns - s->arrived_ns) / 1e9 / r->scale, whom + 1);
+    }
+    put_format(t, "; served %.2f s</title>", (double)(s->done_ns - s->seated_ns) / 1e9 / r->scale);
+}
+
+static void put_bar(struct text *t, const struct chart *c, size_t i) {
+    const struct sitting *s = &c->r->sittings[i];
+    double x = x_of(c, (double)s->seated_ns);
+    double width = x_of(c, (double)s->done_ns) - x;
+    unsigned y = TOP + s->seat * c->height;
+    put_format(t, "<rect class=\"p%u\" x=\"%.1f\" y=\"%u\" width=\"%.1f\" height=\"%u\" rx=\"%u\">",
+               patience_of(c->r, s), x + 0.75, y, MAX(width - 1.5, 1), c->height - (c->height > THIN ? 4 : 2),
+               c->height > THIN ? 3u : 1u);
+    put_bar_title(t, c->r, i);
+    put_text(t, "</rect>");
+    if (c->height > THIN && width > 3 * LABEL_WIDTH) {
+        put_format(t, "<text class=\"n\" x=\"%.1f\" y=\"%u\" pointer-events=\"none\">%u</text>", x + 6,
+                   y + c->height - 9, s->user + 1);
+    }
+    put_text(t, "\n");
+}
+
+static void put_names(struct text *t, const struct chart *c) {
+    for (unsigned seat = 0; seat < c->seats; seat++) {
+        bool named = c->height > THIN || seat == 0 || (seat + 1) % NAME_EVERY == 0;
+        if (named) {
+            put_format(t, "<text x=\"%d\" y=\"%u\" text-anchor=\"end\">", LEFT - 8,
+                       TOP + seat * c->height + (c->height > THIN ? 13u : 8u));
+            put_seat_name(t, c->r, seat);
+            put_text(t, "</text>\n");
+        }
+    }
+}
+
+// A step for every pixel in which the number changes.
+static void put_waiting(struct text *t, const struct chart *c) {
+    const struct lab_result *r = c->r;
+    unsigned base = bottom(c) + WAIT_HEIGHT + 8;
+    unsigned most = 0;
+    unsigned before = 0;
+    for (unsigned x = 0; x < CHART; x++) {
+        most = MAX(most, sittings_waiting(r->sittings, r->count, (uint64_t)((x + 0.5) * c->length_ns / CHART)));
+    }
+    put_format(t, "<text x=\"%d\" y=\"%u\" text-anchor=\"end\">waiting</text><path class=\"w\" d=\"M%d %u", LEFT - 8,
+               base - 4, LEFT, base);
+    for (unsigned x = 0; x < CHART && most; x++) {
+        unsigned now = sittings_waiting(r->sittings, r->count, (uint64_t)((x + 0.5) * c->length_ns / CHART));
+        if (now != before) {
+            put_format(t, "H%uV%u", LEFT + x, base - now * WAIT_HEIGHT / most);
+        }
+        before = now;
+    }
+    put_format(t, "H%uV%uZ\"/>\n", LEFT + CHART, base);
+    put_format(t, "<text x=\"%d\" y=\"%u\">%s%u</text>\n", LEFT + 5, base - WAIT_HEIGHT + 12, most ? "at most " : "",
+               most);
+}
+
+static void put_svg(struct text *t, const struct lab_result *r) {
+    unsigned seats = seats_used(r);
+    struct chart c = {r, seats, seats < THIN_FROM ? THICK : THIN, (double)r->measured.wall_ns};
+    put_format(t, "<div class=\"scroll\"><svg viewBox=\"0 0 %d %u\" role=\"img\" aria-label=\"", WIDTH,
+               bottom(&c) + WAIT_HEIGHT + 14);
+    put_escaped(t, str_c(r->row->title));
+    put_text(t, "\">\n");
+    put_axis(t, &c);
+    put_names(t, &c);
+    for (size_t i = 0; i < r->count; i++) {
+        put_bar(t, &c, i);
+    }
+    put_waiting(t, &c);
+    put_text(t, "</svg></div>\n");
+}
+
+static void put_section(struct text *t, const struct lab_result *r) {
+    put_format(t, "<section id=\"%s\"><h2>", r->row->name);
+    put_escaped(t, str_c(r->row->title));
+    put_text(t, "</h2>\n<p>");
+    if (r->problem[0]) {
+        put_text(t, "<span class=\"off\">Failed: ");
+        put_escaped(t, str_c(r->problem));
+        put_text(t, "</span></p></section>\n");
+        return;
+    }
+    put_who_waited(t, r);
+    put_text(t, " <span class=\"dim\">");
+    put_escaped(t, str_c(r->row->note));
+    put_text(t, "</span></p>\n");
+    put_svg(t, r);
+    put_text(t, "</section>\n");
+}
+
+static void put_key(struct text *t) {
+    static const char *const texts[PATIENCE_MOST + 1] = {"sat down at once", "waited for one call", "for two",
+                                                         "for three", "for more"};
+    put_text(t, "<ul class=\"key\">");
+    for (unsigned i = 0; i <= PATIENCE_MOST; i++) {
+        put_format(
+            t, "<li><svg viewBox=\"0 0 14 14\"><rect class=\"p%u\" width=\"14\" height=\"14\" rx=\"3\"/></svg>%s</li>",
+            i, texts[i]);
+    }
+    put_text(t, "</ul>\n");
+}
+
+enum err lab_print_html(struct buf *out, const struct lab_run *run) {
+    struct text t = {out, OK};
+    const struct lab_result *first = lab_run_result(run, 0);
+    put(&t, str_c(head));
+    put_text(&t,
+             "<h1>Who waited for whom</h1>\n<p>A row is a seat: a thread, a lock, a call on the event loop. A bar is a "
+             "user on it; whoever comes behind it in the row waited for that user.</p>\n");
+    put_key(&t);
+    put_table(&t, run);
+    for (size_t i = 0; lab_run_result(run, i); i++) {
+        put_section(&t, lab_run_result(run, i));
+    }
+    put_format(&t,
+               "<p class=\"dim\">Performed at %g of the published length, shown at full length; a row is off when "
+               "measured and predicted differ by more than %g %%. Again: <code>thaw lab --run --scale %g --report "
+               "FILE.html</code>. thaw %s</p>\n</main>\n</body>\n</html>\n",
+               first ? first->scale : 1, 100 * LAB_TOLERANCE, first ? first->scale : 1, THAW_VERSION);
+    return t.e;
+}

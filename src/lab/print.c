@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+// The table, the JSON, and what the pictures share.
+#include <inttypes.h>
+#include <math.h>
+
+#include "lab/draw.h"
+
+struct lab_figures figures_of(const struct waits *w, double scale) {
+    double unit = 1e9 * scale;
+    return (struct lab_figures){(double)w->wall_ns / unit, (double)w->mean_ns / unit, (double)w->max_ns / unit};
+}
+
+// ---- for the pictures
+
+// The first quarter of a service is no wait worth a colour: the users' sockets and the threads' waking.
+unsigned patience_of(const struct lab_result *r, const struct sitting *s) {
+    double service_ns = (double)r->row->service_ms * 1e6 * r->scale;
+    double services = (double)(s->seated_ns - s->arrived_ns) / service_ns;
+    unsigned whole = s->after == SITTING_NOBODY ? 0 : (unsigned)ceil(services - 0.25);
+    return s->after == SITTING_NOBODY ? 0 : MIN(MAX(whole, 1), (unsigned)PATIENCE_MOST);
+}
+
+double axis_step(double length, unsigned marks) {
+    static const double digits[] = {1, 2, 5};
+    double power = pow(10, floor(log10(length / marks)));
+    for (size_t i = 0; i < ARRAY_LEN(digits); i++) {
+        if (length / (digits[i] * power) <= marks) {
+            return digits[i] * power;
+        }
+    }
+    return 10 * power;
+}
+
+void put_who_waited(struct text *t, const struct lab_result *r) {
+    const struct waits *w = &r->measured;
+    if (w->waited == 0) {
+        put_format(t, "Nobody waited: %u at once.", w->at_once);
+        return;
+    }
+    uint32_t whom = sitting_waited_for(r->sittings, w->longest);
+    put_format(t, "%u at once; %u of %u users waited, the longest %.2f s: user %u", w->at_once, w->waited, w->users,
+               (double)w->longest_ns / 1e9 / r->scale, r->sittings[w->longest].user + 1);
+    if (whom == r->sittings[w->longest].user) {
+        put_text(t, " for another call of the same user.");
+    } else if (whom != SITTING_NOBODY) {
+        put_format(t, " for user %u.", whom + 1);
+    } else {
+        put_text(t, ".");
+    }
+}
+
+void put_seat_name(struct text *t, const struct lab_result *r, unsigned seat) {
+    if (r->row->seats == 1) {
+        put_format(t, "%s", r->row->polled ? "flag" : "lock");
+    } else {
+        put_format(t, "%s %u", r->row->seats == SEATS_UNLIMITED ? "call" : "seat", seat + 1);
+    }
+}
+
+unsigned seats_used(const struct lab_result *r) {
+    unsigned most = 0;
+    for (size_t i = 0; i < r->count; i++) {
+        most = MAX(most, r->sittings[i].seat + 1);
+    }
+    return most;
+}
+
+// ---- the table: three figures, each published, predicted, measured
+
+static void put_figure(struct text *t, double seconds) {
+    if (seconds < 0) {
+        put_format(t, "%7s", "-");
+    } else {
+        put_format(t, "%7.2f", seconds);
+    }
+}
+
+static void put_row(struct text *t, const struct lab_result *r, const struct lab_style *style) {
+    const struct lab_figures *published = &r->row->published;
+    struct lab_figures predicted = figures_of(&r->predicted, r->scale);
+    struct lab_figures measured = figures_of(&r->measured, r->scale);
+    if (r->problem[0]) {
+        measured = (struct lab_figures){-1, -1, -1};
+    }
+    const double all[] = {published->wall_s, predicted.wall_s, measured.wall_s, published->mean_s, predicted.mean_s,
+                          measured.mean_s,   published->max_s, predicted.max_s, measured.max_s};
+    bool fine = lab_result_fine(r);
+    put_format(t, "%-10s", r->row->name);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        put(t, i && i % 3 == 0 ? STR(" ") : STR(""));
+        put_figure(t, all[i]);
+    }
+    put_format(t, " %s%s%s\n", style->colour ? fine ? "\033[32m" : "\033[31m" : "", fine ? "ok" : "OFF",
+               style->colour ? "\033[0m" : "");
+    if (r->problem[0]) {
+        put_format(t, "          %s\n", r->problem);
+    }
+}
+
+enum err lab_print_table(struct buf *out, const struct lab_run *run, const struct lab_style *style) {
+    struct text t = {out, OK};
+    static const char group[] = "  publ.  pred.  meas.";
+    put_format(&t, "%-10s%21s %21s %21s\n", "seconds", "---- wall of all ----", "--- mean of users ---",
+               "---- slowest user ---");
+    put_format(&t, "%-10s%s %s %s\n", "", group, group, group);
+    for (size_t i = 0; lab_run_result(run, i); i++) {
+        put_row(&t, lab_run_result(run, i), style);
+    }
+    return t.e;
+}
+
+// ---- JSON
+
+static void put_json_figures(struct text *t, const char *name, struct lab_figures f) {
+    const struct {
+        const char *name;
+        double value;
+    } all[] = {{"wall_s", f.wall_s}, {"mean_s", f.mean_s}, {"max_s", f.max_s}};
+    put_format(t, ",\"%s\":{", name);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        put_format(t, "%s\"%s\":", i ? "," : "", all[i].name);
+        if (all[i].value < 0) {
+            put_text(t, "null");
+        } else {
+            put_format(t, "%.6f", all[i].value);
+        }
+    }
+    put_text(t, "}");
+}
+
+static void put_json_sitting(struct text *t, const struct lab_result *r, size_t i) {
+    const struct sitting *s = &r->sittings[i];
+    uint32_t whom = sitting_waited_for(r->sittings, i);
+    put_format(t,
+               "%s{\"user\":%u,\"seat\":%u,\"arrived_ns\":%" PRIu64 ",\"seated_ns\":%" PRIu64 ",\"done_ns\":%" PRIu64,
+               i ? "," : "", s->user + 1, s->seat + 1, s->arrived_ns, s->seated_ns, s->done_ns);
+    if (whom == SITTING_NOBODY) {
+        put_text(t, ",\"waited_for\":null}");
+    } else {
+        put_format(t, ",\"waited_for\":%u}", whom + 1);
+    }
+}
+
+static void put_json_result(struct text *t, const struct lab_result *r) {
+    put_format(t, "{\"row\":\"%s\",\"title\":\"%s\",\"path\":\"%s\",\"users\":%u,\"calls\":%u", r->row->name,
+               r->row->title, r->row->path, r->row->users, r->row->calls);
+    put_json_figures(t, "published", r->row->published);
+    put_json_figures(t, "predicted", figures_of(&r->predicted, r->scale));
+    put_json_figures(t, "measured", figures_of(&r->measured, r->scale));
+    put_format(t, ",\"waited\":%u,\"at_once\":%u,\"off\":%.6f,\"ok\":%s,\"problem\":", r->measured.waited,
+               r->measured.at_once, r->off, lab_result_fine(r) ? "true" : "false");
+    if (r->problem[0]) {
+        put_json(t, str_c(r->problem));
+    } else {
+        put_text(t, "null");
+    }
+    put_text(t, ",\"calls_made\":[");
+    for (size_t i = 0; i < r->count; i++) {
+        put_json_sitting(t, r, i);
+    }
+    put_text(t, "]}");
+}
+
+enum err lab_print_json(struct buf *out, const struct lab_run *run) {
+    struct text t = {out, OK};
+    const struct lab_result *first = lab_run_result(run, 0);
+    put_format(&t, "{\"scale\":%g,\"tolerance\":%g,\"rows\":[\n", first ? first->scale : 1, LAB_TOLERANCE);
+    for (size_t i = 0; lab_run_result(run, i); i++) {
+        put(&t, i ? STR(",\n") : STR(""));
+        put_json_result(&t, lab_run_result(run, i));
+    }
+    put_text(&t, "\n]}\n");
+    return t.e;
+}
