@@ -12,6 +12,7 @@
 #include "cmd/machine.h"
 #include "cmd/signals.h"
 #include "cmd/verbs.h"
+#include "gateway/jobs.h"
 #include "gateway/worker.h"
 #include "mock/mock.h"
 
@@ -243,6 +244,8 @@ struct hand {
 };
 struct crew {
     struct shelves *shelves;
+    struct store *store;
+    struct list interrupted; // jobs of the last process
     struct hand *hands;
     unsigned count;
     unsigned threads_running;
@@ -301,12 +304,20 @@ static int open_crew(struct crew *crew, const struct serve *s, const struct shar
         .mock_create = make_mock,
         .mock_destroy = free_mock,
     };
+    char problem[STORE_PROBLEM_MAX];
     crew->shelves = worker_shelves(s->config, crew->count);
+    if (jobs_open(s->config, crew->shelves, &crew->store, &crew->interrupted, problem) != OK) {
+        fprintf(stderr, "thaw serve: %s\n", problem);
+        crew->count = 0;
+        return EXIT_UNREACHABLE;
+    }
     options.shelves = crew->shelves;
+    options.store = crew->store;
     crew->hands = xcalloc(crew->count, sizeof *crew->hands);
     for (unsigned i = 0; i < crew->count; i++) {
         struct hand *hand = &crew->hands[i];
         options.number = i;
+        options.interrupted = i == 0 ? &crew->interrupted : NULL;
         enum err e = worker_init(&hand->worker, &options);
         if (e != OK) {
             fprintf(stderr, "thaw serve: worker %u did not start: %s\n", i + 1, err_text(e));
@@ -347,6 +358,8 @@ static void run_crew(struct crew *crew) {
 static void close_crew(struct crew *crew) {
     if (crew->shelves) {
         shelves_close(crew->shelves);
+        store_close(crew->store); // its last results are delivered as the workers end
+        jobs_drop(&crew->interrupted);
     }
     for (unsigned i = crew->count; i-- > 0;) {
         if (i == 0 && crew->signals.on_ready) {

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/gather.h"
+#include "gateway/jobs.h"
 #include "gateway/origin.h"
 #include "gateway/resume.h"
 #include "gateway/steps.h"
@@ -16,6 +17,7 @@
 
 static const struct xchg_events client_events;
 static const struct tape_reader_events reader_events;
+static bool hold(struct request *r, struct str body);
 
 void request_set_state(struct request *r, enum request_state state) {
     assert(r->state != REQUEST_ENDED);
@@ -83,8 +85,7 @@ void request_run(struct request *r) {
 
 // ---- the client's side
 
-static struct request *new_request(struct http_server *s, struct xchg *x, const struct head *head) {
-    struct worker *w = s->owner;
+static struct request *add_request(struct worker *w, struct xchg *x, const struct head *head) {
     struct request *r = pool_take(&w->request_pool);
     r->worker = w;
     r->x = x;
@@ -93,9 +94,27 @@ static struct request *new_request(struct http_server *s, struct xchg *x, const 
     buf_init(&r->body, w->config->max_body);
     list_push_back(&w->requests, &r->node);
     w->in_flight++;
+    return r;
+}
+
+static struct request *new_request(struct http_server *s, struct xchg *x, const struct head *head) {
+    struct request *r = add_request(s->owner, x, head);
     x->events = &client_events;
     x->owner = r;
     return r;
+}
+
+void request_begin_job(struct worker *w, const struct head *head, struct str body, struct resume *take_resume,
+                       bool background) {
+    struct request *r = add_request(w, &w->nobody, head);
+    r->resume = take_resume;
+    r->background = background;
+    r->body_complete = true;
+    r->whole = body;
+    memcpy(&r->tenant, take_resume->tenant.bytes, w->who.count ? sizeof r->tenant : 0);
+    if (hold(r, body)) {
+        request_run(r);
+    }
 }
 
 void request_begin(struct http_server *s, struct xchg *x, struct head *head) { request_run(new_request(s, x, head)); }
@@ -180,14 +199,13 @@ static struct held_head *hold_head(const struct head *head) {
     return held;
 }
 
-bool request_hold(struct request *r) {
+bool request_hold(struct request *r) { return r->held || hold(r, r->whole); }
+
+static bool hold(struct request *r, struct str body) {
     size_t model_at = r->model_raw.ptr ? (size_t)(r->model_raw.ptr - r->whole.ptr) : 0;
     assert(r->state == REQUEST_READING);
-    if (r->held) {
-        return true;
-    }
     r->held = hold_head(r->head);
-    if (!r->held || (buf_len(&r->body) == 0 && buf_str_append(&r->body, r->whole) != OK)) {
+    if (!r->held || (buf_len(&r->body) == 0 && buf_str_append(&r->body, body) != OK)) {
         request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the request.");
         return false;
     }
@@ -396,6 +414,11 @@ void request_start(struct request *r) {
         struct head leave = {.status = 100};
         xchg_send_head(r->x, &leave);
     }
+    if (r->resume && resume_is_async(r) && !jobs_begin(r, tape)) {
+        shelf_withdraw(&r->worker->shelf, tape);
+        tape_unref(tape);
+        return;
+    }
     if (r->route->produce) {
         r->route->produce(r, tape);
     } else {
@@ -404,7 +427,9 @@ void request_start(struct request *r) {
     if (!kept && tape_running(tape)) {
         r->call = call;
     }
-    if (r->resume && resume_is_async(r)) {
+    if (r->resume && r->resume->job) {
+        request_set_state(r, REQUEST_FOLLOWING); // until the disk has it
+    } else if (r->resume && resume_is_async(r)) {
         struct tape_id id = shelf_id(&r->worker->shelf, tape);
         resume_acknowledge(r, &id);
     } else {

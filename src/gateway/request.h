@@ -76,6 +76,9 @@ struct str request_id(const struct request *r, char out[REQUEST_ID_MAX]);
 void request_run(struct request *r);
 // Makes head and body the request's own: they outlive the callback that brought them. False: answered, no memory.
 MUSTCHECK bool request_hold(struct request *r);
+// A request without a client: a job that is run again. It has passed the door already.
+void request_begin_job(struct worker *w, const struct head *head, struct str body, struct resume *take_resume,
+                       bool background);
 // From the first step again, as if it came now. After request_hold, or inside a step.
 void request_again(struct request *r);
 // Starts what writes the answer's tape, a call or whatever the route has instead, and follows it.

@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 
+#include "gateway/jobs.h"
 #include "gateway/steps.h"
 #include "http/sse.h"
 #include "llm/form.h"
@@ -26,6 +27,7 @@ static struct resume *resume_of(struct request *r) {
 }
 
 void resume_end(struct request *r) {
+    jobs_leave(r);
     if (r->resume && r->resume->tape) {
         shelf_withdraw(&r->worker->shelf, r->resume->tape);
         tape_unref(r->resume->tape);
@@ -81,16 +83,18 @@ static bool read_wishes(struct request *r, bool *plain) {
                  (route && route->own & OWN_ON_DISCONNECT && route->on_disconnect.action == DISCONNECT_KEEP) ||
                  r->worker->config->on_disconnect.action == DISCONNECT_KEEP;
     bool whole = r->route->looked_at && r->head->method == METHOD_POST;
-    bool async = whole && (r->background || list_has_token(fields_value(fields, FIELD_PREFER), STR("respond-async")));
+    bool async = whole && ((r->resume && r->resume->rerun) || r->background ||
+                           list_has_token(fields_value(fields, FIELD_PREFER), STR("respond-async")));
     bool coalesces = whole && route && route->coalesce;
     *plain = !keeps && !async && !coalesces && !(whole && key.ptr);
     if (*plain) {
         return true;
     }
     struct resume *s = resume_of(r);
-    s->tenant = who_tenant(fields);
+    s->tenant = s->rerun ? s->tenant : who_tenant(fields);
     s->route = route;
     s->async = async;
+    s->replayed = false;
     if (whole && key.ptr) {
         return read_key(r, key);
     }
@@ -127,6 +131,13 @@ static struct tape_kept *place_tape(struct request *r) {
     set_disconnect(kept, r);
     kept->replay_failures = s->route && s->route->replay_errors;
     kept->brief = s->coalesces;
+    if (s->joins && !s->coalesces) {
+        kept->key = s->key;
+        kept->asked = s->asked;
+    }
+    if (s->rerun) {
+        jobs_name(kept, &s->id);
+    }
     return kept;
 }
 
@@ -208,7 +219,7 @@ static bool is_over(const struct resume *s, const struct tape *t, uint64_t posit
            http_is_event_stream(&t->head.fields);
 }
 
-static void attach(struct request *r, struct tape *t) {
+void resume_attach(struct request *r, struct tape *t) {
     uint64_t position = 0;
     enum err e = find_position(r->resume, t, &position);
     if (e == ERR_AGAIN && r->state == REQUEST_FOLLOWING && mirror_wait_on(t, &r->wait)) {
@@ -223,16 +234,32 @@ static void attach(struct request *r, struct tape *t) {
     }
 }
 
-static void on_tape(struct mirror_wait *wait, enum shelf_find found, struct tape *t) {
-    struct request *r = container_of(wait, struct request, wait);
-    if (found == SHELF_HERE) {
-        attach(r, t);
+static void on_stored(struct request *r, const struct store_record *record) {
+    struct tape *t = record ? jobs_restore(r->worker, record) : NULL;
+    if (t) {
+        resume_attach(r, t);
+        tape_unref(t);
     } else {
+        resume_missing(r, SHELF_UNKNOWN);
+    }
+}
+
+static void not_in_memory(struct request *r, enum shelf_find found) {
+    if (!jobs_find(r, &r->resume->id, on_stored)) {
         resume_missing(r, found);
     }
 }
 
-static void follow_elsewhere(struct request *r, unsigned where) {
+static void on_tape(struct mirror_wait *wait, enum shelf_find found, struct tape *t) {
+    struct request *r = container_of(wait, struct request, wait);
+    if (found == SHELF_HERE) {
+        resume_attach(r, t);
+    } else {
+        not_in_memory(r, found);
+    }
+}
+
+static void follow_elsewhere(struct request *r, const struct tape_id *place, unsigned where) {
     const struct resume *s = r->resume;
     if (!s->reads && !request_hold(r)) {
         return;
@@ -241,25 +268,26 @@ static void follow_elsewhere(struct request *r, unsigned where) {
     r->wait.tenant = s->tenant;
     r->wait.anybody = s->reads && r->worker->config->tape_read_by_id;
     r->wait.on_tape = on_tape;
-    mirror_ask(&r->worker->shelf, &s->id, where, &r->wait);
+    mirror_ask(&r->worker->shelf, place, where, &r->wait);
 }
 
 static void find(struct request *r) {
     const struct resume *s = r->resume;
     struct shelf *shelf = &r->worker->shelf;
+    struct tape_id place = jobs_place(r->worker, &s->id);
     struct tape *t = NULL;
     unsigned where = 0;
-    enum shelf_find found = shelf_find(shelf, str_c(s->id.text), &t, &where);
+    enum shelf_find found = shelf_find(shelf, str_c(place.text), &t, &where);
     if (found == SHELF_ELSEWHERE) {
-        follow_elsewhere(r, where);
+        follow_elsewhere(r, &place, where);
     } else if (found != SHELF_HERE) {
-        resume_missing(r, found);
+        not_in_memory(r, found);
     } else if (!t->kept) {
         resume_missing(r, SHELF_GONE);
     } else if (!r->worker->config->tape_read_by_id && !shelf_allows(shelf, t, &s->tenant)) {
         resume_missing(r, SHELF_UNKNOWN);
     } else {
-        attach(r, t);
+        resume_attach(r, t);
     }
 }
 

@@ -12,7 +12,10 @@ enum resume_from {
     FROM_BYTE,
 };
 
+struct job;
+
 struct resume {
+    struct job *job;   // what the store is asked for it (jobs.c)
     struct tape *tape; // on its shelf, kept, nothing written yet: until request_start
     const struct config_route *route;
     struct digest tenant;
@@ -27,6 +30,7 @@ struct resume {
     bool async;                 // 202 now, the answer later
     bool reads;                 // a tape by its id
     bool replayed;              // is an earlier call's answer
+    bool rerun;                 // a job without a client, run again under `id`
 };
 
 // The step: NEXT for a plain relay, or with a tape that is kept; DONE where an earlier call's tape is followed.
@@ -35,6 +39,8 @@ enum verdict resume_step(struct request *r);
 void resume_read(struct request *r, struct str id);
 // A new r->resume for reading: who, and from where (Last-Event-ID, ?starting_after=, ?offset=). False: answered, 400.
 MUSTCHECK bool resume_for_reading(struct request *r);
+// The tape was found: reads it from the position that is wanted, or answers why not.
+void resume_attach(struct request *r, struct tape *t);
 // There is no such tape, and why not.
 void resume_missing(struct request *r, enum shelf_find found);
 

@@ -203,7 +203,8 @@ static enum verdict step_path(struct request *r) {
 
 static enum verdict step_who(struct request *r) {
     struct digest tenant = {{0}};
-    if (r->route->open || (r->route->by_id && r->worker->config->tape_read_by_id)) {
+    bool rerun = r->resume && r->resume->rerun;
+    if (rerun || r->route->open || (r->route->by_id && r->worker->config->tape_read_by_id)) {
         return NEXT;
     }
     switch (who_check(&r->worker->who, &r->head->fields, &tenant)) {

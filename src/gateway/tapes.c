@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 
+#include "gateway/jobs.h"
 #include "gateway/resume.h"
 #include "gateway/steps.h"
 
@@ -32,7 +33,7 @@ void tapes_read(struct request *r) {
 struct question {
     struct errand errand;
     struct request *request; // NULL: the client left meanwhile
-    enum tape_end end;
+    const char *state;
     int status;
     uint64_t bytes, events, created_s;
     bool kept, deleted;
@@ -41,7 +42,7 @@ struct question {
 static void free_question(struct errand *e) { free(container_of(e, struct question, errand)); }
 
 static void look(struct question *q, const struct tape *t) {
-    q->end = t->why.end;
+    q->state = tape_end_name(t->why.end);
     q->status = t->has_head ? t->head.status : 0;
     q->bytes = t->written;
     q->events = t->marks_gone + t->marks_count;
@@ -53,33 +54,66 @@ static void run_status(struct errand *e, struct shelf *there UNUSED, struct tape
     look(container_of(e, struct question, errand), t);
 }
 
-static void run_delete(struct errand *e, struct shelf *there UNUSED, struct tape *t) {
+static void run_delete(struct errand *e, struct shelf *there, struct tape *t) {
     struct question *q = container_of(e, struct question, errand);
+    struct tape_id id = shelf_id(there, t);
     bool ran = tape_running(t);
     tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "its client cancelled it"});
     look(q, t);
     if (!ran && t->kept) {
         q->deleted = true;
         shelf_forget(t->kept);
+        jobs_forget(there->owner, &id);
     }
+}
+
+static void answer(struct request *r, const struct question *q) {
+    char json[JSON_MAX];
+    snprintf(json, sizeof json,
+             "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"%s\",\"status\":%d,\"bytes\":%" PRIu64
+             ",\"events\":%" PRIu64 ",\"created\":%" PRIu64 ",\"kept\":%s,\"deleted\":%s}\n",
+             r->resume->id.text, q->state, q->status, q->bytes, q->events, q->created_s, q->kept ? "true" : "false",
+             q->deleted ? "true" : "false");
+    request_answer(r, 200, OUTCOME_LOCAL, str_c(json));
+}
+
+static const char *state_name(enum store_state state) {
+    switch (state) {
+    case STORE_RUNNING: return tape_end_name(TAPE_RUNNING);
+    case STORE_WHOLE: return tape_end_name(TAPE_WHOLE);
+    case STORE_CUT: return tape_end_name(TAPE_CUT);
+    case STORE_CANCELLED: return tape_end_name(TAPE_CANCELLED);
+    case STORE_INTERRUPTED: return "interrupted";
+    }
+    return "";
+}
+
+static void on_stored(struct request *r, const struct store_record *record) {
+    struct question q = {.kept = true, .deleted = r->route->answer == tapes_delete};
+    if (!record) {
+        resume_missing(r, SHELF_UNKNOWN);
+        return;
+    }
+    q.state = state_name(record->state);
+    q.status = record->status;
+    q.bytes = record->body.len;
+    q.created_s = record->created_s;
+    if (q.deleted) {
+        jobs_forget(r->worker, &r->resume->id);
+    }
+    answer(r, &q);
 }
 
 static void on_back(struct errand *e) {
     struct question *q = container_of(e, struct question, errand);
     struct request *r = q->request;
-    char json[JSON_MAX];
     if (r) {
         r->question = NULL;
     }
-    if (r && e->found != SHELF_HERE) {
+    if (r && e->found == SHELF_HERE) {
+        answer(r, q);
+    } else if (r && !jobs_find(r, &r->resume->id, on_stored)) {
         resume_missing(r, e->found);
-    } else if (r) {
-        snprintf(json, sizeof json,
-                 "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"%s\",\"status\":%d,\"bytes\":%" PRIu64
-                 ",\"events\":%" PRIu64 ",\"created\":%" PRIu64 ",\"kept\":%s,\"deleted\":%s}\n",
-                 e->id.text, tape_end_name(q->end), q->status, q->bytes, q->events, q->created_s,
-                 q->kept ? "true" : "false", q->deleted ? "true" : "false");
-        request_answer(r, 200, OUTCOME_LOCAL, str_c(json));
     }
     free(q);
 }
@@ -92,6 +126,8 @@ static void ask(struct request *r, void (*run)(struct errand *e, struct shelf *t
     }
     struct question *q = xcalloc(1, sizeof *q);
     memcpy(q->errand.id.text, id.ptr, id.len);
+    r->resume->id = q->errand.id;
+    q->errand.id = jobs_place(r->worker, &q->errand.id);
     q->errand.tenant = r->resume->tenant;
     q->errand.anybody = r->worker->config->tape_read_by_id;
     q->errand.run = run;

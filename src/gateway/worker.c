@@ -2,6 +2,7 @@
 #include "gateway/worker.h"
 
 #include "base/mem.h"
+#include "gateway/jobs.h"
 #include "gateway/request.h"
 #include "llm/json.h"
 #include "net/tcp.h"
@@ -191,6 +192,7 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     w->listener.io.fd = -1;
     w->shelves = options->shelves ? options->shelves : worker_shelves(w->config, 1);
     shelf_init(&w->shelf, w->shelves, options->number, &w->loop);
+    w->shelf.owner = w;
     buf_init(&w->events, EVENTS_MAX);
     list_init(&w->requests);
     pool_init(&w->request_pool, sizeof(struct request), POOL_KEEP);
@@ -209,6 +211,8 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     for (unsigned i = 0; i < w->config->model_count; i++) {
         init_targets(w, &w->models[i], &w->config->models[i]);
     }
+    w->store = options->store;
+    jobs_start(w, options->interrupted);
     if (options->listen) {
         e = listener_open(&w->listener, &w->loop, options->listen, on_accept, w);
     }
@@ -227,6 +231,9 @@ void worker_finish(struct worker *w) {
     }
     listener_close(&w->listener);
     timer_clear(&w->drain);
+    jobs_stop(w);
+    w->store = NULL; // it may be closed already, and what is cut now is what it has as running
+    w->shelf.on_ended = NULL;
     list_each(node, &w->requests) { request_shutdown(container_of(node, struct request, node)); }
     shelf_stop_all(&w->shelf, &shutting_down);
     http_server_finish(&w->server);

@@ -52,7 +52,9 @@ struct worker_options {
     void *(*mock_create)(struct loop *loop);
     void *(*mock_context)(void *mock, struct str upstream); // what mock_connect gets for that one; NULL: the mock
     void (*mock_destroy)(void *mock);
-    const char *dns_servers; // NULL: the system's
+    const char *dns_servers;  // NULL: the system's
+    struct store *store;      // of all workers; NULL: none. Outlives their loops' last turn
+    struct list *interrupted; // jobs that this worker runs again (gateway/jobs.h), or NULL
 };
 
 struct worker {
@@ -63,7 +65,11 @@ struct worker {
     struct listener listener;
     struct shelves *shelves;
     struct shelf shelf;
-    struct buf events; // of an event stream with ids, for the time of one call_on_body
+    struct store *store;
+    struct list reruns; // jobs to be run again
+    struct timer sweep; // of the store
+    struct xchg nobody; // the client of a request that has none
+    struct buf events;  // of an event stream with ids, for the time of one call_on_body
     struct dns *dns;
     struct who who;
     struct upstream *upstreams; // config->upstream_count

@@ -35,7 +35,8 @@ struct tape_kept {
     struct timer timer; // running without readers: until it is stopped; ended: until it goes
     struct list feeds;  // readers for other workers (tape/mirror.c)
     struct shelf_key *keys;
-    struct digest tenant; // who made it
+    struct digest tenant;     // who made it
+    struct digest key, asked; // its Idempotency-Key and what was asked, for a store; zero: none
     enum tape_disconnect disconnect;
     uint64_t wait_ms;        // of TAPE_WAITS
     uint64_t created_s;      // Unix seconds

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// Answers that outlive the process: with a `store`, jobs (Prefer: respond-async, background: true) are acknowledged
+// only once the disk has them, and every kept tape is written there when it ends. After a restart a finished one is
+// read from the store; one that ran is marked interrupted and, where its route says `rerun`, run again under its id.
+#pragma once
+#include "gateway/worker.h"
+#include "store/store.h"
+
+struct request;
+
+// Opens the store that the configuration names; *store stays NULL where there is none. Fills the table of keys with
+// what is in it, and *interrupted with the jobs that ran when the last process ended. Before the workers.
+MUSTCHECK enum err jobs_open(const struct config *config, struct shelves *shelves, struct store **store,
+                             struct list *interrupted, char problem[STORE_PROBLEM_MAX]);
+// Interrupted jobs that no worker was given.
+void jobs_drop(struct list *interrupted);
+
+// A worker writes what ends on its shelf. The one that is given the interrupted jobs (the others: NULL) runs them
+// again, and sweeps.
+void jobs_start(struct worker *w, struct list *interrupted);
+void jobs_stop(struct worker *w);
+
+// Before a job's call is started on its tape: writes it down. False: answered, it cannot be. OK: the client is told
+// that it is a job as soon as that is certain; without a store at once, by resume_acknowledge.
+MUSTCHECK bool jobs_begin(struct request *r, struct tape *t);
+// Looks for an id in the store; `then` gets the record, valid until it returns, or NULL: there is none, or none of
+// this request's tenant. False: there is no store.
+typedef void jobs_then(struct request *r, const struct store_record *record);
+MUSTCHECK bool jobs_find(struct request *r, const struct tape_id *id, jobs_then *then);
+// A record as a tape that has ended; one reference. It is on no shelf and lives as long as its readers.
+struct tape *jobs_restore(struct worker *w, const struct store_record *record);
+// A tape is to be forgotten: by the store as well.
+void jobs_forget(struct worker *w, const struct tape_id *id);
+// The request goes; what was asked of the store for it is not waited for any more.
+void jobs_leave(struct request *r);
+
+// A job that is run again has a new place and keeps its id: where that one leads, or `id` itself.
+struct tape_id jobs_place(const struct worker *w, const struct tape_id *id);
+// Gives a tape such an id.
+void jobs_name(struct tape_kept *kept, const struct tape_id *id);
