@@ -33,7 +33,7 @@ void tapes_read(struct request *r) {
 struct question {
     struct errand errand;
     struct request *request; // NULL: the client left meanwhile
-    const char *state;
+    const char *end;
     int status;
     uint64_t bytes, events, created_s;
     bool kept, deleted;
@@ -42,7 +42,7 @@ struct question {
 static void free_question(struct errand *e) { free(container_of(e, struct question, errand)); }
 
 static void look(struct question *q, const struct tape *t) {
-    q->state = tape_end_name(t->why.end);
+    q->end = tape_end_name(t->why.end);
     q->status = t->has_head ? t->head.status : 0;
     q->bytes = t->written;
     q->events = t->marks_gone + t->marks_count;
@@ -72,7 +72,7 @@ static void answer(struct request *r, const struct question *q) {
     snprintf(json, sizeof json,
              "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"%s\",\"status\":%d,\"bytes\":%" PRIu64
              ",\"events\":%" PRIu64 ",\"created\":%" PRIu64 ",\"kept\":%s,\"deleted\":%s}\n",
-             r->resume->id.text, q->state, q->status, q->bytes, q->events, q->created_s, q->kept ? "true" : "false",
+             r->resume->id.text, q->end, q->status, q->bytes, q->events, q->created_s, q->kept ? "true" : "false",
              q->deleted ? "true" : "false");
     request_answer(r, 200, OUTCOME_LOCAL, str_c(json));
 }
@@ -94,7 +94,7 @@ static void on_stored(struct request *r, const struct store_record *record) {
         resume_missing(r, SHELF_UNKNOWN);
         return;
     }
-    q.state = state_name(record->state);
+    q.end = state_name(record->state);
     q.status = record->status;
     q.bytes = record->body.len;
     q.created_s = record->created_s;
