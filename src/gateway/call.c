@@ -26,7 +26,7 @@
 #include "base/mem.h"
 #include "llm/json.h"
 
-enum { HELD_MAX = 256 * 1024, PROBLEM_MAX = 400, PARTS = 3, ID_LINE_MAX = 64 };
+enum { HELD_MAX = 256 * 1024, PROBLEM_MAX = 400, PARTS = 5, ID_LINE_MAX = 64 };
 
 enum call_state { CALL_CONNECTING, CALL_SENDING, CALL_WAITING, CALL_ANSWERING, CALL_ENDED };
 
@@ -58,6 +58,7 @@ struct call {
         int64_t body_len; // streamed: as the client announced it
     };
     uint32_t model_at, model_len;          // where the model's name stands in the body; 0, 0: nowhere
+    uint32_t true_at;                      // a `true` that is sent as `false`; 0: none
     struct stream *stream;                 // of an event stream's answer
     const struct call_owner *owner_events; // of a streamed body's source; NULL: gone
     void *owner;
@@ -271,18 +272,45 @@ static void on_deadline(struct timer *timer) {
 
 // ---- sending
 
+// Other text in the place of a part of the body.
+struct edit {
+    size_t at, len;
+    struct str text;
+};
+
+// The body in parts; `edits` are in order.
+static unsigned apply(struct str body, const struct edit *edits, unsigned n, struct str parts[PARTS]) {
+    size_t done = 0;
+    unsigned count = 0;
+    for (unsigned i = 0; i < n; i++) {
+        parts[count++] = str_first(str_skip(body, done), edits[i].at - done);
+        parts[count++] = edits[i].text;
+        done = edits[i].at + edits[i].len;
+    }
+    parts[count++] = str_skip(body, done);
+    return count;
+}
+
 // The kept body from `skip` on, with the upstream's own name of the model in the place of the client's.
 static int body_parts(const struct call *c, size_t skip, struct iovec v[PARTS]) {
-    struct str body = buf_str(&c->body);
     const char *model = target_of(c)->model_json;
-    struct str parts[PARTS] = {body, {NULL, 0}, {NULL, 0}};
+    struct edit edits[2];
+    struct str parts[PARTS];
+    unsigned n = 0;
     int count = 0;
     if (model && c->model_len) {
-        parts[0] = str_first(body, c->model_at);
-        parts[1] = str_c(model);
-        parts[2] = str_skip(body, c->model_at + c->model_len);
+        edits[n++] = (struct edit){c->model_at, c->model_len, str_c(model)};
     }
-    for (int i = 0; i < PARTS; i++) {
+    if (c->true_at) {
+        edits[n++] = (struct edit){c->true_at, 4, STR("false")};
+    }
+    if (n == 2 && edits[1].at < edits[0].at) {
+        struct edit first = edits[1];
+        edits[1] = edits[0];
+        edits[0] = first;
+    }
+    unsigned part_count = apply(buf_str(&c->body), edits, n, parts);
+    for (unsigned i = 0; i < part_count; i++) {
         size_t drop = MIN(skip, parts[i].len);
         skip -= drop;
         if (parts[i].len > drop) {
@@ -562,6 +590,9 @@ static bool keep_body(struct call *c, const struct call_request *request) {
     if (request->model_raw.ptr) { // with its quotes
         c->model_at = (uint32_t)(request->model_raw.ptr - request->body.ptr) - 1;
         c->model_len = (uint32_t)request->model_raw.len + 2;
+    }
+    if (request->true_raw.ptr) {
+        c->true_at = (uint32_t)(request->true_raw.ptr - request->body.ptr);
     }
     if (request->take_body) {
         c->body = *request->take_body;

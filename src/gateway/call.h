@@ -23,6 +23,7 @@ struct call_request {
     struct str body;       // with model_raw inside
     struct buf *take_body; // instead of copying: the buffer that `body` lies in, or NULL
     struct str model_raw;  // where the model's name stands in the body, ptr NULL: nowhere
+    struct str true_raw;   // a `true` in the body that becomes `false`, ptr NULL: none
     // Who streams the body (body_kept false); else NULL.
     const struct call_owner *owner_events;
     void *owner;

@@ -121,7 +121,7 @@ static void put_ended(struct worker *w, struct tape_kept *kept, struct str head,
     struct store_record record = {
         .id = str_c(id.text),
         .state = state_of(t->why.end),
-        .created_s = kept->created_s,
+        .created_s = t->created_s,
         .expires_s = clock_unix_s() + w->config->tape_keep_ms / 1000,
         .status = t->head.status,
         .head = head,
@@ -232,6 +232,7 @@ struct tape *jobs_restore(struct worker *w, const struct store_record *record) {
     t->id = xcalloc(1, sizeof *t->id);
     memcpy(t->id->text, record->id.ptr, MIN(record->id.len, (size_t)TAPE_ID_LEN));
     t->keep = record->body.len + 1;
+    t->created_s = record->created_s;
     restore_head(w, t, record);
     restore_marks(t, record->marks);
     if (tape_running(t)) {
@@ -307,8 +308,8 @@ bool jobs_begin(struct request *r, struct tape *t) {
     struct store_record record = {
         .id = str_c(id.text),
         .state = STORE_RUNNING,
-        .created_s = t->kept->created_s,
-        .expires_s = t->kept->created_s + w->config->tape_keep_ms / 1000,
+        .created_s = t->created_s,
+        .expires_s = t->created_s + w->config->tape_keep_ms / 1000,
     };
     memcpy(record.tenant, t->kept->tenant.bytes, sizeof record.tenant);
     memcpy(record.key, t->kept->key.bytes, sizeof record.key);

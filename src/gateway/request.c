@@ -11,6 +11,7 @@
 #include "gateway/gather.h"
 #include "gateway/jobs.h"
 #include "gateway/origin.h"
+#include "gateway/responses.h"
 #include "gateway/resume.h"
 #include "gateway/steps.h"
 #include "gateway/tapes.h"
@@ -26,7 +27,7 @@ void request_set_state(struct request *r, enum request_state state) {
     }
     if (state == REQUEST_READING && r->state == REQUEST_FOLLOWING) { // again
         r->whole = buf_str(&r->body);
-        r->model_raw = (struct str){NULL, 0};
+        r->model_raw = r->true_raw = (struct str){NULL, 0};
         r->targets = NULL;
     } else if (state == REQUEST_FOLLOWING) {
         r->wait = (struct mirror_wait){0};
@@ -203,6 +204,7 @@ bool request_hold(struct request *r) { return r->held || hold(r, r->whole); }
 
 static bool hold(struct request *r, struct str body) {
     size_t model_at = r->model_raw.ptr ? (size_t)(r->model_raw.ptr - r->whole.ptr) : 0;
+    size_t true_at = r->true_raw.ptr ? (size_t)(r->true_raw.ptr - r->whole.ptr) : 0;
     assert(r->state == REQUEST_READING);
     r->held = hold_head(r->head);
     if (!r->held || (buf_len(&r->body) == 0 && buf_str_append(&r->body, body) != OK)) {
@@ -213,6 +215,9 @@ static bool hold(struct request *r, struct str body) {
     r->whole = buf_str(&r->body);
     if (r->model_raw.ptr) {
         r->model_raw.ptr = r->whole.ptr + model_at;
+    }
+    if (r->true_raw.ptr) {
+        r->true_raw.ptr = r->whole.ptr + true_at;
     }
     return true;
 }
@@ -394,6 +399,7 @@ static struct call *start_call(struct request *r, struct tape *tape, bool kept) 
         .body = r->whole,
         .take_body = buf_len(&r->body) ? &r->body : NULL,
         .model_raw = r->model_raw,
+        .true_raw = r->true_raw,
         .owner_events = &upload_events,
         .owner = kept ? NULL : r,
         .goes_on = r->worker->config->on_disconnect.action == DISCONNECT_FINISH,
@@ -426,6 +432,9 @@ void request_start(struct request *r) {
     }
     if (!kept && tape_running(tape)) {
         r->call = call;
+    }
+    if (r->resume && r->resume->responses) {
+        responses_watch(r->worker, tape);
     }
     if (r->resume && r->resume->job) {
         request_set_state(r, REQUEST_FOLLOWING); // until the disk has it

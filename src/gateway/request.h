@@ -32,6 +32,7 @@ struct request {
         struct {              // READING
             struct str whole; // the whole body, in `body` or in the read buffer
             struct str model_raw;
+            struct str true_raw; // "background": true that is not the upstream's
             const struct targets *targets;
         };
         struct mirror_wait wait;   // FOLLOWING
@@ -53,7 +54,8 @@ struct request {
     unsigned char step;
     bool head_sent;
     bool body_complete;
-    bool background; // "background": true in the body
+    bool background; // "background": true in the body, and thaw does it
+    bool streams;    // "stream": true
     bool preflight;  // a browser asks for a page what it may do
 };
 

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #include "gateway/jobs.h"
+#include "gateway/responses.h"
 #include "gateway/steps.h"
 #include "http/sse.h"
 #include "llm/form.h"
@@ -31,6 +32,10 @@ void resume_end(struct request *r) {
     if (r->resume && r->resume->tape) {
         shelf_withdraw(&r->worker->shelf, r->resume->tape);
         tape_unref(r->resume->tape);
+    }
+    if (r->resume) {
+        free(r->resume->model);
+        free(r->resume->name);
     }
     free(r->resume);
     r->resume = NULL;
@@ -81,9 +86,9 @@ static bool read_wishes(struct request *r, bool *plain) {
     struct str key = fields_value(fields, FIELD_IDEMPOTENCY_KEY);
     bool keeps = is_on(fields_value(fields, FIELD_X_THAW_RESUME)) || (route && route->resume) ||
                  (route && route->own & OWN_ON_DISCONNECT && route->on_disconnect.action == DISCONNECT_KEEP) ||
-                 r->worker->config->on_disconnect.action == DISCONNECT_KEEP;
+                 r->worker->config->on_disconnect.action == DISCONNECT_KEEP || r->background;
     bool whole = r->route->looked_at && r->head->method == METHOD_POST;
-    bool async = whole && ((r->resume && r->resume->rerun) || r->background ||
+    bool async = whole && ((r->resume && r->resume->rerun) || (r->background && !r->streams) ||
                            list_has_token(fields_value(fields, FIELD_PREFER), STR("respond-async")));
     bool coalesces = whole && route && route->coalesce;
     *plain = !keeps && !async && !coalesces && !(whole && key.ptr);
@@ -94,6 +99,10 @@ static bool read_wishes(struct request *r, bool *plain) {
     s->tenant = s->rerun ? s->tenant : who_tenant(fields);
     s->route = route;
     s->async = async;
+    s->responses = r->route->responses;
+    if (r->background && !s->model) {
+        s->model = str_dup(r->model_raw);
+    }
     s->replayed = false;
     if (whole && key.ptr) {
         return read_key(r, key);
@@ -118,7 +127,7 @@ static void set_disconnect(struct tape_kept *kept, const struct request *r) {
     if (s->route && s->route->own & OWN_ON_DISCONNECT) {
         wanted = &s->route->on_disconnect;
     }
-    kept->disconnect = s->async ? TAPE_GOES_ON : actions[wanted->action];
+    kept->disconnect = s->async || r->background ? TAPE_GOES_ON : actions[wanted->action];
     kept->wait_ms = wanted->keep_ms;
 }
 
@@ -220,6 +229,10 @@ static bool is_over(const struct resume *s, const struct tape *t, uint64_t posit
 }
 
 void resume_attach(struct request *r, struct tape *t) {
+    if (r->resume->object) {
+        responses_answer(r, t);
+        return;
+    }
     uint64_t position = 0;
     enum err e = find_position(r->resume, t, &position);
     if (e == ERR_AGAIN && r->state == REQUEST_FOLLOWING && mirror_wait_on(t, &r->wait)) {
@@ -416,7 +429,10 @@ void resume_acknowledge(struct request *r, const struct tape_id *id) {
     char json[200];
     struct str prefix = r->worker->config->prefix;
     r->resume->id = *id;
-    r->resume->async = true;
+    if (r->background) {
+        responses_acknowledge(r);
+        return;
+    }
     snprintf(json, sizeof json,
              "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"running\",\"url\":\"%.*s/tapes/%s\"}\n", id->text,
              STR_ARG(prefix), id->text);

@@ -15,6 +15,8 @@ enum resume_from {
 struct job;
 
 struct resume {
+    char *name;        // of a response, as it is asked for
+    char *model;       // as the body has it, escapes as written: of a background response
     struct job *job;   // what the store is asked for it (jobs.c)
     struct tape *tape; // on its shelf, kept, nothing written yet: until request_start
     const struct config_route *route;
@@ -30,6 +32,8 @@ struct resume {
     bool async;                 // 202 now, the answer later
     bool reads;                 // a tape by its id
     bool replayed;              // is an earlier call's answer
+    bool responses;             // of the Responses API
+    bool object;                // reads, and wants a Responses object
     bool rerun;                 // a job without a client, run again under `id`
 };
 

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "gateway/origin.h"
+#include "gateway/responses.h"
 #include "gateway/resume.h"
 #include "gateway/tapes.h"
 #include "base/mem.h"
@@ -68,7 +69,12 @@ static const struct route routes[] = {
     {.path = STR_INIT("/chat/completions"), .prefixed = true, .methods = M(POST), .looked_at = true},
     {.path = STR_INIT("/completions"), .prefixed = true, .methods = M(POST), .looked_at = true},
     {.path = STR_INIT("/embeddings"), .prefixed = true, .methods = M(POST), .looked_at = true},
-    {.path = STR_INIT("/responses"), .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = STR_INIT("/responses"), .prefixed = true, .methods = M(POST), .looked_at = true, .responses = true},
+    {.path = STR_INIT("/responses/"),
+     .prefixed = true,
+     .below = true,
+     .methods = M(GET) | M(POST) | M(DELETE),
+     .answer = responses_route},
     {.path = STR_INIT("/tapes/"),
      .prefixed = true,
      .below = true,
@@ -311,6 +317,13 @@ static enum verdict unknown_model(struct request *r, struct str model) {
     return DONE;
 }
 
+// OpenAI does `background: true` itself; for upstreams that do not, thaw does.
+static void find_background(struct request *r, const struct peek *peek) {
+    r->streams = peek->stream;
+    r->background = r->route->responses && peek->background && r->targets->v[0].upstream->config->background_here;
+    r->true_raw = r->background ? peek->background_raw : (struct str){NULL, 0};
+}
+
 static enum verdict find_targets(struct request *r, const struct peek *peek) {
     r->model_raw = peek->model_raw;
     if (r->worker->config->model_count == 0) {
@@ -342,7 +355,11 @@ static enum verdict step_peek(struct request *r) {
                       error.message);
         return DONE;
     }
-    return find_targets(r, &peek);
+    enum verdict verdict = find_targets(r, &peek);
+    if (verdict == NEXT) {
+        find_background(r, &peek);
+    }
+    return verdict;
 }
 
 // ---- answer: here, or by a call

@@ -19,6 +19,7 @@ struct route {
     unsigned methods;                        // bits of 1 << enum method; others: relayed if prefixed, else 405
     bool open;                               // no key needed
     bool by_id;                              // none needed where tapes are read by their ids (tape.read)
+    bool responses;                          // OpenAI's Responses API
     bool looked_at;                          // the body is read whole, looked at, and may be sent again
     void (*answer)(struct request *r);       // local; NULL: what `produce` starts writes a tape, or a call does
     enum verdict (*look)(struct request *r); // instead of peeking at the body for a model

@@ -33,47 +33,78 @@ void tapes_read(struct request *r) {
 struct question {
     struct errand errand;
     struct request *request; // NULL: the client left meanwhile
-    const char *end;
-    int status;
-    uint64_t bytes, events, created_s;
-    bool kept, deleted;
+    tapes_then *then;
+    struct tape_state seen;
+    bool cancels, forgets;
 };
 
 static void free_question(struct errand *e) { free(container_of(e, struct question, errand)); }
 
-static void look(struct question *q, const struct tape *t) {
-    q->end = tape_end_name(t->why.end);
-    q->status = t->has_head ? t->head.status : 0;
-    q->bytes = t->written;
-    q->events = t->marks_gone + t->marks_count;
-    q->kept = t->kept;
-    q->created_s = t->kept ? t->kept->created_s : 0;
-}
-
-static void run_status(struct errand *e, struct shelf *there UNUSED, struct tape *t) {
-    look(container_of(e, struct question, errand), t);
-}
-
-static void run_delete(struct errand *e, struct shelf *there, struct tape *t) {
+static void on_question(struct errand *e, struct shelf *there, struct tape *t) {
     struct question *q = container_of(e, struct question, errand);
     struct tape_id id = shelf_id(there, t);
     bool ran = tape_running(t);
-    tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "its client cancelled it"});
-    look(q, t);
-    if (!ran && t->kept) {
-        q->deleted = true;
+    if (q->cancels) {
+        tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "its client cancelled it"});
+    }
+    q->seen = (struct tape_state){
+        .end = tape_end_name(t->why.end),
+        .status = t->has_head ? t->head.status : 0,
+        .bytes = t->written,
+        .events = t->marks_gone + t->marks_count,
+        .created_s = t->created_s,
+        .kept = t->kept,
+        .deleted = q->forgets && !ran && t->kept,
+    };
+    if (q->seen.deleted) {
         shelf_forget(t->kept);
         jobs_forget(there->owner, &id);
     }
 }
 
-static void answer(struct request *r, const struct question *q) {
+static void on_back(struct errand *e) {
+    struct question *q = container_of(e, struct question, errand);
+    struct request *r = q->request;
+    if (r) {
+        r->question = NULL;
+        q->then(r, e->found == SHELF_HERE ? &q->seen : NULL, e->found);
+    }
+    free(q);
+}
+
+void tapes_ask(struct request *r, const struct tape_id *id, bool cancels, bool forgets, tapes_then *then) {
+    struct question *q = xcalloc(1, sizeof *q);
+    q->errand.id = jobs_place(r->worker, id);
+    q->errand.tenant = r->resume->tenant;
+    q->errand.anybody = r->worker->config->tape_read_by_id;
+    q->errand.run = on_question;
+    q->errand.on_back = on_back;
+    q->errand.destroy = free_question;
+    q->request = r;
+    q->then = then;
+    q->cancels = cancels;
+    q->forgets = forgets;
+    r->question = q;
+    request_set_state(r, REQUEST_FOLLOWING);
+    errand_send(&r->worker->shelf, &q->errand);
+}
+
+void tapes_forget_question(struct request *r) {
+    if (r->question) {
+        r->question->request = NULL;
+        r->question = NULL;
+    }
+}
+
+// ---- /tapes/{id}/status, DELETE
+
+static void answer(struct request *r, const struct tape_state *state) {
     char json[JSON_MAX];
     snprintf(json, sizeof json,
              "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"%s\",\"status\":%d,\"bytes\":%" PRIu64
              ",\"events\":%" PRIu64 ",\"created\":%" PRIu64 ",\"kept\":%s,\"deleted\":%s}\n",
-             r->resume->id.text, q->end, q->status, q->bytes, q->events, q->created_s, q->kept ? "true" : "false",
-             q->deleted ? "true" : "false");
+             r->resume->id.text, state->end, state->status, state->bytes, state->events, state->created_s,
+             state->kept ? "true" : "false", state->deleted ? "true" : "false");
     request_answer(r, 200, OUTCOME_LOCAL, str_c(json));
 }
 
@@ -89,67 +120,46 @@ static const char *state_name(enum store_state state) {
 }
 
 static void on_stored(struct request *r, const struct store_record *record) {
-    struct question q = {.kept = true, .deleted = r->route->answer == tapes_delete};
     if (!record) {
         resume_missing(r, SHELF_UNKNOWN);
         return;
     }
-    q.end = state_name(record->state);
-    q.status = record->status;
-    q.bytes = record->body.len;
-    q.created_s = record->created_s;
-    if (q.deleted) {
+    struct tape_state state = {
+        .end = state_name(record->state),
+        .status = record->status,
+        .bytes = record->body.len,
+        .created_s = record->created_s,
+        .kept = true,
+        .deleted = r->head->method == METHOD_DELETE,
+    };
+    if (state.deleted) {
         jobs_forget(r->worker, &r->resume->id);
     }
-    answer(r, &q);
+    answer(r, &state);
 }
 
-static void on_back(struct errand *e) {
-    struct question *q = container_of(e, struct question, errand);
-    struct request *r = q->request;
-    if (r) {
-        r->question = NULL;
+static void on_state(struct request *r, const struct tape_state *state, enum shelf_find found) {
+    if (state) {
+        answer(r, state);
+    } else if (!jobs_find(r, &r->resume->id, on_stored)) {
+        resume_missing(r, found);
     }
-    if (r && e->found == SHELF_HERE) {
-        answer(r, q);
-    } else if (r && !jobs_find(r, &r->resume->id, on_stored)) {
-        resume_missing(r, e->found);
-    }
-    free(q);
 }
 
-static void ask(struct request *r, void (*run)(struct errand *e, struct shelf *there, struct tape *t)) {
+static void ask(struct request *r, bool deletes) {
     struct str id = id_of(r);
     if (id.len != TAPE_ID_LEN) {
         resume_missing(r, SHELF_UNKNOWN);
-        return;
-    }
-    struct question *q = xcalloc(1, sizeof *q);
-    memcpy(q->errand.id.text, id.ptr, id.len);
-    r->resume->id = q->errand.id;
-    q->errand.id = jobs_place(r->worker, &q->errand.id);
-    q->errand.tenant = r->resume->tenant;
-    q->errand.anybody = r->worker->config->tape_read_by_id;
-    q->errand.run = run;
-    q->errand.on_back = on_back;
-    q->errand.destroy = free_question;
-    q->request = r;
-    r->question = q;
-    request_set_state(r, REQUEST_FOLLOWING);
-    errand_send(&r->worker->shelf, &q->errand);
-}
-
-void tapes_forget_question(struct request *r) {
-    if (r->question) {
-        r->question->request = NULL;
-        r->question = NULL;
+    } else if (request_hold(r)) {
+        memcpy(r->resume->id.text, id.ptr, id.len);
+        tapes_ask(r, &r->resume->id, deletes, deletes, on_state);
     }
 }
 
-void tapes_status(struct request *r) { ask(r, run_status); }
+void tapes_status(struct request *r) { ask(r, false); }
 
 void tapes_delete(struct request *r) {
     if (resume_for_reading(r)) {
-        ask(r, run_delete);
+        ask(r, true);
     }
 }

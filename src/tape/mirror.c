@@ -44,7 +44,7 @@ struct news {
     uint64_t serial;
     enum shelf_find found;
     struct digest tenant; // the first one's
-    uint64_t keep, start, marks_gone;
+    uint64_t keep, start, marks_gone, created_s;
     bool first;
     bool has_head;
     struct tape_head head; // fields empty; packed in:
@@ -163,6 +163,7 @@ static void feed_run(struct task *task) {
         n->tenant = f->tenant;
         n->keep = t->keep;
         n->start = f->reader.position;
+        n->created_s = t->created_s;
         f->told = true;
         tell_head(f, n);
         tell_marks(f, n);
@@ -340,6 +341,7 @@ static void begin_mirror(struct mirror *m, const struct news *n) {
     m->tape->keep = n->keep;
     m->tape->written = n->start;
     m->tape->marks_gone = n->marks_gone;
+    m->tape->created_s = n->created_s;
 }
 
 static void take_head(struct tape *t, const struct news *n) {

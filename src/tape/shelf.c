@@ -241,7 +241,7 @@ struct tape_kept *shelf_keep(struct shelf *shelf, struct tape *t, uint64_t keep,
     kept->tape = tape_ref(t);
     kept->tenant = *tenant;
     kept->timer.on_timer = on_timer;
-    kept->created_s = clock_unix_s();
+    t->created_s = clock_unix_s();
     list_init(&kept->node);
     list_init(&kept->feeds);
     t->keep = keep;

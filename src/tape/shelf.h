@@ -39,7 +39,6 @@ struct tape_kept {
     struct digest key, asked; // its Idempotency-Key and what was asked, for a store; zero: none
     enum tape_disconnect disconnect;
     uint64_t wait_ms;        // of TAPE_WAITS
-    uint64_t created_s;      // Unix seconds
     size_t cost;             // bytes it counts for; 0: not finished yet
     uint64_t stored_until_s; // a store has it until then, and its keys stay; 0: no store has it
     bool replay_failures;    // the keys stay also when it did not end well

@@ -317,6 +317,13 @@ void tape_open(struct tape *t, struct tape_reader *r, const struct tape_reader_e
     assert(tape_has(t, position));
     *r = (struct tape_reader){.tape = tape_ref(t), .events = events, .position = position};
     list_push_back(&t->readers, &r->node);
+    t->wanting++;
+}
+
+void tape_watch(struct tape *t, struct tape_reader *r, const struct tape_reader_events *events) {
+    tape_open(t, r, events, tape_start(t));
+    r->watches = true;
+    t->wanting--;
 }
 
 enum err tape_find_mark(const struct tape *t, uint64_t n, uint64_t *position) {
@@ -390,9 +397,10 @@ void tape_leave(struct tape_reader *r) {
         return;
     }
     list_unlink(&r->node);
+    t->wanting -= !r->watches;
     r->tape = NULL;
     settle(t, slowest(t));
-    if (list_empty(&t->readers) && tape_running(t) && t->events) {
+    if (t->wanting == 0 && !r->watches && tape_running(t) && t->events) {
         t->events->on_abandoned(t);
     }
     tape_unref(t);

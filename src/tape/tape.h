@@ -47,7 +47,7 @@ struct tape_id;
 struct tape_events {
     // A tape that was full may be written to again. NULL: the writer cannot wait; who is too slow is outrun.
     void (*on_room)(struct tape *t);
-    void (*on_abandoned)(struct tape *t);                        // the last reader left before the end
+    void (*on_abandoned)(struct tape *t); // the last reader left before the end; watchers do not count
     void (*on_stop)(struct tape *t, const struct tape_why *why); // it is to end now, and so
 };
 
@@ -57,10 +57,12 @@ struct tape {
     bool has_head;
     struct tape_why why; // `problem` is the tape's own
     uint64_t keep;
-    uint64_t written; // bytes so far
-    size_t held;      // bytes of memory in its chunks
+    uint64_t written;   // bytes so far
+    uint64_t created_s; // of kept tapes: Unix seconds
+    size_t held;        // bytes of memory in its chunks
     struct tape_chunk *first, *last;
     struct list readers;
+    unsigned wanting;                 // readers that are not mere watchers
     const struct tape_events *events; // of the writer; NULL once it has let go
     void *writer;
     struct tape_head head; // the fields only of kept tapes
@@ -96,6 +98,7 @@ struct tape_reader {
     const struct tape_reader_events *events;
     struct tape_chunk *chunk; // one not behind the position, or NULL
     bool has_head;            // was told the final head
+    bool watches;             // for itself: the tape is abandoned without it
 };
 
 // One reference for the caller.
@@ -123,6 +126,8 @@ void tape_stop(struct tape *t, const struct tape_why *why);
 // delivers nothing by itself: call tape_read, and not inside a callback of the same tape. The position is one that
 // tape_has.
 void tape_open(struct tape *t, struct tape_reader *r, const struct tape_reader_events *events, uint64_t position);
+// Opens at the start; a watcher looks on and does not count when readers leave.
+void tape_watch(struct tape *t, struct tape_reader *r, const struct tape_reader_events *events);
 // The first position that is still there; can reading begin at a position?
 uint64_t tape_start(const struct tape *t);
 bool tape_has(const struct tape *t, uint64_t position);
