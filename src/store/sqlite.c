@@ -305,16 +305,14 @@ enum err sqlite_put(struct sqlite *db, const struct store_record *r) {
     return run(db, &b, &row);
 }
 
-static struct str column(sqlite3_stmt *stmt, enum column at) {
+static struct str column(sqlite3_stmt *stmt, int at) {
     const char *ptr = sqlite3_column_blob(stmt, at);
     return str_from(ptr ? ptr : "", (size_t)sqlite3_column_bytes(stmt, at));
 }
 
-static uint64_t column_number(sqlite3_stmt *stmt, enum column at) {
-    return (uint64_t)MAX(sqlite3_column_int64(stmt, at), 0);
-}
+static uint64_t column_number(sqlite3_stmt *stmt, int at) { return (uint64_t)MAX(sqlite3_column_int64(stmt, at), 0); }
 
-static bool read_digest(sqlite3_stmt *stmt, enum column at, unsigned char digest[STORE_DIGEST]) {
+static bool read_digest(sqlite3_stmt *stmt, int at, unsigned char digest[STORE_DIGEST]) {
     struct str bytes = column(stmt, at);
     if (bytes.len != STORE_DIGEST) {
         return false;
