@@ -17,12 +17,13 @@
 #include "base/mem.h"
 
 #define APPLICATION_ID 1952997751 // "thaw", at byte 68 of the file
-#define SPARE_PAGES 1024 // free ones that stay in the file, beside a quarter of it; and those given back in one piece
+#define FILE_PAGE 8192            // measured: internals/store.md
+#define SPARE_PAGES 512 // free ones that stay in the file, beside a quarter of it; and those given back in one piece
 #define TEXT_OF_(number) #number
 #define TEXT_OF(number) TEXT_OF_(number)
 
 enum {
-    LOG_PAGES = 1000, // the log is moved into the file when it has so many
+    LOG_PAGES = 500,  // the log is moved into the file when it has so many
     SWEEP_ROWS = 128, // of one piece of a sweep
     SWEEP_BYTES = 8 << 20,
 };
@@ -304,16 +305,14 @@ enum err sqlite_put(struct sqlite *db, const struct store_record *r) {
     return run(db, &b, &row);
 }
 
-static struct str column(sqlite3_stmt *stmt, enum column at) {
+static struct str column(sqlite3_stmt *stmt, int at) {
     const char *ptr = sqlite3_column_blob(stmt, at);
     return str_from(ptr ? ptr : "", (size_t)sqlite3_column_bytes(stmt, at));
 }
 
-static uint64_t column_number(sqlite3_stmt *stmt, enum column at) {
-    return (uint64_t)MAX(sqlite3_column_int64(stmt, at), 0);
-}
+static uint64_t column_number(sqlite3_stmt *stmt, int at) { return (uint64_t)MAX(sqlite3_column_int64(stmt, at), 0); }
 
-static bool read_digest(sqlite3_stmt *stmt, enum column at, unsigned char digest[STORE_DIGEST]) {
+static bool read_digest(sqlite3_stmt *stmt, int at, unsigned char digest[STORE_DIGEST]) {
     struct str bytes = column(stmt, at);
     if (bytes.len != STORE_DIGEST) {
         return false;
@@ -514,7 +513,9 @@ static enum err identify(struct sqlite *db, const struct store_options *options 
     int64_t application = 0;
     enum err e = number_of(db, "PRAGMA application_id", &application);
     if (e == OK && application == 0 && is_empty(db)) {
-        return execute(db, "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA application_id = " TEXT_OF(APPLICATION_ID));
+        return execute(db, "PRAGMA page_size = " TEXT_OF(FILE_PAGE) ";"
+                                                                    "PRAGMA auto_vacuum = INCREMENTAL;"
+                                                                    "PRAGMA application_id = " TEXT_OF(APPLICATION_ID));
     }
     return e == OK && application != APPLICATION_ID ? fail(db, SQLITE_NOTADB) : e;
 }

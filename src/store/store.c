@@ -154,6 +154,7 @@ static struct store_task *task_create(struct store *s, enum task_kind kind, stru
     return t;
 }
 
+// What a transaction read may not be what stays.
 static void unload(struct store_task *t) {
     if (t->loaded) {
         size_t len = record_len(t->record);
@@ -272,10 +273,10 @@ static void keep(struct store_task *t, struct store_record r) {
     set_result(t, OK, NULL);
 }
 
-// The id as it was asked: a transaction that failed may have read what did not stay.
+// The id as it was asked: what an earlier transaction read, and then failed, is gone.
 static enum err run_load(struct sqlite *db, struct store_task *t) {
     struct store_record r;
-    unload(t);
+    assert(!t->loaded);
     enum err e = sqlite_load(db, str_from(t->bytes, t->record.id.len), &r);
     if (e == OK) {
         keep(t, r);
