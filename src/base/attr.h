@@ -11,6 +11,7 @@
 #define PRINTF(format_at, first_at) __attribute__((format(printf, format_at, first_at)))
 #define NORETURN __attribute__((noreturn))
 #define UNUSED __attribute__((unused))
+#define COLD __attribute__((cold, noinline)) // out of the way of what is hot
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 

@@ -349,10 +349,8 @@ static enum verdict step_peek(struct request *r) {
         return NEXT;
     }
     if (!peek_request(r->whole, &peek, &error)) {
-        int status = error.problem == PEEK_TOO_LARGE ? 413 : error.problem == PEEK_NO_MEMORY ? 503 : 400;
-        enum outcome outcome = status == 503 ? OUTCOME_EXHAUSTED : OUTCOME_REFUSED;
-        request_error(r, status, outcome, error.param, error.problem == PEEK_NOT_JSON ? "invalid_json" : NULL, "%s",
-                      error.message);
+        request_error(r, 400, OUTCOME_REFUSED, error.param, error.problem == PEEK_NOT_JSON ? "invalid_json" : NULL,
+                      "%s", error.message);
         return DONE;
     }
     enum verdict verdict = find_targets(r, &peek);

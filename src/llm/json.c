@@ -7,7 +7,6 @@
 #include <yyjson.h>
 
 #include "base/mem.h"
-#include "llm/capped.h"
 #include "llm/utf8.h"
 
 static bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; }
@@ -97,8 +96,33 @@ enum err json_append_number(struct buf *b, double n) {
     return buf_str_append(b, str_c(text));
 }
 
+// --- reading ---
+
+// yyjson gives memory back only when it is done, so the cap is on the sum of what it asked for.
+struct memory {
+    size_t left;
+    bool over_cap; // a request was refused because of the cap
+};
+
+static bool charge(struct memory *m, size_t size) {
+    if (size > m->left) {
+        m->over_cap = true;
+        return false;
+    }
+    m->left -= size;
+    return true;
+}
+
+static void *capped_malloc(void *memory, size_t size) { return charge(memory, size) ? try_malloc(size) : NULL; }
+
+static void *capped_realloc(void *memory, void *p, size_t old_size, size_t size) {
+    return size <= old_size || charge(memory, size - old_size) ? try_realloc(p, size) : NULL;
+}
+
+static void capped_free(void *memory UNUSED, void *p) { free(p); }
+
 struct json {
-    struct capped memory;
+    struct memory memory;
     yyjson_doc *doc;
     struct str text;
     size_t *starts; // where in the text each value begins, keys included; NULL until it is asked for
@@ -117,8 +141,7 @@ enum err json_read(struct str text, size_t memory_cap, struct json **result) {
     if (!json) {
         return text.len ? ERR_NOMEM : ERR_INVALID;
     }
-    *json = (struct json){.text = text};
-    capped_init(&json->memory, NULL, 0, memory_cap);
+    *json = (struct json){.memory = {.left = memory_cap}, .text = text};
     yyjson_alc alc = {capped_malloc, capped_realloc, capped_free, &json->memory};
     char *bytes = (char *)(uintptr_t)text.ptr; // copied, not written to, without INSITU
     json->doc = yyjson_read_opts(bytes, text.len, YYJSON_READ_BIGNUM_AS_RAW, &alc, &e);
@@ -138,7 +161,7 @@ struct json *json_open(struct str text, size_t memory_cap) {
 
 void json_close(struct json *json) {
     if (json) {
-        capped_free(&json->memory, json->starts);
+        free(json->starts);
         yyjson_doc_free(json->doc);
         free(json);
     }

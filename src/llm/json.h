@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Writing JSON into a buf, and reading documents of which many members are wanted. The one place that knows yyjson
-// besides peek.c is json.c.
+// Writing JSON into a buf, and reading documents of which many members are wanted. The one place that knows
+// yyjson is json.c.
 #pragma once
 #include <stdbool.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a gateway must know of a request body without touching it: OpenAI's and Anthropic's requests share the
-// members looked at here. The body is checked whole (RFC 8259, strict; nesting at most PEEK_DEPTH; memory at
-// most 12 times the body plus 64 KiB) and goes on byte for byte.
+// members looked at here. The body is checked whole (RFC 8259, strict; nesting at most PEEK_DEPTH), in one pass without
+// memory, and goes on byte for byte.
 //
 // Members that decide something may occur once only, also when spelled with escapes ("\u006dodel"): two
 // parsers may disagree on which of two counts, and the cheaper reading would be what was checked (facts A32).
@@ -27,15 +27,13 @@ struct peek {
     char model_room[256]; // a longer model name is refused
 };
 
-enum peek_problem {
+enum peek_problem { // each is a 400
     PEEK_FINE,
-    PEEK_NOT_JSON,   // 400; position tells where
-    PEEK_TOO_DEEP,   // 400
-    PEEK_TOO_LARGE,  // 413: more memory than a body of this size may cost
-    PEEK_NOT_OBJECT, // 400
-    PEEK_DUPLICATE,  // 400; param names the member
-    PEEK_WRONG_TYPE, // 400; param names the member
-    PEEK_NO_MEMORY,  // 503
+    PEEK_NOT_JSON, // position tells where
+    PEEK_TOO_DEEP,
+    PEEK_NOT_OBJECT,
+    PEEK_DUPLICATE,  // param names the member
+    PEEK_WRONG_TYPE, // param names the member
 };
 
 struct peek_error {

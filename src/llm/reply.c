@@ -4,6 +4,7 @@
 #include "llm/reply.h"
 
 #include "llm/json.h"
+#include "llm/scan.h"
 
 enum { MEMORY_FACTOR = 24, MEMORY_EXTRA = 64 * 1024 };
 
@@ -200,41 +201,66 @@ enum err reply_delta(struct str event_type, struct str data, struct buf *out) {
 }
 
 // --- what Responses are found again by ---
+//
+// Asked of every event of a stream that may be resumed, so without building a document.
 
-static enum err read_id(struct json *json, struct str *raw) {
-    const struct json_value *root = json_root(json);
-    bool itself = is(root, "object", "response") || is(root, "object", "response.deleted");
-    const struct json_value *response = itself ? root : json_member(root, "response");
-    const struct json_value *id = json_member(response, "id");
-    if (!json_is_string(id)) {
-        return ERR_INVALID;
+enum { PICK_MAX = 3 };
+
+// The first member of each name; ptr == NULL where there is none.
+struct picking {
+    struct str names[PICK_MAX];
+    struct str values[PICK_MAX];
+    char room[32]; // no name that is looked for is longer
+};
+
+static void on_member(void *picking, const struct scan_member *member) {
+    struct picking *p = picking;
+    struct str name = member->name;
+    if (member->escaped) {
+        name.ptr = p->room;
+        if (!scan_unescape(member->name, p->room, sizeof p->room, &name.len)) {
+            return;
+        }
     }
-    struct str quoted = json_raw(json, id);
-    if (!quoted.ptr) {
-        return ERR_NOMEM;
+    for (size_t i = 0; i < PICK_MAX && p->names[i].ptr; i++) {
+        if (!p->values[i].ptr && str_eq(name, p->names[i])) {
+            p->values[i] = member->value;
+        }
     }
-    *raw = str_from(quoted.ptr + 1, quoted.len - 2);
-    return OK;
+}
+
+static bool pick(struct str text, struct picking *p) {
+    if (text.len == 0) {
+        return false;
+    }
+    struct scan s = scan_of(text);
+    scan_blanks(&s);
+    return s.p < s.end && *s.p == '{' && scan_object(&s, on_member, p) && scan_end(&s);
 }
 
 enum err reply_id(struct str text, struct str *raw) {
-    struct json *json = NULL;
-    enum err e = open_object(text, &json);
-    if (e == OK) {
-        e = read_id(json, raw);
-        json_close(json);
+    struct picking p = {.names = {STR("object"), STR("id"), STR("response")}};
+    if (!pick(text, &p)) {
+        return ERR_INVALID;
     }
-    return e;
+    if (!str_eq(p.values[0], STR("\"response\"")) && !str_eq(p.values[0], STR("\"response.deleted\""))) {
+        struct str response = p.values[2];
+        p = (struct picking){.names = {STR("object"), STR("id")}};
+        if (!pick(response, &p)) {
+            return ERR_INVALID;
+        }
+    }
+    struct str id = p.values[1];
+    if (id.len < 2 || id.ptr[0] != '"') {
+        return ERR_INVALID;
+    }
+    *raw = str_from(id.ptr + 1, id.len - 2);
+    return OK;
 }
 
 enum err reply_sequence(struct str data, uint64_t *n) {
-    struct json *json = NULL;
-    enum err e = open_object(data, &json);
-    if (e == OK) {
-        e = json_u64(json_member(json_root(json), "sequence_number"), n) ? OK : ERR_INVALID;
-        json_close(json);
-    }
-    return e;
+    struct picking p = {.names = {STR("sequence_number")}};
+    return pick(data, &p) && parse_u64(p.values[0], n) == OK ? OK : ERR_INVALID;
 }
 
 // --- errors ---

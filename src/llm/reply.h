@@ -24,7 +24,8 @@ MUSTCHECK enum err reply_text(struct str json, struct buf *out, enum reply_kind 
 MUSTCHECK enum err reply_delta(struct str event_type, struct str data, struct buf *out);
 
 // Where the id of a Responses object stands, in the object itself or in a stream event that carries it (`response`):
-// the bytes between the quotes, escapes as written, pointing into json. ERR_INVALID: there is none.
+// the bytes between the quotes, escapes as written, pointing into json. ERR_INVALID: there is none, or more than 64
+// brackets are open at once. Neither this nor the next takes memory.
 MUSTCHECK enum err reply_id(struct str json, struct str *raw);
 
 // The sequence_number of a Responses stream event.

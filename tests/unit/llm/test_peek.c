@@ -701,9 +701,8 @@ static void a_wide_object_is_read(void **state UNUSED) {
     buf_finish(&b);
 }
 
-// yyjson guesses from the first bytes how dense a body is; this one is taken for sparse and is as dense as
-// can be, so that its tables grow past 12 times the body.
-static void a_body_that_costs_too_much_is_refused(void **state UNUSED) {
+// Two bytes a value, as dense as JSON can be.
+static void a_dense_body_costs_no_more_than_another(void **state UNUSED) {
     struct buf b;
     buf_init(&b, 64 << 20);
     check_ok(buf_str_append(&b, STR("{  \"x\":[1")));
@@ -711,10 +710,7 @@ static void a_body_that_costs_too_much_is_refused(void **state UNUSED) {
         check_ok(buf_str_append(&b, STR(",1")));
     }
     check_ok(buf_str_append(&b, STR("]}")));
-    struct looked l;
-    look(&l, buf_str(&b));
-    check_int(l.error.problem, PEEK_TOO_LARGE);
-    looked_finish(&l);
+    check_problem(buf_str(&b), PEEK_FINE, NULL);
     buf_finish(&b);
 }
 
@@ -739,44 +735,73 @@ static void bodies_of_every_size_are_read(void **state UNUSED) {
     }
 }
 
-static void look_at_large(void *body) {
-    struct peek peek;
-    struct peek_error error;
-    bool fine = peek_request(*(struct str *)body, &peek, &error);
-    check_int(fine, !mem_fail_fired());
-    if (!fine) {
-        check_int(error.problem, PEEK_NO_MEMORY);
-        check(error.message[0] != '\0');
-    }
-}
-
-static void survives_every_failing_allocation(void **state UNUSED) {
-    struct buf b;
-    buf_init(&b, 1 << 20);
-    check_ok(buf_str_append(&b, STR("{\"model\":\"m\",\"a\":[0")));
-    for (int i = 0; i < 30000; i++) {
-        check_ok(buf_str_append(&b, STR(",1")));
-    }
-    check_ok(buf_str_append(&b, STR("]}")));
-    struct str body = buf_str(&b);
-    check(every_allocation_fails(look_at_large, &body) >= 4);
-    buf_finish(&b);
-}
-
-static void look_at_small(void *body) {
+static void look_again(void *body) {
     struct peek peek;
     struct peek_error error;
     check(peek_request(*(struct str *)body, &peek, &error));
 }
 
-static void a_small_body_needs_no_allocation(void **state UNUSED) {
-    char bytes[1024];
-    struct str body = STR("{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
-    check_int(every_allocation_fails(look_at_small, &body), 0);
-    memset(bytes, ' ', sizeof bytes);
-    memcpy(bytes, body.ptr, body.len);
-    body = str_from(bytes, sizeof bytes);
-    check_int(every_allocation_fails(look_at_small, &body), 0);
+static void no_body_needs_memory(void **state UNUSED) {
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    check_ok(buf_str_append(&b, STR("{\"model\":\"\\u006d\",\"stream_options\":{},\"a\":[0")));
+    for (int i = 0; i < 30000; i++) {
+        check_ok(buf_str_append(&b, STR(",1")));
+    }
+    check_ok(buf_str_append(&b, STR("]}")));
+    struct str body = buf_str(&b);
+    check_int(every_allocation_fails(look_again, &body), 0);
+    buf_finish(&b);
+}
+
+// What a string holds is looked at in blocks: everything is found at each place in them, in front of each other thing,
+// and as near the end of the body as can be.
+static void text_is_checked_at_every_place(void **state UNUSED) {
+    static const struct {
+        const char *text;
+        bool fine;
+    } rows[] = {
+        {"\\n", true},
+        {"\\\"", true},
+        {"\\\\", true},
+        {"\\u20aC", true},
+        {"\\ud83d\\uDE00", true},
+        {"\xC3\xBC", true},
+        {"\xE4\xB8\x96", true},
+        {"\xEA\xB0\x80\xED\x9F\xBF\xEE\x80\x80", true},
+        {"\xF0\x9F\x98\x80", true},
+        {"\xF0\x9F\x98\x80\xE4\xB8\x96\xC3\xBC", true},
+        {"#!]\x7F[", true}, // next to a quote, a backslash, a control character
+        {"\\x", false},
+        {"\\u12g4", false},
+        {"\\u123]", false},
+        {"\\ud83d\\n", false},
+        {"\\ude00", false},
+        {"\x1F", false},
+        {"\xC3", false},
+        {"\xC1\xBF", false},
+        {"\xE4\xB8", false},
+        {"\xE0\x9F\xBF", false},
+        {"\xED\xA0\x80", false},
+        {"\xF0\x8F\xBF\xBF", false},
+        {"\xF4\x90\x80\x80", false},
+        {"\x80", false},
+        {"\xE4\xB8\x96\x80", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (int before = 0; before < 36; before++) {
+            for (int after = 0; after < 36; after += after < 18 ? 1 : 9) {
+                struct buf b;
+                buf_init(&b, 1 << 10);
+                check_ok(buf_printf(
+                    &b, "{\"%.*s%s%.*s\":\"%.*s%s%.*s\"}", before, "abcdefghijklmnopqrstuvwxyzabcdefghij", rows[i].text,
+                    after, "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJ", after, "abcdefghijklmnopqrstuvwxyzabcdefghij",
+                    rows[i].text, before, "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJ"));
+                check_problem(buf_str(&b), rows[i].fine ? PEEK_FINE : PEEK_NOT_JSON, NULL);
+                buf_finish(&b);
+            }
+        }
+    }
 }
 
 TESTS(TEST(the_model_is_found_wherever_it_stands), TEST(escapes_before_and_in_the_model_do_not_shift_it),
@@ -789,5 +814,5 @@ TESTS(TEST(the_model_is_found_wherever_it_stands), TEST(escapes_before_and_in_th
       TEST(every_changed_byte_is_survived), TEST(messages_say_where), TEST(messages_never_quote_the_body),
       TEST(lines_are_counted_over_long_bodies), TEST(nesting_is_limited_exactly),
       TEST(many_brackets_side_by_side_are_not_deep), TEST(bombs_are_refused), TEST(a_million_digits_are_a_number),
-      TEST(a_wide_object_is_read), TEST(a_body_that_costs_too_much_is_refused), TEST(bodies_of_every_size_are_read),
-      TEST(survives_every_failing_allocation), TEST(a_small_body_needs_no_allocation))
+      TEST(a_wide_object_is_read), TEST(a_dense_body_costs_no_more_than_another), TEST(bodies_of_every_size_are_read),
+      TEST(no_body_needs_memory), TEST(text_is_checked_at_every_place))
