@@ -191,6 +191,8 @@ enum err parse_duration_ms(struct str s, uint64_t *ms) {
     return parse_with_unit(s, durations, ARRAY_LEN(durations), ms);
 }
 
+enum err parse_seconds_ms(struct str s, uint64_t *ms) { return parse_scaled(s, 1000, ms); }
+
 enum err parse_size(struct str s, uint64_t *bytes) {
     enum err e = parse_u64(s, bytes);
     return e == ERR_INVALID ? parse_with_unit(s, sizes, ARRAY_LEN(sizes), bytes) : e;

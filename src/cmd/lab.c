@@ -84,9 +84,7 @@ static int take_model(void *options, const struct args_option *o UNUSED, const c
 // "5" or "0.25", as a browser's query has it; "250ms" is understood too.
 static int take_seconds(void *options, const struct args_option *o, const char *value) {
     struct lab_verb *l = options;
-    char text[32];
-    snprintf(text, sizeof text, "%.24ss", value);
-    if ((parse_duration_ms(str_c(text), &l->lab.service_ms) != OK &&
+    if ((parse_seconds_ms(str_c(value), &l->lab.service_ms) != OK &&
          parse_duration_ms(str_c(value), &l->lab.service_ms) != OK) ||
         l->lab.service_ms > SECONDS_MAX * 1000) {
         return args_wrong("lab", o, value, "seconds from 0 to 3600, as 5 or 0.25");
@@ -357,18 +355,18 @@ static double longest_s(const struct lab_verb *l) {
     return longest;
 }
 
-static enum err print_text(struct buf *out, const struct lab_run *run) {
+static enum err print_text(struct buf *out, const struct lab_result *v, size_t n) {
     struct lab_style style = {0};
     const char *no_colour = getenv("NO_COLOR");
     if (isatty(STDOUT_FILENO)) {
         style = (struct lab_style){.colour = !no_colour || !*no_colour, .unicode = true};
     }
     enum err e = OK;
-    for (size_t i = 0; e == OK && lab_run_result(run, i); i++) {
-        e = lab_print_picture(out, lab_run_result(run, i), &style);
+    for (size_t i = 0; e == OK && i < n; i++) {
+        e = lab_print_picture(out, &v[i], &style);
         e = e == OK ? buf_str_append(out, STR("\n")) : e;
     }
-    return e == OK ? lab_print_table(out, run, &style) : e;
+    return e == OK ? lab_print_table(out, v, n, &style) : e;
 }
 
 static int write_file(const char *path, struct str text) {
@@ -384,19 +382,21 @@ static int write_file(const char *path, struct str text) {
 static int print_all(const struct lab_verb *l, const struct lab_run *run) {
     struct buf out;
     int result = EXIT_FINE;
+    size_t n = 0;
+    const struct lab_result *v = lab_run_results(run, &n);
     buf_init(&out, REPORT_CAP);
-    enum err e = l->report ? lab_print_html(&out, run) : OK;
+    enum err e = l->report ? lab_print_html(&out, v, n) : OK;
     if (e == OK && l->report) {
         result = write_file(l->report, buf_str(&out));
         buf_clear(&out);
     }
-    e = e == OK ? (l->json ? lab_print_json : print_text)(&out, run) : e;
+    e = e == OK ? (l->json ? lab_print_json : print_text)(&out, v, n) : e;
     if (e == OK) {
         fwrite(buf_str(&out).ptr, 1, buf_len(&out), stdout);
     }
     buf_finish(&out);
-    for (size_t i = 0; result == EXIT_FINE && lab_run_result(run, i); i++) {
-        result = lab_result_fine(lab_run_result(run, i)) ? EXIT_FINE : EXIT_EXPECTATION;
+    for (size_t i = 0; result == EXIT_FINE && i < n; i++) {
+        result = lab_result_fine(&v[i]) ? EXIT_FINE : EXIT_EXPECTATION;
     }
     return e == OK ? result : EXIT_UNREACHABLE;
 }

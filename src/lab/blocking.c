@@ -12,8 +12,8 @@ static const char LIBRARY[] = "libcurl.so.4"; // the OpenSSL one of Debian 12 an
 #define FUNCTIONS(F)                                                                                                   \
     F(global_init)                                                                                                     \
     F(global_cleanup)                                                                                                  \
-    F(easy_init) F(easy_cleanup) F(easy_setopt) F(easy_perform) F(easy_getinfo) F(easy_strerror) F(slist_append)       \
-        F(slist_free_all)
+    F(easy_init)                                                                                                       \
+    F(easy_cleanup) F(easy_setopt) F(easy_perform) F(easy_getinfo) F(easy_strerror) F(slist_append) F(slist_free_all)
 
 struct blocking {
     void *library;

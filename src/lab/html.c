@@ -79,7 +79,7 @@ static void put_table_row(struct text *t, const struct lab_result *r) {
     }
 }
 
-static void put_table(struct text *t, const struct lab_run *run) {
+static void put_table(struct text *t, const struct lab_result *v, size_t n) {
     put_text(t, "<section><div class=\"scroll\"><table>\n<tr><th></th><th class=\"g\" colspan=\"3\">wall of all, s</th>"
                 "<th class=\"g\" colspan=\"3\">mean of users, s</th><th class=\"g\" colspan=\"3\">slowest user, s</th>"
                 "<th class=\"g\">off</th></tr>\n<tr><th>row</th>");
@@ -87,8 +87,8 @@ static void put_table(struct text *t, const struct lab_run *run) {
         put_text(t, "<th class=\"g\">publ.</th><th>pred.</th><th>measured</th>");
     }
     put_text(t, "<th class=\"g\">at most</th></tr>\n");
-    for (size_t i = 0; lab_run_result(run, i); i++) {
-        put_table_row(t, lab_run_result(run, i));
+    for (size_t i = 0; i < n; i++) {
+        put_table_row(t, &v[i]);
     }
     put_text(t, "</table></div></section>\n");
 }
@@ -224,22 +224,22 @@ static void put_key(struct text *t) {
     put_text(t, "</ul>\n");
 }
 
-enum err lab_print_html(struct buf *out, const struct lab_run *run) {
+enum err lab_print_html(struct buf *out, const struct lab_result *v, size_t n) {
     struct text t = {out, OK};
-    const struct lab_result *first = lab_run_result(run, 0);
+    double scale = n ? v[0].scale : 1;
     put(&t, str_c(head));
     put_text(&t,
              "<h1>Who waited for whom</h1>\n<p>A row is a seat: a thread, a lock, a call on the event loop. A bar is a "
              "user on it; whoever comes behind it in the row waited for that user.</p>\n");
     put_key(&t);
-    put_table(&t, run);
-    for (size_t i = 0; lab_run_result(run, i); i++) {
-        put_section(&t, lab_run_result(run, i));
+    put_table(&t, v, n);
+    for (size_t i = 0; i < n; i++) {
+        put_section(&t, &v[i]);
     }
     put_format(&t,
                "<p class=\"dim\">Performed at %g of the published length, shown at full length; a row is off when "
                "measured and predicted differ by more than %g %%. Again: <code>thaw lab --run --scale %g --report "
                "FILE.html</code>. thaw %s</p>\n</main>\n</body>\n</html>\n",
-               first ? first->scale : 1, 100 * LAB_TOLERANCE, first ? first->scale : 1, THAW_VERSION);
+               scale, 100 * LAB_TOLERANCE, scale, THAW_VERSION);
     return t.e;
 }

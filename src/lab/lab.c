@@ -208,14 +208,6 @@ static enum err write_ask(struct guest *g, struct str prompt) {
     return t.e;
 }
 
-// A number as "5" or "0.25"; ERR_INVALID for anything else.
-static enum err parse_seconds(struct str s, uint64_t *ms) {
-    char text[24];
-    int n = snprintf(text, sizeof text, "%.*ss", STR_ARG(str_first(s, 20)));
-    enum err e = s.len > 20 ? ERR_INVALID : parse_duration_ms(str_from(text, (size_t)n), ms);
-    return e == OK && *ms > SERVICE_MAX_MS ? ERR_INVALID : e;
-}
-
 static void set_user(struct guest *g, struct str user) {
     snprintf(g->user, sizeof g->user, "%.*s", STR_ARG(user));
     for (char *c = g->user; *c; c++) { // goes into a log
@@ -235,7 +227,7 @@ static const char *read_query(struct guest *g, struct str target) {
         if (g->lab->options.upstream.model) {
             return "seconds is for the built-in mock; an upstream with a model of its own takes what time it takes";
         }
-        if (parse_seconds(value, &g->service_ms) != OK) {
+        if (parse_seconds_ms(value, &g->service_ms) != OK || g->service_ms > SERVICE_MAX_MS) {
             return "seconds must be a number from 0 to 3600, as 5 or 0.25";
         }
     }

@@ -51,8 +51,8 @@ void page_answer(struct text *t, const struct guest *g, const struct call *answe
 void page_error(struct text *t, int status, struct str message) {
     put_text(t, "{\"error\":{\"message\":");
     put_json(t, message);
-    put_format(t, ",\"type\":\"%s\",\"param\":null,\"code\":%d}}\n",
-               status < 500 ? "invalid_request_error" : "server_error", status);
+    put_format(t, ",\"type\":\"%s\",\"param\":null,\"code\":null}}\n",
+               status < 500 ? "invalid_request_error" : "server_error");
 }
 
 // ---- about the lab

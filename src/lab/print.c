@@ -97,14 +97,14 @@ static void put_row(struct text *t, const struct lab_result *r, const struct lab
     }
 }
 
-enum err lab_print_table(struct buf *out, const struct lab_run *run, const struct lab_style *style) {
+enum err lab_print_table(struct buf *out, const struct lab_result *v, size_t n, const struct lab_style *style) {
     struct text t = {out, OK};
     static const char group[] = "  publ.  pred.  meas.";
     put_format(&t, "%-10s%21s %21s %21s\n", "seconds", "---- wall of all ----", "--- mean of users ---",
                "---- slowest user ---");
     put_format(&t, "%-10s%s %s %s\n", "", group, group, group);
-    for (size_t i = 0; lab_run_result(run, i); i++) {
-        put_row(&t, lab_run_result(run, i), style);
+    for (size_t i = 0; i < n; i++) {
+        put_row(&t, &v[i], style);
     }
     return t.e;
 }
@@ -142,8 +142,13 @@ static void put_json_sitting(struct text *t, const struct lab_result *r, size_t 
 }
 
 static void put_json_result(struct text *t, const struct lab_result *r) {
-    put_format(t, "{\"row\":\"%s\",\"title\":\"%s\",\"path\":\"%s\",\"users\":%u,\"calls\":%u", r->row->name,
-               r->row->title, r->row->path, r->row->users, r->row->calls);
+    put_text(t, "{\"row\":");
+    put_json(t, str_c(r->row->name));
+    put_text(t, ",\"title\":");
+    put_json(t, str_c(r->row->title));
+    put_text(t, ",\"path\":");
+    put_json(t, str_c(r->row->path));
+    put_format(t, ",\"users\":%u,\"calls\":%u", r->row->users, r->row->calls);
     put_json_figures(t, "published", r->row->published);
     put_json_figures(t, "predicted", figures_of(&r->predicted, r->scale));
     put_json_figures(t, "measured", figures_of(&r->measured, r->scale));
@@ -161,13 +166,13 @@ static void put_json_result(struct text *t, const struct lab_result *r) {
     put_text(t, "]}");
 }
 
-enum err lab_print_json(struct buf *out, const struct lab_run *run) {
+enum err lab_print_json(struct buf *out, const struct lab_result *v, size_t n) {
     struct text t = {out, OK};
-    const struct lab_result *first = lab_run_result(run, 0);
-    put_format(&t, "{\"scale\":%g,\"tolerance\":%g,\"rows\":[\n", first ? first->scale : 1, LAB_TOLERANCE);
-    for (size_t i = 0; lab_run_result(run, i); i++) {
+    double scale = n ? v[0].scale : 1;
+    put_format(&t, "{\"scale\":%g,\"tolerance\":%g,\"rows\":[\n", scale, LAB_TOLERANCE);
+    for (size_t i = 0; i < n; i++) {
         put(&t, i ? STR(",\n") : STR(""));
-        put_json_result(&t, lab_run_result(run, i));
+        put_json_result(&t, &v[i]);
     }
     put_text(&t, "\n]}\n");
     return t.e;

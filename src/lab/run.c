@@ -43,7 +43,7 @@ struct row_run {
     unsigned open;                          // users who have no answer yet
     uint64_t service_ms, apart_ms, poll_ms; // scaled
     char host[ADDRESS_TEXT];
-    struct lab_result result;
+    struct lab_result *result; // in the run's
 };
 
 struct lab_run {
@@ -52,6 +52,7 @@ struct lab_run {
     struct http_client client;
     struct dns *dns;
     struct row_run *rows;
+    struct lab_result *results; // beside them
     size_t count;
     size_t open;
 };
@@ -125,7 +126,7 @@ static bool read_answer(struct row_run *r, unsigned i, unsigned *waited_for) {
     bool fine = u->over && u->status == 200 && json_length(calls) == (r->row->calls > 1 ? r->row->calls : 0);
     for (unsigned c = 0; fine && c < r->row->calls; c++) {
         size_t at = (size_t)i * r->row->calls + c;
-        fine = read_call(calls ? json_item(calls, c) : root, i, r->users[0].began_ns, &r->result.sittings[at],
+        fine = read_call(calls ? json_item(calls, c) : root, i, r->users[0].began_ns, &r->result->sittings[at],
                          &waited_for[at]);
     }
     json_close(json);
@@ -160,7 +161,7 @@ static void find_afters(struct sitting *v, size_t n, const unsigned *waited_for)
 }
 
 static void judge(struct row_run *r) {
-    struct lab_result *result = &r->result;
+    struct lab_result *result = r->result;
     result->count = (size_t)r->row->users * r->row->calls;
     result->sittings = xcalloc(result->count, sizeof *result->sittings);
     unsigned *waited_for = xcalloc(result->count, sizeof *waited_for);
@@ -200,7 +201,7 @@ static void end_user(struct user *u) {
     }
     judge(r);
     if (r->all->options.on_row) {
-        r->all->options.on_row(r->all->options.context, &r->result);
+        r->all->options.on_row(r->all->options.context, r->result);
     }
     if (--r->all->open == 0) {
         loop_stop(r->all->loop);
@@ -319,7 +320,7 @@ static void close_row(struct row_run *r) {
         lab_destroy(r->lab);
     }
     if (r->open) {
-        snprintf(r->result.problem, sizeof r->result.problem, "stopped before all users had their answers");
+        snprintf(r->result->problem, sizeof r->result->problem, "stopped before all users had their answers");
     }
     for (unsigned i = 0; r->users && i < r->row->users; i++) {
         buf_finish(&r->users[i].answer);
@@ -330,7 +331,7 @@ static void close_row(struct row_run *r) {
 // ---- all of them
 
 static void add_row(struct lab_run *run, const struct lab_row *row) {
-    struct row_run *r = &run->rows[run->count++];
+    struct row_run *r = &run->rows[run->count];
     *r = (struct row_run){
         .all = run,
         .row = row,
@@ -338,9 +339,10 @@ static void add_row(struct lab_run *run, const struct lab_row *row) {
         .service_ms = scaled(row->service_ms, run->options.scale),
         .apart_ms = scaled(row->apart_ms, run->options.scale),
         .poll_ms = scaled(POLL_MS, run->options.scale),
-        .result = {.row = row, .scale = run->options.scale},
+        .result = &run->results[run->count++],
     };
-    r->result.predicted = predict(r);
+    *r->result = (struct lab_result){.row = row, .scale = run->options.scale};
+    r->result->predicted = predict(r);
 }
 
 static void choose_rows(struct lab_run *run) {
@@ -350,6 +352,7 @@ static void choose_rows(struct lab_run *run) {
         all++;
     }
     run->rows = xcalloc(all, sizeof *run->rows);
+    run->results = xcalloc(all, sizeof *run->results);
     for (size_t i = 0; i < all; i++) {
         if (!o->wanted || o->wanted(o->context, lab_row_at(i))) {
             add_row(run, lab_row_at(i));
@@ -409,12 +412,14 @@ void lab_run_destroy(struct lab_run *run) {
         return;
     }
     for (size_t i = 0; i < run->count; i++) {
-        free(run->rows[i].result.sittings);
+        free(run->results[i].sittings);
     }
+    free(run->results);
     free(run->rows);
     free(run);
 }
 
-const struct lab_result *lab_run_result(const struct lab_run *run, size_t i) {
-    return i < run->count ? &run->rows[i].result : NULL;
+const struct lab_result *lab_run_results(const struct lab_run *run, size_t *n) {
+    *n = run->count;
+    return run->results;
 }

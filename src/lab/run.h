@@ -55,15 +55,16 @@ struct lab_run; // the results
 // ports or libcurl could not be had.
 struct lab_run *lab_run(struct loop *loop, const struct lab_run_options *options);
 void lab_run_destroy(struct lab_run *run);
-// In the table's order; NULL behind the last.
-const struct lab_result *lab_run_result(const struct lab_run *run, size_t i);
+// *n of them, in the table's order.
+const struct lab_result *lab_run_results(const struct lab_run *run, size_t *n);
 
 // What came of it, appended to `out`.
 struct lab_style {
     bool colour;
     bool unicode;
 };
-MUSTCHECK enum err lab_print_table(struct buf *out, const struct lab_run *run, const struct lab_style *style);
+MUSTCHECK enum err lab_print_table(struct buf *out, const struct lab_result *v, size_t n,
+                                   const struct lab_style *style);
 MUSTCHECK enum err lab_print_picture(struct buf *out, const struct lab_result *result, const struct lab_style *style);
-MUSTCHECK enum err lab_print_json(struct buf *out, const struct lab_run *run);
-MUSTCHECK enum err lab_print_html(struct buf *out, const struct lab_run *run);
+MUSTCHECK enum err lab_print_json(struct buf *out, const struct lab_result *v, size_t n);
+MUSTCHECK enum err lab_print_html(struct buf *out, const struct lab_result *v, size_t n);

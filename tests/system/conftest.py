@@ -52,6 +52,9 @@ class World:
     def mock(self, *args, ready=True, **more):
         return self._start("mock", args, ready, more)
 
+    def lab(self, *args, ready=True, **more):
+        return self._start("lab", args, ready, more)
+
     def _start(self, verb, args, ready, more):
         thaw = process.Thaw(verb, *args, **more)
         self.thaws.append(thaw)

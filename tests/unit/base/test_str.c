@@ -88,6 +88,23 @@ static void durations_need_a_unit(void **state UNUSED) {
     check_rows(rows, ARRAY_LEN(rows), parse_duration_ms);
 }
 
+static void seconds_have_no_unit(void **state UNUSED) {
+    static const struct unit_row rows[] = {
+        {"5", OK, 5000},
+        {"0", OK, 0},
+        {"0.25", OK, 250},
+        {"60.001", OK, 60001},
+        {"5s", ERR_INVALID, 0},
+        {"", ERR_INVALID, 0},
+        {".5", ERR_INVALID, 0},
+        {"1.2345", ERR_INVALID, 0},
+        {"-1", ERR_INVALID, 0},
+        {"1e3", ERR_INVALID, 0},
+        {"18446744073709551615", ERR_FULL, 0},
+    };
+    check_rows(rows, ARRAY_LEN(rows), parse_seconds_ms);
+}
+
 static void no_duration_is_rounded_down_to_nothing(void **state UNUSED) {
     static const struct unit_row rows[] = {
         {"0.5ms", ERR_INVALID, 0}, {"1.0ms", OK, 1}, {"0.001s", OK, 1}, {"0.001m", OK, 60}};
@@ -292,7 +309,7 @@ static void error_names_are_lower_case(void **state UNUSED) {
     }
 }
 
-TESTS(TEST(parse_u64_takes_plain_digits_only), TEST(durations_need_a_unit),
+TESTS(TEST(parse_u64_takes_plain_digits_only), TEST(durations_need_a_unit), TEST(seconds_have_no_unit),
       TEST(no_duration_is_rounded_down_to_nothing), TEST(sizes_count_in_1024), TEST(what_is_formatted_is_read_back),
       TEST(formats_are_the_shortest), TEST(nearest_finds_slips_and_nothing_far), TEST(nearest_survives_long_words),
       TEST(comparing_ignores_case_in_ascii_only), TEST(starts_ends_find_and_search), TEST(trim_takes_spaces_and_tabs),
