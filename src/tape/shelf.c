@@ -348,18 +348,21 @@ static_assert(sizeof(struct place) == CIPHER_BLOCK, "a place is one block");
 
 static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567"; // RFC 4648 section 6, in lower case
 
+// Five bytes are eight digits; of the sixteenth byte the last digit has three bits.
 static struct tape_id format_id(const unsigned char block[CIPHER_BLOCK]) {
-    struct tape_id id = {{0}};
-    unsigned bits = 0;
-    unsigned have = 0;
-    size_t at = 0;
-    for (size_t i = 0; i < CIPHER_BLOCK; i++) {
-        bits = bits << 8 | block[i];
-        for (have += 8; have >= 5; have -= 5) {
-            id.text[at++] = digits[bits >> (have - 5) & 31];
+    struct tape_id id;
+    char *at = id.text;
+    for (unsigned i = 0; i + 5 <= CIPHER_BLOCK; i += 5) {
+        uint64_t bits = (uint64_t)block[i] << 32 | (uint64_t)block[i + 1] << 24 | (uint64_t)block[i + 2] << 16 |
+                        (uint64_t)block[i + 3] << 8 | block[i + 4];
+        for (unsigned shift = 40; shift > 0;) {
+            shift -= 5;
+            *at++ = digits[bits >> shift & 31];
         }
     }
-    id.text[at] = digits[bits << (5 - have) & 31];
+    *at++ = digits[block[15] >> 3];
+    *at++ = digits[block[15] << 2 & 31];
+    *at = '\0';
     return id;
 }
 
