@@ -525,7 +525,8 @@ static void on_room(struct tape *t) {
 
 static void on_abandoned(struct tape *t) {
     struct call *c = t->writer;
-    if (!c->goes_on && !shelf_goes_on(t)) {
+    bool complete = !c->streamed || c->upload_done; // else nobody can finish it
+    if (!complete || (!c->goes_on && !shelf_goes_on(t))) {
         end_call(c, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the client left"});
     }
 }

@@ -113,7 +113,9 @@ void tapes_forget_question(struct request *r) {
 void tapes_status(struct request *r) { ask(r, run_status); }
 
 void tapes_delete(struct request *r) {
-    if (resume_for_reading(r)) {
+    if (id_of(r).len != route_below(r).len) {
+        request_error(r, 404, OUTCOME_REFUSED, NULL, NULL, "Below a tape there is nothing to delete.");
+    } else if (resume_for_reading(r)) {
         ask(r, run_delete);
     }
 }
