@@ -224,6 +224,10 @@ static bool is_over(const struct resume *s, const struct tape *t, uint64_t posit
 
 static void attach(struct request *r, struct tape *t) {
     uint64_t position = 0;
+    if (!r->resume->reads && t->why.end == TAPE_CANCELLED) { // while this one was on its way to join it
+        resume_missing(r, SHELF_GONE);
+        return;
+    }
     enum err e = find_position(r->resume, t, &position);
     if (e == ERR_AGAIN && r->state == REQUEST_FOLLOWING && mirror_wait_on(t, &r->wait)) {
         return; // another worker has given it to this client already, and its news are on their way

@@ -275,7 +275,11 @@ static void keep_to_total(struct shelf *shelf) {
     }
 }
 
-static bool ended_well(const struct tape *t) { return t->why.end == TAPE_WHOLE && t->head.status < 400; }
+// What was cancelled is nobody's answer.
+static bool keys_stay(const struct tape_kept *kept) {
+    const struct tape *t = kept->tape;
+    return kept->replay_failures ? t->why.end != TAPE_CANCELLED : t->why.end == TAPE_WHOLE && t->head.status < 400;
+}
 
 void shelf_ended(struct shelf *shelf, struct tape *t) {
     struct tape_kept *kept = t->kept;
@@ -284,7 +288,7 @@ void shelf_ended(struct shelf *shelf, struct tape *t) {
         leave_slot(shelf, t);
         return;
     }
-    if (!kept->replay_failures && !ended_well(t)) {
+    if (!keys_stay(kept)) {
         drop_keys(kept);
     }
     kept->cost = cost_of(t);
