@@ -442,7 +442,9 @@ static void on_boundary(struct sse *sse, size_t at) {
     put_in(s, str_from(line, (size_t)n));
     put_in(s, str_from(s->bytes.ptr + at - 1, 1));
     s->done = at;
-    tape_mark(tape, tape->written + buf_len(&s->call->worker->events));
+    if (s->error == OK) {
+        tape_mark(tape, tape->written + buf_len(&s->call->worker->events));
+    }
 }
 
 static void begin_stream(struct call *c) {

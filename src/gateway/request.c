@@ -409,7 +409,7 @@ void request_start(struct request *r) {
     }
     if (r->resume && resume_is_async(r)) {
         struct tape_id id = shelf_id(&r->worker->shelf, tape);
-        resume_acknowledge(r, &id);
+        resume_acknowledge(r, &id, tape->why.end);
     } else {
         request_follow(r, tape, 0);
     }

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #include "gateway/steps.h"
+#include "gateway/tapes.h"
 #include "http/sse.h"
 #include "llm/form.h"
 #include "llm/reply.h"
@@ -46,6 +47,20 @@ static bool asks_of_tapes(const struct fields *fields) {
 }
 
 static bool is_on(struct str value) { return str_eq(value, STR("1")) || str_ieq(value, STR("true")); }
+
+// RFC 7240: names in any case, perhaps with parameters; any number of fields.
+static bool prefers_async(const struct fields *fields) {
+    for (unsigned i = 0; i < fields->n; i++) {
+        struct str list = fields->v[i].value;
+        struct str one;
+        while (fields->v[i].id == FIELD_PREFER && str_split(&list, ',', &one)) {
+            if (str_ieq(str_trim(str_first(one, str_find(one, ';'))), STR("respond-async"))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
 
 // Everything that makes two requests the same. Fields do not: SDKs count their retries in one.
 static struct digest digest_asked(const struct request *r) {
@@ -96,7 +111,7 @@ static bool read_wishes(struct request *r, bool *plain) {
     struct str key = fields_value(fields, FIELD_IDEMPOTENCY_KEY);
     bool whole = r->route->looked_at && r->head->method == METHOD_POST;
     bool keyed = whole && key.ptr;
-    bool async = whole && (r->background || list_has_token(fields_value(fields, FIELD_PREFER), STR("respond-async")));
+    bool async = whole && (r->background || prefers_async(fields));
     bool resumable = keyed || async || is_on(fields_value(fields, FIELD_X_THAW_RESUME)) || (route && route->resume);
     bool keeps = resumable || disconnect_of(r->worker->config, route, false)->action == DISCONNECT_KEEP;
     bool coalesces = whole && route && route->coalesce;
@@ -349,7 +364,7 @@ enum verdict resume_step(struct request *r) {
     withdraw_tape(r);
     s->replayed = true;
     if (s->async) {
-        resume_acknowledge(r, &s->id);
+        tapes_adopt(r, &s->id);
     } else {
         find(r);
     }
@@ -411,14 +426,13 @@ bool resume_for_reading(struct request *r) {
 
 // ---- answering
 
-void resume_acknowledge(struct request *r, const struct tape_id *id) {
+void resume_acknowledge(struct request *r, const struct tape_id *id, enum tape_end end) {
     char json[400];
     struct str prefix = r->worker->config->prefix;
     r->resume->id = *id;
     r->resume->async = true;
-    // How far an earlier one is, its own worker knows: .../status.
-    snprintf(json, sizeof json, "{\"id\":\"%s\",\"object\":\"thaw.tape\",%s\"url\":\"%.*s/tapes/%s\"}\n", id->text,
-             r->resume->replayed ? "" : "\"state\":\"running\",", STR_ARG(prefix), id->text);
+    snprintf(json, sizeof json, "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"%s\",\"url\":\"%.*s/tapes/%s\"}\n",
+             id->text, tape_end_name(end), STR_ARG(prefix), id->text);
     request_answer(r, 202, OUTCOME_LOCAL, str_c(json));
 }
 

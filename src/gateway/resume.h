@@ -50,8 +50,8 @@ static inline bool resume_is_head_only(const struct request *r) { return r->resu
 bool resume_goes_on(const struct request *r);
 // The tape to start on, a reference with it; NULL: r is a plain relay after all.
 struct tape *resume_take_tape(struct request *r);
-// 202: the answer will be on this tape.
-void resume_acknowledge(struct request *r, const struct tape_id *id);
+// 202: the answer will be on this tape, or is.
+void resume_acknowledge(struct request *r, const struct tape_id *id, enum tape_end end);
 // To the head of an answer.
 void resume_add_fields(struct request *r, struct fields *fields);
 // Sends what comes before the answer's bytes; false: not all of it was taken yet.

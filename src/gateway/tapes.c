@@ -38,7 +38,14 @@ struct question {
     bool kept, deleted;
 };
 
-static void free_question(struct errand *e) { free(container_of(e, struct question, errand)); }
+// The process ends: every loop has been left.
+static void free_question(struct errand *e) {
+    struct question *q = container_of(e, struct question, errand);
+    if (q->request) {
+        q->request->question = NULL;
+    }
+    free(q);
+}
 
 static void look(struct question *q, const struct tape *t) {
     q->end = t->why.end;
@@ -64,6 +71,18 @@ static void run_delete(struct errand *e, struct shelf *there UNUSED, struct tape
     }
 }
 
+// To whom the 202 was given the call is as good as done: it ends with no reader any more.
+static void run_adopt(struct errand *e, struct shelf *there UNUSED, struct tape *t) {
+    struct question *q = container_of(e, struct question, errand);
+    look(q, t);
+    if (tape_running(t) && t->kept) {
+        t->kept->disconnect = TAPE_GOES_ON;
+        shelf_joined(t);
+    } else if (!t->kept || q->end == TAPE_CANCELLED) { // meanwhile
+        e->found = SHELF_GONE;
+    }
+}
+
 static void on_back(struct errand *e) {
     struct question *q = container_of(e, struct question, errand);
     struct request *r = q->request;
@@ -73,6 +92,8 @@ static void on_back(struct errand *e) {
     }
     if (r && e->found != SHELF_HERE) {
         resume_missing(r, e->found);
+    } else if (r && !r->resume->reads) {
+        resume_acknowledge(r, &e->id, q->end);
     } else if (r) {
         snprintf(json, sizeof json,
                  "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"%s\",\"status\":%d,\"bytes\":%" PRIu64
@@ -84,16 +105,12 @@ static void on_back(struct errand *e) {
     free(q);
 }
 
-static void ask(struct request *r, void (*run)(struct errand *e, struct shelf *there, struct tape *t)) {
-    struct str id = id_of(r);
-    if (id.len != TAPE_ID_LEN) {
-        resume_missing(r, SHELF_UNKNOWN);
-        return;
-    }
+static void ask(struct request *r, const struct tape_id *id,
+                void (*run)(struct errand *e, struct shelf *there, struct tape *t)) {
     struct question *q = xcalloc(1, sizeof *q);
-    memcpy(q->errand.id.text, id.ptr, id.len);
+    q->errand.id = *id;
     q->errand.tenant = r->resume->tenant;
-    q->errand.anybody = r->worker->config->tape_read_by_id;
+    q->errand.anybody = r->resume->reads && r->worker->config->tape_read_by_id;
     q->errand.run = run;
     q->errand.on_back = on_back;
     q->errand.destroy = free_question;
@@ -103,6 +120,24 @@ static void ask(struct request *r, void (*run)(struct errand *e, struct shelf *t
     errand_send(&r->worker->shelf, &q->errand);
 }
 
+// About the tape that the path names.
+static void ask_named(struct request *r, void (*run)(struct errand *e, struct shelf *there, struct tape *t)) {
+    struct str text = id_of(r);
+    struct tape_id id = {{0}};
+    if (text.len != TAPE_ID_LEN) {
+        resume_missing(r, SHELF_UNKNOWN);
+        return;
+    }
+    memcpy(id.text, text.ptr, text.len);
+    ask(r, &id, run);
+}
+
+void tapes_adopt(struct request *r, const struct tape_id *id) {
+    if (request_hold(r)) { // it may have to start again
+        ask(r, id, run_adopt);
+    }
+}
+
 void tapes_forget_question(struct request *r) {
     if (r->question) {
         r->question->request = NULL;
@@ -110,12 +145,12 @@ void tapes_forget_question(struct request *r) {
     }
 }
 
-void tapes_status(struct request *r) { ask(r, run_status); }
+void tapes_status(struct request *r) { ask_named(r, run_status); }
 
 void tapes_delete(struct request *r) {
     if (id_of(r).len != route_below(r).len) {
         request_error(r, 404, OUTCOME_REFUSED, NULL, NULL, "Below a tape there is nothing to delete.");
     } else if (resume_for_reading(r)) {
-        ask(r, run_delete);
+        ask_named(r, run_delete);
     }
 }

@@ -9,5 +9,7 @@ void tapes_read(struct request *r);
 void tapes_status(struct request *r);
 // DELETE /tapes/{id}: a running call is cancelled; an answer that has ended is forgotten.
 void tapes_delete(struct request *r);
+// An earlier call's tape is promised to this request (202), which does not wait for it: the call goes on without readers.
+void tapes_adopt(struct request *r, const struct tape_id *id);
 // The request ends; nobody waits for the answer to its question any more.
 void tapes_forget_question(struct request *r);
