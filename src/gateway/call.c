@@ -491,7 +491,12 @@ static void on_head(struct xchg *x, struct head *head) {
         }
         call_set_state(c, CALL_ANSWERING);
     }
-    tape_put_head(c->tape, &tape_head);
+    struct tape *tape = tape_ref(c->tape);
+    tape_put_head(tape, &tape_head);
+    if (c->state != CALL_ENDED && !tape_running(tape)) { // there was no memory for it
+        end_call(c, NULL);
+    }
+    tape_unref(tape);
 }
 
 static void on_body(struct xchg *x, struct str bytes, bool end) {
