@@ -470,7 +470,9 @@ static void on_boundary(struct sse *sse, size_t at) {
     put_in(s, str_from(line, (size_t)n));
     put_in(s, str_from(s->bytes.ptr + at - 1, 1));
     s->done = at;
-    tape_mark(tape, tape->written + buf_len(&s->call->worker->events));
+    if (s->error == OK) {
+        tape_mark(tape, tape->written + buf_len(&s->call->worker->events));
+    }
 }
 
 static void begin_stream(struct call *c) {
@@ -517,7 +519,12 @@ static void on_head(struct xchg *x, struct head *head) {
         }
         call_set_state(c, CALL_ANSWERING);
     }
-    tape_put_head(c->tape, &tape_head);
+    struct tape *tape = tape_ref(c->tape);
+    tape_put_head(tape, &tape_head);
+    if (c->state != CALL_ENDED && !tape_running(tape)) { // there was no memory for it
+        end_call(c, NULL);
+    }
+    tape_unref(tape);
 }
 
 static void on_body(struct xchg *x, struct str bytes, bool end) {
@@ -553,7 +560,8 @@ static void on_room(struct tape *t) {
 
 static void on_abandoned(struct tape *t) {
     struct call *c = t->writer;
-    if (!c->goes_on && !shelf_goes_on(t)) {
+    bool complete = !c->streamed || c->upload_done; // else nobody can finish it
+    if (!complete || (!c->goes_on && !shelf_goes_on(t))) {
         end_call(c, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the client left"});
     }
 }

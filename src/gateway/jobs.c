@@ -290,7 +290,7 @@ static void on_begun(struct store_op *op) {
     const char *problem = op->problem;
     job_destroy(job);
     if (e == OK) {
-        resume_acknowledge(r, &id);
+        resume_acknowledge(r, &id, tape_end_name(t->why.end));
     } else {
         tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the job could not be stored"});
         refuse_job(r, problem);

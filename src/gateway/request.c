@@ -25,8 +25,8 @@ void request_set_state(struct request *r, enum request_state state) {
     if (r->state == REQUEST_FOLLOWING) {
         mirror_wait_end(&r->wait);
     }
-    if (state == REQUEST_READING && r->state == REQUEST_FOLLOWING) { // again
-        r->whole = buf_str(&r->body);
+    if (state == REQUEST_READING) { // again
+        r->whole = r->state == REQUEST_FOLLOWING ? buf_str(&r->body) : r->whole;
         r->model_raw = r->true_raw = (struct str){NULL, 0};
         r->targets = NULL;
     } else if (state == REQUEST_FOLLOWING) {
@@ -338,6 +338,9 @@ static void on_tape_head(struct tape_reader *reader, const struct tape_head *tap
         .status = tape_head->status, .fields = fields, .body_len = tape_head->body_len < 0 ? BODY_UNKNOWN : left};
     r->head_sent = r->head_sent || head.status >= 200;
     xchg_send_head(r->x, &head);
+    if (head.status >= 200 && resume_is_head_only(r) && xchg_send(r->x, STR(""), true) == 0 && xchg_over(r->x)) {
+        request_finish(r, OUTCOME_COMPLETE); // whatever becomes of the answer
+    }
 }
 
 static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, int count, bool last) {
@@ -402,7 +405,7 @@ static struct call *start_call(struct request *r, struct tape *tape, bool kept) 
         .true_raw = r->true_raw,
         .owner_events = &upload_events,
         .owner = kept ? NULL : r,
-        .goes_on = r->worker->config->on_disconnect.action == DISCONNECT_FINISH,
+        .goes_on = !tape->kept && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
     };
     return call_start(r->worker, &asked, tape);
@@ -440,7 +443,7 @@ void request_start(struct request *r) {
         request_set_state(r, REQUEST_FOLLOWING); // until the disk has it
     } else if (r->resume && resume_is_async(r)) {
         struct tape_id id = shelf_id(&r->worker->shelf, tape);
-        resume_acknowledge(r, &id);
+        resume_acknowledge(r, &id, tape_end_name(tape->why.end));
     } else {
         request_follow(r, tape, 0);
     }

@@ -357,6 +357,6 @@ void responses_route(struct request *r) {
     if (reads) {
         resume_read(r, str_c(s->id.text));
     } else {
-        tapes_ask(r, &s->id, true, deletes, deletes ? on_deleted : on_cancelled);
+        tapes_ask(r, &s->id, deletes ? TAPES_DELETE : TAPES_CANCEL, deletes ? on_deleted : on_cancelled);
     }
 }

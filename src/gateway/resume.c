@@ -11,6 +11,7 @@
 #include "gateway/jobs.h"
 #include "gateway/responses.h"
 #include "gateway/steps.h"
+#include "gateway/tapes.h"
 #include "http/sse.h"
 #include "llm/form.h"
 #include "llm/reply.h"
@@ -54,6 +55,20 @@ static bool asks_of_tapes(const struct fields *fields) {
 
 static bool is_on(struct str value) { return str_eq(value, STR("1")) || str_ieq(value, STR("true")); }
 
+// RFC 7240: names in any case, perhaps with parameters; any number of fields.
+static bool prefers_async(const struct fields *fields) {
+    for (unsigned i = 0; i < fields->n; i++) {
+        struct str list = fields->v[i].value;
+        struct str one;
+        while (fields->v[i].id == FIELD_PREFER && str_split(&list, ',', &one)) {
+            if (str_ieq(str_trim(str_first(one, str_find(one, ';'))), STR("respond-async"))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 // Everything that makes two requests the same. Fields do not: SDKs count their retries in one.
 static struct digest digest_asked(const struct request *r) {
     struct str parts[] = {str_c(method_name(r->head->method)), r->head->target, r->whole};
@@ -79,19 +94,37 @@ static bool read_key(struct request *r, struct str key) {
     return true;
 }
 
+// What becomes of a call that nobody reads any more.
+static const struct config_disconnect *disconnect_of(const struct config *config, const struct config_route *route,
+                                                     bool resumable) {
+    if (route && route->own & OWN_ON_DISCONNECT) {
+        return &route->on_disconnect;
+    }
+    return resumable ? &config->tape_disconnect : &config->on_disconnect;
+}
+
+static const struct config_route *route_of(const struct request *r) {
+    return config_route_find(r->worker->config, target_path(r->head->target));
+}
+
+bool resume_goes_on(const struct request *r) {
+    return disconnect_of(r->worker->config, route_of(r), false)->action == DISCONNECT_FINISH;
+}
+
 // False: answered, or a plain relay.
 static bool read_wishes(struct request *r, bool *plain) {
     const struct fields *fields = &r->head->fields;
-    const struct config_route *route = config_route_find(r->worker->config, target_path(r->head->target));
+    const struct config_route *route = route_of(r);
     struct str key = fields_value(fields, FIELD_IDEMPOTENCY_KEY);
-    bool keeps = is_on(fields_value(fields, FIELD_X_THAW_RESUME)) || (route && route->resume) ||
-                 (route && route->own & OWN_ON_DISCONNECT && route->on_disconnect.action == DISCONNECT_KEEP) ||
-                 r->worker->config->on_disconnect.action == DISCONNECT_KEEP || r->background;
     bool whole = r->route->looked_at && r->head->method == METHOD_POST;
-    bool async = whole && ((r->resume && r->resume->rerun) || (r->background && !r->streams) ||
-                           list_has_token(fields_value(fields, FIELD_PREFER), STR("respond-async")));
+    bool keyed = whole && key.ptr;
+    bool rerun = r->resume && r->resume->rerun;
+    bool async = whole && (rerun || (r->background && !r->streams) || prefers_async(fields));
+    bool resumable =
+        keyed || async || r->background || is_on(fields_value(fields, FIELD_X_THAW_RESUME)) || (route && route->resume);
+    bool keeps = resumable || disconnect_of(r->worker->config, route, false)->action == DISCONNECT_KEEP;
     bool coalesces = whole && route && route->coalesce;
-    *plain = !keeps && !async && !coalesces && !(whole && key.ptr);
+    *plain = !keeps && !coalesces;
     if (*plain) {
         return true;
     }
@@ -99,12 +132,12 @@ static bool read_wishes(struct request *r, bool *plain) {
     s->tenant = s->rerun ? s->tenant : who_tenant(fields);
     s->route = route;
     s->async = async;
+    s->resumable = resumable;
     s->responses = r->route->responses;
     if (r->background && !s->model) {
         s->model = str_dup(r->model_raw);
     }
-    s->replayed = false;
-    if (whole && key.ptr) {
+    if (keyed) {
         return read_key(r, key);
     }
     if (coalesces && !async) {
@@ -121,12 +154,8 @@ static bool read_wishes(struct request *r, bool *plain) {
 static void set_disconnect(struct tape_kept *kept, const struct request *r) {
     static const enum tape_disconnect actions[] = {
         [DISCONNECT_CANCEL] = TAPE_ENDS, [DISCONNECT_KEEP] = TAPE_WAITS, [DISCONNECT_FINISH] = TAPE_GOES_ON};
-    const struct config *config = r->worker->config;
     const struct resume *s = r->resume;
-    const struct config_disconnect *wanted = s->coalesces ? &config->on_disconnect : &config->tape_disconnect;
-    if (s->route && s->route->own & OWN_ON_DISCONNECT) {
-        wanted = &s->route->on_disconnect;
-    }
+    const struct config_disconnect *wanted = disconnect_of(r->worker->config, s->route, s->resumable);
     kept->disconnect = s->async || r->background ? TAPE_GOES_ON : actions[wanted->action];
     kept->wait_ms = wanted->keep_ms;
 }
@@ -234,6 +263,10 @@ void resume_attach(struct request *r, struct tape *t) {
         return;
     }
     uint64_t position = 0;
+    if (!r->resume->reads && t->why.end == TAPE_CANCELLED) { // while this one was on its way to join it
+        resume_missing(r, SHELF_GONE);
+        return;
+    }
     enum err e = find_position(r->resume, t, &position);
     if (e == ERR_AGAIN && r->state == REQUEST_FOLLOWING && mirror_wait_on(t, &r->wait)) {
         return; // another worker has given it to this client already, and its news are on their way
@@ -310,6 +343,7 @@ void resume_missing(struct request *r, enum shelf_find found) {
     format_duration(keep, sizeof keep, r->worker->config->tape_keep_ms);
     if (!s->reads && s->attempts < ATTEMPTS_MAX) { // its key is free by now
         s->attempts++;
+        s->replayed = false;
         shelf_drop_key(r->worker->shelves, &s->key, &s->id);
         request_again(r);
     } else if (!s->reads) {
@@ -334,6 +368,10 @@ void resume_read(struct request *r, struct str id) {
         return;
     }
     memcpy(s->id.text, id.ptr, TAPE_ID_LEN);
+    if (s->has_last && (!s->last_id.text[0] || strcmp(s->last_id.text, s->id.text) == 0)) {
+        s->from = FROM_EVENT;
+        s->n = s->last_n;
+    }
     find(r);
 }
 
@@ -367,7 +405,7 @@ enum verdict resume_step(struct request *r) {
     withdraw_tape(r);
     s->replayed = true;
     if (s->async) {
-        resume_acknowledge(r, &s->id);
+        tapes_adopt(r, &s->id);
     } else {
         find(r);
     }
@@ -384,15 +422,18 @@ static bool number_of(struct request *r, const char *name, struct str text, uint
     return true;
 }
 
-// "{id}:{n}"; of another tape it is not about this one: an EventSource may have been pointed elsewhere.
+// "{id}:{n}", or only the number. An id of another tape is not about this one: an EventSource may have been pointed
+// elsewhere.
 static bool read_last_event(struct request *r, struct str last) {
     struct resume *s = r->resume;
     size_t colon = str_find(last, ':');
-    if (!last.ptr || last.len == 0) {
+    struct str id = colon < last.len ? str_first(last, colon) : STR("");
+    if (last.len == 0 || (id.len && id.len != TAPE_ID_LEN)) {
         return true;
     }
-    s->from = FROM_EVENT;
-    return number_of(r, "Last-Event-ID", colon < last.len ? str_skip(last, colon + 1) : last, &s->n);
+    memcpy(s->last_id.text, id.ptr, id.len);
+    s->has_last = true;
+    return number_of(r, "Last-Event-ID", id.len ? str_skip(last, colon + 1) : last, &s->last_n);
 }
 
 static bool read_query(struct request *r) {
@@ -419,32 +460,37 @@ static bool read_query(struct request *r) {
 bool resume_for_reading(struct request *r) {
     struct resume *s = resume_of(r);
     s->reads = true;
+    s->head_only = r->head->method == METHOD_HEAD;
     s->tenant = who_tenant(&r->head->fields);
     return read_query(r) && read_last_event(r, fields_value(&r->head->fields, FIELD_LAST_EVENT_ID));
 }
 
 // ---- answering
 
-void resume_acknowledge(struct request *r, const struct tape_id *id) {
-    char json[200];
+void resume_acknowledge(struct request *r, const struct tape_id *id, const char *state) {
+    char json[400];
     struct str prefix = r->worker->config->prefix;
     r->resume->id = *id;
+    r->resume->async = true;
     if (r->background) {
         responses_acknowledge(r);
         return;
     }
-    snprintf(json, sizeof json,
-             "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"running\",\"url\":\"%.*s/tapes/%s\"}\n", id->text,
-             STR_ARG(prefix), id->text);
+    snprintf(json, sizeof json, "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"%s\",\"url\":\"%.*s/tapes/%s\"}\n",
+             id->text, state, STR_ARG(prefix), id->text);
     request_answer(r, 202, OUTCOME_LOCAL, str_c(json));
 }
 
 void resume_add_fields(struct request *r, struct fields *fields) {
     struct resume *s = r->resume;
+    bool coded = fields_find(fields, FIELD_CONTENT_ENCODING);
     if (s->replayed) {
         worker_add(fields, STR("Idempotent-Replayed"), STR("true"));
     }
-    if (s->reads && http_is_event_stream(fields)) {
+    if (s->reads && !http_is_event_stream(fields)) {
+        fields_remove(fields, FIELD_CACHE_CONTROL);
+        worker_add(fields, STR("Cache-Control"), STR("no-store"));
+    } else if (s->reads && !coded && s->from != FROM_BYTE) { // who counts bytes gets those of the answer
         s->prelude_left = (unsigned char)prelude.len;
     }
 }

@@ -34,19 +34,20 @@ struct question {
     struct errand errand;
     struct request *request; // NULL: the client left meanwhile
     tapes_then *then;
+    enum tapes_order order;
     struct tape_state seen;
-    bool cancels, forgets;
 };
 
-static void free_question(struct errand *e) { free(container_of(e, struct question, errand)); }
-
-static void on_question(struct errand *e, struct shelf *there, struct tape *t) {
+// The process ends: every loop has been left.
+static void free_question(struct errand *e) {
     struct question *q = container_of(e, struct question, errand);
-    struct tape_id id = shelf_id(there, t);
-    bool ran = tape_running(t);
-    if (q->cancels) {
-        tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "its client cancelled it"});
+    if (q->request) {
+        q->request->question = NULL;
     }
+    free(q);
+}
+
+static void look(struct question *q, const struct tape *t) {
     q->seen = (struct tape_state){
         .end = tape_end_name(t->why.end),
         .status = t->has_head ? t->head.status : 0,
@@ -54,11 +55,46 @@ static void on_question(struct errand *e, struct shelf *there, struct tape *t) {
         .events = t->marks_gone + t->marks_count,
         .created_s = t->created_s,
         .kept = t->kept,
-        .deleted = q->forgets && !ran && t->kept,
     };
-    if (q->seen.deleted) {
-        shelf_forget(t->kept);
-        jobs_forget(there->owner, &id);
+}
+
+static void cancel(struct tape *t) {
+    tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "its client cancelled it"});
+}
+
+// To whom the 202 was given the call is as good as done: it ends with no reader any more.
+static void adopt(struct question *q, struct tape *t) {
+    if (tape_running(t) && t->kept) {
+        t->kept->disconnect = TAPE_GOES_ON;
+        shelf_joined(t);
+    } else if (!t->kept || t->why.end == TAPE_CANCELLED) { // meanwhile
+        q->errand.found = SHELF_GONE;
+    }
+}
+
+static void on_question(struct errand *e, struct shelf *there, struct tape *t) {
+    struct question *q = container_of(e, struct question, errand);
+    struct tape_id id = shelf_id(there, t);
+    bool ran = tape_running(t);
+    switch (q->order) {
+    case TAPES_LOOK: look(q, t); break;
+    case TAPES_CANCEL:
+        cancel(t);
+        look(q, t);
+        break;
+    case TAPES_DELETE:
+        cancel(t);
+        look(q, t);
+        q->seen.deleted = !ran && t->kept;
+        if (q->seen.deleted) {
+            shelf_forget(t->kept);
+            jobs_forget(there->owner, &id);
+        }
+        break;
+    case TAPES_ADOPT:
+        look(q, t);
+        adopt(q, t);
+        break;
     }
 }
 
@@ -72,18 +108,17 @@ static void on_back(struct errand *e) {
     free(q);
 }
 
-void tapes_ask(struct request *r, const struct tape_id *id, bool cancels, bool forgets, tapes_then *then) {
+void tapes_ask(struct request *r, const struct tape_id *id, enum tapes_order order, tapes_then *then) {
     struct question *q = xcalloc(1, sizeof *q);
     q->errand.id = jobs_place(r->worker, id);
     q->errand.tenant = r->resume->tenant;
-    q->errand.anybody = r->worker->config->tape_read_by_id;
+    q->errand.anybody = r->resume->reads && r->worker->config->tape_read_by_id;
     q->errand.run = on_question;
     q->errand.on_back = on_back;
     q->errand.destroy = free_question;
     q->request = r;
     q->then = then;
-    q->cancels = cancels;
-    q->forgets = forgets;
+    q->order = order;
     r->question = q;
     request_set_state(r, REQUEST_FOLLOWING);
     errand_send(&r->worker->shelf, &q->errand);
@@ -146,20 +181,46 @@ static void on_state(struct request *r, const struct tape_state *state, enum she
     }
 }
 
-static void ask(struct request *r, bool deletes) {
+static void ask_named(struct request *r, enum tapes_order order) {
     struct str id = id_of(r);
     if (id.len != TAPE_ID_LEN) {
         resume_missing(r, SHELF_UNKNOWN);
     } else if (request_hold(r)) {
         memcpy(r->resume->id.text, id.ptr, id.len);
-        tapes_ask(r, &r->resume->id, deletes, deletes, on_state);
+        tapes_ask(r, &r->resume->id, order, on_state);
     }
 }
 
-void tapes_status(struct request *r) { ask(r, false); }
+void tapes_status(struct request *r) { ask_named(r, TAPES_LOOK); }
 
 void tapes_delete(struct request *r) {
-    if (resume_for_reading(r)) {
-        ask(r, true);
+    if (id_of(r).len != route_below(r).len) {
+        request_error(r, 404, OUTCOME_REFUSED, NULL, NULL, "Below a tape there is nothing to delete.");
+    } else if (resume_for_reading(r)) {
+        ask_named(r, TAPES_DELETE);
+    }
+}
+
+// ---- 202 for what runs already
+
+static void on_adopted_stored(struct request *r, const struct store_record *record) {
+    if (record) {
+        resume_acknowledge(r, &r->resume->id, state_name(record->state));
+    } else {
+        resume_missing(r, SHELF_UNKNOWN);
+    }
+}
+
+static void on_adopted(struct request *r, const struct tape_state *state, enum shelf_find found) {
+    if (state) {
+        resume_acknowledge(r, &r->resume->id, state->end);
+    } else if (!jobs_find(r, &r->resume->id, on_adopted_stored)) {
+        resume_missing(r, found);
+    }
+}
+
+void tapes_adopt(struct request *r, const struct tape_id *id) {
+    if (request_hold(r)) { // it may have to start again
+        tapes_ask(r, id, TAPES_ADOPT, on_adopted);
     }
 }

@@ -169,13 +169,10 @@ void shelf_init(struct shelf *shelf, struct shelves *all, unsigned number, struc
 }
 
 void shelf_finish(struct shelf *shelf) {
-    if (!shelf->all) {
+    if (!shelf->loop) {
         return;
     }
-    list_each(node, &shelf->finished) {
-        feeds_end(container_of(node, struct tape_kept, node));
-        shelf_forget(container_of(node, struct tape_kept, node));
-    }
+    list_each(node, &shelf->finished) { shelf_forget(container_of(node, struct tape_kept, node)); }
     for (uint32_t i = 0; i < shelf->slot_count; i++) {
         assert(!shelf->slots[i].tape); // calls that ran were ended before
     }
@@ -183,7 +180,7 @@ void shelf_finish(struct shelf *shelf) {
     cipher_destroy(shelf->cipher);
     free(shelf->slots);
     shelf->all->shelves[shelf->number] = NULL;
-    *shelf = (struct shelf){0};
+    *shelf = (struct shelf){.all = shelf->all}; // messages to it, on loops that are about to go, look there
 }
 
 static void more_slots(struct shelf *shelf) {
@@ -256,6 +253,9 @@ void shelf_forget(struct tape_kept *kept) {
     drop_keys(kept);
     timer_clear(&kept->timer);
     list_unlink(&kept->node);
+    if (shelf->all->closing) {
+        feeds_end(kept);
+    }
     list_unlink(&kept->feeds); // each lives on as a reader of the tape
     shelf->all->finished_bytes -= kept->cost;
     leave_slot(shelf, t);
@@ -275,7 +275,11 @@ static void keep_to_total(struct shelf *shelf) {
     }
 }
 
-static bool ended_well(const struct tape *t) { return t->why.end == TAPE_WHOLE && t->head.status < 400; }
+// What was cancelled is nobody's answer.
+static bool keys_stay(const struct tape_kept *kept) {
+    const struct tape *t = kept->tape;
+    return kept->replay_failures ? t->why.end != TAPE_CANCELLED : t->why.end == TAPE_WHOLE && t->head.status < 400;
+}
 
 void shelf_ended(struct shelf *shelf, struct tape *t) {
     struct tape_kept *kept = t->kept;
@@ -284,7 +288,7 @@ void shelf_ended(struct shelf *shelf, struct tape *t) {
         leave_slot(shelf, t);
         return;
     }
-    if (!kept->replay_failures && !ended_well(t)) {
+    if (!keys_stay(kept)) {
         drop_keys(kept);
     }
     kept->cost = cost_of(t);

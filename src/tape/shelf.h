@@ -41,7 +41,7 @@ struct tape_kept {
     uint64_t wait_ms;        // of TAPE_WAITS
     size_t cost;             // bytes it counts for; 0: not finished yet
     uint64_t stored_until_s; // a store has it until then, and its keys stay; 0: no store has it
-    bool replay_failures;    // the keys stay also when it did not end well
+    bool replay_failures;    // the keys stay also when it failed
     bool brief;              // goes with its end: it was kept for those who come while it runs
 };
 

@@ -114,7 +114,7 @@ static void settle(struct tape *t, uint64_t position) {
     }
     if (t->full && t->written - position <= window / 2) {
         t->full = false;
-        if (t->events && tape_running(t)) {
+        if (t->events && t->events->on_room && tape_running(t)) {
             t->events->on_room(t);
         }
     }

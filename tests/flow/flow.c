@@ -74,9 +74,15 @@ static void on_event(struct conn *c, unsigned events) {
     }
 }
 
-static struct peer *peer_create(struct world *w, struct conn *c) {
+static struct world *world_of(struct worker *worker) {
+    return container_of(worker - worker->options.number, struct world, worker);
+}
+
+static struct peer *peer_create(struct worker *worker, struct conn *c) {
+    struct world *w = world_of(worker);
     struct peer *p = xcalloc(1, sizeof *p);
     p->world = w;
+    p->worker = worker;
     p->conn = c;
     p->may_read = SIZE_MAX;
     c->owner = p;
@@ -121,13 +127,21 @@ void send_bytes(struct peer *p, struct str bytes) {
 
 void send_text(struct peer *p, const char *text) { send_bytes(p, str_c(text)); }
 
-void client_post(struct peer *client, const char *path, const char *json) {
-    char head[512];
-    snprintf(head, sizeof head,
-             "POST %s HTTP/1.1\r\nHost: thaw\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", path,
-             strlen(json));
+void client_ask(struct peer *client, const char *what, const char *fields, const char *json) {
+    char head[1024];
+    char body[96] = "";
+    if (json) {
+        snprintf(body, sizeof body, "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(json));
+    }
+    snprintf(head, sizeof head, "%s HTTP/1.1\r\nHost: thaw\r\n%s%s\r\n", what, fields, body);
     peer_queue(client, str_c(head));
-    send_text(client, json);
+    send_text(client, json ? json : "");
+}
+
+void client_post(struct peer *client, const char *path, const char *json) {
+    char what[256];
+    snprintf(what, sizeof what, "POST %s", path);
+    client_ask(client, what, "", json);
 }
 
 void finish(struct peer *p) {
@@ -147,37 +161,51 @@ void reset(struct peer *p) {
 
 void forget(struct peer *p) { p->got_len = 0; }
 
-struct peer *client_open(struct world *w) {
+struct peer *client_open_at(struct world *w, unsigned worker) {
+    struct worker *at = &w->workers[worker];
     struct conn *near;
     struct conn *far;
-    mem_pair(&w->worker.loop, flow_window, &near, &far);
-    struct peer *p = peer_create(w, near);
-    http_server_accept(&w->worker.server, far);
+    mem_pair(&at->loop, flow_window, &near, &far);
+    struct peer *p = peer_create(at, near);
+    http_server_accept(&at->server, far);
     return p;
+}
+
+struct peer *client_open(struct world *w) {
+    return client_open_at(w, 0);
 }
 
 // ---- upstreams
 
 static struct conn *connect_upstream(void *context) {
-    struct flow_upstream *u = context;
+    const struct flow_way *way = context;
+    struct flow_upstream *u = way->upstream;
     struct conn *near;
     struct conn *far;
     assert_true(u->count < ARRAY_LEN(u->peers));
-    mem_pair(&u->world->worker.loop, flow_window, &near, &far);
-    struct peer *p = peer_create(u->world, far);
-    p->may_read = u->world->deaf ? 0 : SIZE_MAX;
+    mem_pair(&way->worker->loop, flow_window, &near, &far);
+    struct peer *p = peer_create(way->worker, far);
+    p->may_read = p->world->deaf ? 0 : SIZE_MAX;
     u->peers[u->count++] = p;
     return near;
 }
 
-static struct flow_upstream *upstream_named(struct world *w, struct str name) {
+// NULL: there is none of this name.
+static struct flow_upstream *find_upstream(struct world *w, struct str name) {
     for (unsigned i = 0; i < w->upstream_count; i++) {
         if (str_eq(str_c(w->upstreams[i].name), name)) {
             return &w->upstreams[i];
         }
     }
-    fail_msg("there is no upstream '%.*s'", STR_ARG(name));
     return NULL;
+}
+
+static struct flow_upstream *upstream_named(struct world *w, struct str name) {
+    struct flow_upstream *u = find_upstream(w, name);
+    if (!u) {
+        fail_msg("there is no upstream '%.*s'", STR_ARG(name));
+    }
+    return u;
 }
 
 struct peer *upstream_peer(struct world *w, const char *name, unsigned nth) {
@@ -192,29 +220,36 @@ unsigned upstream_count(struct world *w, const char *name) { return upstream_nam
 
 // ---- the world
 
-static void *create_upstreams(struct loop *loop) { return container_of(loop, struct world, worker.loop); }
+static void *create_upstreams(struct loop *loop) { return container_of(loop, struct worker, loop); }
 
 static void *context_of(void *mock, struct str name) {
-    struct world *w = mock;
-    assert_true(w->upstream_count < FLOW_UPSTREAMS);
-    struct flow_upstream *u = &w->upstreams[w->upstream_count++];
-    u->world = w;
-    snprintf(u->name, sizeof u->name, "%.*s", STR_ARG(name));
-    return u;
+    struct worker *worker = mock;
+    struct world *w = world_of(worker);
+    struct flow_upstream *u = find_upstream(w, name);
+    if (!u) {
+        assert_true(w->upstream_count < FLOW_UPSTREAMS);
+        u = &w->upstreams[w->upstream_count++];
+        snprintf(u->name, sizeof u->name, "%.*s", STR_ARG(name));
+    }
+    struct flow_way *way = &w->ways[worker->options.number][u - w->upstreams];
+    *way = (struct flow_way){worker, u};
+    return way;
 }
 
 // In worker_finish, once the gateway's own connections are closed: the last look at what it sent.
 static void destroy_upstreams(void *mock) {
-    struct world *w = mock;
-    list_each(node, &w->peers) {
+    struct worker *worker = mock;
+    list_each(node, &world_of(worker)->peers) {
         struct peer *p = container_of(node, struct peer, node);
-        p->may_read = SIZE_MAX;
-        read_on(p);
-        peer_close(p);
+        if (p->worker == worker) {
+            p->may_read = SIZE_MAX;
+            read_on(p);
+            peer_close(p);
+        }
     }
 }
 
-void world_open_with_dns(struct world *w, const char *yaml, const char *dns_servers) {
+static void open_world(struct world *w, const char *yaml, unsigned workers, const char *dns_servers) {
     struct config_problem problem = {{0}};
     memset(w, 0, sizeof *w);
     fake_clock_init(&w->clock);
@@ -223,8 +258,11 @@ void world_open_with_dns(struct world *w, const char *yaml, const char *dns_serv
         config_check(w->config, &problem) != OK) {
         fail_msg("%s", problem.text);
     }
+    assert_true(workers <= FLOW_WORKERS);
+    w->shelves = workers > 1 ? worker_shelves(w->config, workers) : NULL;
     struct worker_options options = {
         .config = w->config,
+        .shelves = w->shelves,
         .clock = &w->clock.clock,
         .mock_connect = connect_upstream,
         .mock_create = create_upstreams,
@@ -232,24 +270,48 @@ void world_open_with_dns(struct world *w, const char *yaml, const char *dns_serv
         .mock_destroy = destroy_upstreams,
         .dns_servers = dns_servers,
     };
-    check_ok(worker_init(&w->worker, &options));
+    for (; w->worker_count < workers; w->worker_count++) {
+        options.number = w->worker_count;
+        check_ok(worker_init(&w->workers[w->worker_count], &options));
+    }
 }
 
-void world_open(struct world *w, const char *yaml) { world_open_with_dns(w, yaml, NULL); }
+void world_open(struct world *w, const char *yaml) { open_world(w, yaml, 1, NULL); }
+void world_open_with_dns(struct world *w, const char *yaml, const char *dns_servers) {
+    open_world(w, yaml, 1, dns_servers);
+}
+void world_open_with_workers(struct world *w, const char *yaml, unsigned workers) {
+    open_world(w, yaml, workers, NULL);
+}
+
+uint64_t outcomes_of(const struct world *w, enum outcome o) {
+    uint64_t n = 0;
+    for (unsigned i = 0; i < w->worker_count; i++) {
+        n += w->workers[i].outcomes[o];
+    }
+    return n;
+}
 
 uint64_t outcomes_total(const struct world *w) {
     uint64_t total = 0;
     for (unsigned o = 0; o < OUTCOME_COUNT; o++) {
-        total += w->worker.outcomes[o];
+        total += outcomes_of(w, (enum outcome)o);
     }
     return total;
 }
 
 void world_finish_worker(struct world *w) {
-    worker_finish(&w->worker);
+    uint64_t begun = 0;
+    if (w->shelves) {
+        shelves_close(w->shelves);
+    }
+    for (unsigned i = 0; i < w->worker_count; i++) {
+        worker_finish(&w->workers[i]);
+        check_int(w->workers[i].in_flight, 0);
+        begun += w->workers[i].serial;
+    }
     w->finished = true;
-    check_int(w->worker.in_flight, 0);
-    check(outcomes_total(w) <= w->worker.serial); // one that was begun and then found malformed has two numbers
+    check(outcomes_total(w) <= begun); // one that was begun and then found malformed has two numbers
 }
 
 void world_close(struct world *w) {
@@ -267,15 +329,20 @@ void world_close(struct world *w) {
     for (unsigned i = 0; i < w->kept_count; i++) {
         free(w->kept[i]);
     }
+    shelves_destroy(w->shelves);
     config_unref(w->config);
 }
 
 void settle(struct world *w) {
     unsigned turns = 0;
     for (int quiet = 0; quiet < 2;) {
-        quiet = loop_turn(&w->worker.loop, 0) ? 0 : quiet + 1;
+        bool busy = false;
+        for (unsigned i = 0; i < w->worker_count; i++) {
+            busy |= loop_turn(&w->workers[i].loop, 0);
+        }
+        quiet = busy ? 0 : quiet + 1;
         if (++turns == TURNS_MAX) {
-            fail_msg("the loop never comes to rest");
+            fail_msg("the loops never come to rest");
         }
     }
 }
@@ -284,7 +351,10 @@ void advance(struct world *w, uint64_t ms) {
     settle(w);
     uint64_t until_ms = w->clock.ns / 1000000 + ms;
     for (;;) {
-        uint64_t next_ms = wheel_next_ms(&w->worker.loop.wheel);
+        uint64_t next_ms = UINT64_MAX;
+        for (unsigned i = 0; i < w->worker_count; i++) {
+            next_ms = MIN(next_ms, wheel_next_ms(&w->workers[i].loop.wheel));
+        }
         w->clock.ns = MIN(next_ms, until_ms) * 1000000;
         settle(w);
         if (next_ms >= until_ms) {
@@ -294,13 +364,14 @@ void advance(struct world *w, uint64_t ms) {
 }
 
 void check_only_(struct world *w, enum outcome o, uint64_t n, const char *file, int line) {
-    if (w->worker.outcomes[o] == n && outcomes_total(w) == n) {
+    if (outcomes_of(w, o) == n && outcomes_total(w) == n) {
         return;
     }
     print_error("%s:%d: wanted %llu x %s, got:", file, line, (unsigned long long)n, outcome_name(o));
     for (unsigned i = 0; i < OUTCOME_COUNT; i++) {
-        if (w->worker.outcomes[i]) {
-            print_error(" %llu x %s", (unsigned long long)w->worker.outcomes[i], outcome_name((enum outcome)i));
+        if (outcomes_of(w, (enum outcome)i)) {
+            print_error(" %llu x %s", (unsigned long long)outcomes_of(w, (enum outcome)i),
+                        outcome_name((enum outcome)i));
         }
     }
     print_error("\n");

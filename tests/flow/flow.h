@@ -13,6 +13,9 @@
 //     check_only(&w, OUTCOME_COMPLETE, 1);
 //     world_close(&w);
 //
+// A world may have several workers: each has its own clients, and they share upstreams, shelves and the clock. Their loops
+// turn one after the other.
+//
 // Every program runs all its tests with windows of 64 KiB, 7 bytes and 1 byte: a connection then takes and gives no
 // more than that at once, so that every read and write is cut everywhere.
 #pragma once
@@ -30,14 +33,15 @@ static inline bool small_window(void) { return flow_window < MEM_WINDOW; }
 #define CHAT_PATH "/v1/chat/completions"
 #define STREAM_HEAD "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-enum { FLOW_UPSTREAMS = 4 };
+enum { FLOW_UPSTREAMS = 4, FLOW_WORKERS = 2 };
 
 // The hand-written end of a connection: a client, or one connection at an upstream.
 struct peer {
     struct list node;
     struct world *world;
-    struct conn *conn; // NULL once closed from here
-    char *got;         // everything that came
+    struct worker *worker; // the gateway's, at the other end
+    struct conn *conn;     // NULL once closed from here
+    char *got;             // everything that came
     size_t got_len, got_room;
     char *out; // what it says; sent up to out_at
     size_t out_at, out_len, out_room;
@@ -47,15 +51,26 @@ struct peer {
 };
 
 struct flow_upstream {
-    struct world *world;
     char name[32];
     struct peer *peers[256]; // in the order of their connecting
     unsigned count;
 };
 
+// How a worker gets to an upstream.
+struct flow_way {
+    struct worker *worker;
+    struct flow_upstream *upstream;
+};
+
 struct world {
     struct fake_clock clock;
-    struct worker worker;
+    union {
+        struct worker worker; // the first one
+        struct worker workers[FLOW_WORKERS];
+    };
+    unsigned worker_count;
+    struct shelves *shelves; // NULL: there is one worker, which has its own
+    struct flow_way ways[FLOW_WORKERS][FLOW_UPSTREAMS];
     struct config *config;
     struct list peers;
     struct flow_upstream upstreams[FLOW_UPSTREAMS];
@@ -69,7 +84,8 @@ struct world {
 // `yaml` is a configuration; upstreams whose url is `mock` are played by the test.
 void world_open(struct world *w, const char *yaml);
 void world_open_with_dns(struct world *w, const char *yaml, const char *dns_servers);
-// Ends the worker; checks that nothing is left and that every request had one outcome. What a client saw of the end
+void world_open_with_workers(struct world *w, const char *yaml, unsigned workers);
+// Ends the workers; checks that nothing is left and that every request had one outcome. What a client saw of the end
 // can be looked at until world_close: world_finish_worker, then the peers, then world_close.
 void world_finish_worker(struct world *w);
 void world_close(struct world *w);
@@ -79,6 +95,7 @@ void settle(struct world *w);
 void advance(struct world *w, uint64_t ms);
 
 struct peer *client_open(struct world *w);
+struct peer *client_open_at(struct world *w, unsigned worker);
 // The nth connection (from 0) that the gateway made to that upstream.
 struct peer *upstream_peer(struct world *w, const char *name, unsigned nth);
 unsigned upstream_count(struct world *w, const char *name);
@@ -94,6 +111,8 @@ void peer_read(struct peer *p, size_t bytes); // reads that many bytes more, the
 void send_text(struct peer *p, const char *text);
 void send_bytes(struct peer *p, struct str bytes);
 void client_post(struct peer *client, const char *path, const char *json);
+// "GET /v1/x", further fields with their CRLFs, a JSON body or NULL.
+void client_ask(struct peer *client, const char *what, const char *fields, const char *json);
 #define answer(up, text) send_text((up), (text))
 void finish(struct peer *p);
 void close_peer(struct peer *p);
@@ -130,6 +149,7 @@ unsigned fields_of(const struct parsed *m, const char *name);
 void check_only_(struct world *w, enum outcome o, uint64_t n, const char *file, int line);
 #define check_only(w, o, n) check_only_((w), (o), (n), __FILE__, __LINE__)
 uint64_t outcomes_total(const struct world *w);
+uint64_t outcomes_of(const struct world *w, enum outcome o);
 
 int flow_main(const char *program, const struct CMUnitTest *tests, size_t count);
 #define FLOWS(...)                                                                                                     \

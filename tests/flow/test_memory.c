@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Every allocation whose size a peer decides fails once, and from then on always: thaw neither crashes nor leaks, and
 // the client gets an answer or a closed connection.
-#include "flow.h"
+#include "tapes.h"
 
 struct scene {
     const char *yaml;
@@ -33,6 +33,15 @@ static const struct scene scenes[] = {
     {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 13\r\n\r\n{\"model\"",
      ":\"m\"}GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234", "56789",
      false, false},
+    {ONE_UPSTREAM,
+     "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nIdempotency-Key: k\r\nContent-Length: 27\r\n\r\n{\"model\":\"m\",",
+     "\"stream\":true}", STREAM_HEAD "11\r\ndata: one\n\ndata:\n\r\n", "f\r\n\ndata: [DONE]\n\n\r\n0\r\n\r\n", false,
+     false},
+    {ONE_UPSTREAM, "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nX-Thaw-Resume: 1\r\nContent-Length: 13\r\n\r\n{\"model\"",
+     ":\"m\"}", STREAM_HEAD "b\r\ndata: one\n\n\r\n", "5\r\ndata:", true, true},
+    {ONE_UPSTREAM,
+     "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nPrefer: respond-async\r\nContent-Length: 13\r\n\r\n{\"model\"",
+     ":\"m\"}", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234", "56789", false, false},
     {ONE_UPSTREAM, "GET /v1/x HTTP/1.1\r\nHost: h\r\n", "bad head\r\n\r\n", NULL, NULL, false, true},
 };
 
@@ -142,4 +151,35 @@ static void answer_without_memory_is_cut(void **state UNUSED) {
     free(much);
 }
 
-FLOWS(TEST(every_allocation_may_fail), TEST(request_without_memory_is_told), TEST(answer_without_memory_is_cut))
+// A reader of a kept tape that gets no memory is let go; the tape, and whoever comes next, are as good as new.
+static void reading_again_without_memory_harms_nobody(void **state UNUSED) {
+    for (unsigned worker = 0; worker < 2; worker++) {
+        for (int forever = 0; forever <= 1; forever++) {
+            struct stream s;
+            bool fired = true;
+            unsigned harmed = 0;
+            stream_begin(&s, ONE_UPSTREAM, KEY);
+            for (unsigned n = 1; fired && n < 100000; n += small_window() ? 1 + n / 16 : 1) {
+                mem_fail_after(n, forever);
+                struct peer *reader = read_tape(&s.w, worker, &s.id, "");
+                struct peer *joiner = client_open_at(&s.w, worker);
+                client_ask(joiner, POST_CHAT, KEY, CHAT);
+                fired = mem_fail_fired();
+                mem_fail_after(0, 0);
+                harmed += reader->end != OK || joiner->end != OK;
+                close_peer(reader);
+                close_peer(joiner);
+            }
+            check(!fired && harmed > 0);
+            struct peer *reader = read_tape(&s.w, worker, &s.id, "");
+            stream_end(&s);
+            check_read(reader, s.id, 0, 4);
+            check_events(s.client, s.id, 0, 4);
+            check_int(upstream_count(&s.w, "up"), 1);
+            world_close(&s.w);
+        }
+    }
+}
+
+FLOWS(TEST(every_allocation_may_fail), TEST(request_without_memory_is_told), TEST(answer_without_memory_is_cut),
+      TEST(reading_again_without_memory_harms_nobody))
