@@ -18,7 +18,7 @@ static void do_it(struct errand *e, struct shelf *there) {
 
 static void deliver_back(struct message *message) {
     struct errand *e = container_of(message, struct errand, message);
-    if (e->home->all->closing) {
+    if (e->all->closing) {
         e->destroy(e);
     } else {
         e->on_back(e);
@@ -27,21 +27,24 @@ static void deliver_back(struct message *message) {
 
 static void deliver_there(struct message *message) {
     struct errand *e = container_of(message, struct errand, message);
-    if (e->home->all->closing) {
+    if (e->all->closing) {
         e->destroy(e);
         return;
     }
-    do_it(e, e->home->all->shelves[e->where]);
+    do_it(e, e->all->shelves[e->where]);
     e->message.deliver = deliver_back;
-    loop_post(e->home->loop, &e->message);
+    loop_post(e->all->shelves[e->home]->loop, &e->message);
 }
 
 void errand_send(struct shelf *home, struct errand *e) {
-    e->home = home;
+    e->all = home->all;
+    e->home = home->number;
     do_it(e, home);
-    if (e->found == SHELF_ELSEWHERE) {
+    if (e->found == SHELF_ELSEWHERE && e->all->closing) {
+        e->destroy(e);
+    } else if (e->found == SHELF_ELSEWHERE) {
         e->message.deliver = deliver_there;
-        loop_post(home->all->shelves[e->where]->loop, &e->message);
+        loop_post(e->all->shelves[e->where]->loop, &e->message);
     } else {
         e->on_back(e);
     }

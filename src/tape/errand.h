@@ -6,7 +6,8 @@
 
 struct errand {
     struct message message;
-    struct shelf *home;
+    struct shelves *all;
+    unsigned home; // the number of the sender's shelf
     unsigned where;
     struct tape_id id;
     struct digest tenant;
@@ -14,7 +15,8 @@ struct errand {
     enum shelf_find found; // SHELF_HERE: `run` was called; never ELSEWHERE
     // On the thread of the tape's shelf; `t` is one that this tenant may have. Writes what it found into its owner.
     void (*run)(struct errand *e, struct shelf *there, struct tape *t);
-    // At home again; the errand is the owner's. Not called when the process ends meanwhile: `destroy` is.
+    // At home again; the errand is the owner's. Not called when the shelves are closed meanwhile: `destroy` is, perhaps
+    // before the owner has let go of it.
     void (*on_back)(struct errand *e);
     void (*destroy)(struct errand *e);
 };

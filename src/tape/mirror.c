@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 // A mirror's life, on the readers' worker (B), and its feed's, on the tape's (A):
 //
-//   B: asked for --first news--> fed --the tape's end, or the last reader left--> gone
+//   B: asked for --first news--> fed --the tape's end, or nobody reads it or waits for it any more--> gone
 //   A: feed made by `ask` --the tape's end was passed on, or `leave`--> gone
 //
 // Messages name a mirror by the tape's id and a serial number, and are looked up on arrival: neither side holds a
-// pointer to the other's objects. What arrives for one that is gone is dropped, its blocks with it.
+// pointer to the other's objects. What arrives for one that is gone, or for a shelf that is, is dropped, its blocks with
+// it.
 #include "tape/mirror.h"
 
 #include <assert.h>
 
 #include "base/mem.h"
 
-enum { PARTS = 64 };
+enum { PARTS = 64, MARKS = 2048 }; // of one message
 
 struct mirror {
     struct map_node node; // in shelf->mirrors
@@ -23,13 +24,16 @@ struct mirror {
     struct tape *tape;    // NULL: asked for
     struct digest tenant; // whose it is
     struct list waits;    // until the first news, or the next ones
+    bool busy;            // news are being taken: it stays until they were
+    bool fed;             // the feed has, or will have, more to say
 };
 
 // ---- messages
 
 struct to_feed {
     struct message message;
-    struct shelf *shelf;
+    struct shelves *all;
+    unsigned to;
     struct tape_id id;
     uint64_t serial;
     unsigned from;
@@ -39,7 +43,8 @@ struct to_feed {
 
 struct news {
     struct message message;
-    struct shelf *shelf;
+    struct shelves *all;
+    unsigned to;
     struct tape_id id;
     uint64_t serial;
     enum shelf_find found;
@@ -47,15 +52,16 @@ struct news {
     uint64_t keep, start, marks_gone, created_s;
     bool first;
     bool has_head;
+    bool marks_lost;
     struct tape_head head; // fields empty; packed in:
     char *fields;
     unsigned field_count;
-    uint64_t *marks;
-    size_t marks_count;
     struct tape_part parts[PARTS];
     int part_count;
     struct tape_why why; // where it ended
     char *problem;
+    size_t marks_count;
+    uint64_t marks[];
 };
 
 static void free_news(struct news *n) {
@@ -63,14 +69,16 @@ static void free_news(struct news *n) {
         tape_part_drop(&n->parts[i]);
     }
     free(n->fields);
-    free(n->marks);
     free(n->problem);
     free(n);
 }
 
-static void post(struct shelf *from, unsigned to, struct message *message) {
-    loop_post(from->all->shelves[to]->loop, message);
+static void post(struct shelves *all, unsigned to, struct message *message) {
+    loop_post(all->shelves[to]->loop, message);
 }
+
+// Where a message has come to; NULL: there is no such shelf any more.
+static struct shelf *arrived(struct shelves *all, unsigned to) { return all->closing ? NULL : all->shelves[to]; }
 
 // ---- A: the feed
 
@@ -101,10 +109,6 @@ static void feed_end(struct feed *f) {
     loop_bury(f->shelf->loop, &f->grave, bury_feed);
 }
 
-void feeds_end(struct tape_kept *kept) {
-    list_each(node, &kept->feeds) { feed_end(container_of(node, struct feed, node)); }
-}
-
 static void feed_later(struct feed *f) { loop_flush_later(f->shelf->loop, &f->task); }
 
 static void feed_on_head(struct tape_reader *r, const struct tape_head *head UNUSED) { feed_later(feed_of(r)); }
@@ -112,6 +116,7 @@ static size_t feed_on_bytes(struct tape_reader *r, const struct iovec *v UNUSED,
     feed_later(feed_of(r));
     return 0; // taken when they are passed on
 }
+// Also when it seems to be outrun: all is taken before the turn ends.
 static void feed_on_end(struct tape_reader *r, const struct tape_why *why UNUSED) { feed_later(feed_of(r)); }
 static const struct tape_reader_events feed_events = {feed_on_head, feed_on_bytes, feed_on_end};
 
@@ -128,25 +133,37 @@ static void tell_head(struct feed *f, struct news *n) {
     fields_pack(&t->head.fields, n->fields);
 }
 
-static void tell_marks(struct feed *f, struct news *n) {
+static uint64_t marks_end(const struct tape *t) { return t->marks_gone + t->marks_count; }
+
+static void tell_marks(struct feed *f, struct news *n, uint64_t from) {
     const struct tape *t = f->reader.tape;
-    uint64_t from = MAX(f->marks_sent, t->marks_gone);
-    uint64_t end = t->marks_gone + t->marks_count;
-    n->marks_gone = from;
-    if (from < end) {
-        n->marks_count = (size_t)(end - from);
-        n->marks = xmalloc(n->marks_count * sizeof *n->marks);
+    if (n->marks_count) {
         memcpy(n->marks, t->marks + (from - t->marks_gone), n->marks_count * sizeof *n->marks);
-        f->marks_sent = end;
     }
+    n->marks_gone = from;
+    f->marks_sent = from + n->marks_count;
+    n->marks_lost = t->marks_lost && f->marks_sent == marks_end(t);
 }
 
 static struct news *new_news(struct feed *f) {
-    struct news *n = xcalloc(1, sizeof *n);
+    const struct tape *t = f->reader.tape;
+    uint64_t from = MAX(f->marks_sent, t->marks_gone);
+    size_t marks = MIN((size_t)(marks_end(t) - from), (size_t)MARKS);
+    struct news *n = xcalloc(1, sizeof *n + marks * sizeof *n->marks);
+    n->all = f->shelf->all;
+    n->to = f->to;
     n->id = f->id;
     n->serial = f->serial;
-    n->shelf = f->shelf->all->shelves[f->to];
     n->found = SHELF_HERE;
+    n->first = !f->told;
+    n->tenant = f->tenant;
+    n->start = f->reader.position;
+    n->created_s = t->created_s;
+    n->keep = MAX(t->keep, t->written - n->start); // who reads from the start is not outrun by what was there already
+    n->marks_count = marks;
+    tell_marks(f, n, from);
+    tell_head(f, n);
+    f->told = true;
     return n;
 }
 
@@ -155,73 +172,73 @@ static void deliver_news(struct message *message);
 // Passes on what is new, in as many messages as it takes; the end with the last one.
 static void feed_run(struct task *task) {
     struct feed *f = container_of(task, struct feed, task);
-    struct tape *t = f->reader.tape;
+    const struct tape *t = f->reader.tape;
     bool more = !f->shelf->all->closing;
     while (more) {
         struct news *n = new_news(f);
-        n->first = !f->told;
-        n->tenant = f->tenant;
-        n->keep = t->keep;
-        n->start = f->reader.position;
-        n->created_s = t->created_s;
-        f->told = true;
-        tell_head(f, n);
-        tell_marks(f, n);
-        n->part_count = tape_share(t, f->reader.position, n->parts, PARTS);
-        for (int i = 0; i < n->part_count; i++) {
-            f->reader.position += n->parts[i].bytes.len;
-        }
-        more = f->reader.position < t->written;
+        bool all_marks = f->marks_sent == marks_end(t); // before their bytes: they go with those
+        n->part_count = all_marks ? tape_take(&f->reader, n->parts, PARTS) : 0;
+        more = !all_marks || f->reader.position < t->written;
         if (!more && !tape_running(t)) {
             n->why = t->why;
             n->problem = t->why.problem ? str_dup(str_c(t->why.problem)) : NULL;
         }
         n->message.deliver = deliver_news;
-        post(f->shelf, f->to, &n->message);
+        post(n->all, n->to, &n->message);
     }
     if (!tape_running(t)) {
         feed_end(f);
     }
 }
 
-static void refuse_news(const struct to_feed *ask, enum shelf_find found) {
-    struct news *n = xcalloc(1, sizeof *n);
-    n->id = ask->id;
-    n->serial = ask->serial;
-    n->shelf = ask->shelf->all->shelves[ask->from];
-    n->found = found;
-    n->message.deliver = deliver_news;
-    post(ask->shelf, ask->from, &n->message);
+void feeds_end(struct tape_kept *kept) {
+    list_each(node, &kept->feeds) { feed_run(&container_of(node, struct feed, node)->task); }
 }
 
-static struct tape *find_here(const struct to_feed *m, enum shelf_find *found) {
+static void refuse_news(const struct to_feed *ask, enum shelf_find found) {
+    struct news *n = xcalloc(1, sizeof *n);
+    n->all = ask->all;
+    n->to = ask->from;
+    n->id = ask->id;
+    n->serial = ask->serial;
+    n->found = found;
+    n->message.deliver = deliver_news;
+    post(n->all, n->to, &n->message);
+}
+
+static struct tape *find_here(const struct shelf *shelf, const struct to_feed *m, enum shelf_find *found) {
     struct tape *t = NULL;
     unsigned where;
-    *found = shelf_find(m->shelf, str_c(m->id.text), &t, &where);
+    *found = shelf_find(shelf, str_c(m->id.text), &t, &where);
     if (*found == SHELF_HERE && !t->kept) {
         *found = SHELF_GONE; // its bytes are
     }
     return *found == SHELF_HERE ? t : NULL;
 }
 
+static void begin_feed(struct shelf *shelf, const struct to_feed *ask, struct tape *t) {
+    struct feed *f = xcalloc(1, sizeof *f);
+    f->shelf = shelf;
+    f->task.run = feed_run;
+    f->id = ask->id;
+    f->serial = ask->serial;
+    f->to = ask->from;
+    f->tenant = t->kept->tenant;
+    shelf->feeds++;
+    shelf_joined(t);
+    list_push_back(&t->kept->feeds, &f->node);
+    tape_open(t, &f->reader, &feed_events, tape_start(t));
+    feed_later(f);
+}
+
 static void deliver_ask(struct message *message) {
     struct to_feed *ask = container_of(message, struct to_feed, message);
+    struct shelf *shelf = arrived(ask->all, ask->to);
     enum shelf_find found;
-    struct tape *t = ask->shelf->all->closing ? NULL : find_here(ask, &found);
+    struct tape *t = shelf ? find_here(shelf, ask, &found) : NULL;
     if (t) {
-        struct feed *f = xcalloc(1, sizeof *f);
-        f->shelf = ask->shelf;
-        f->task.run = feed_run;
-        f->id = ask->id;
-        f->serial = ask->serial;
-        f->to = ask->from;
-        f->tenant = t->kept->tenant;
-        f->shelf->feeds++;
-        shelf_joined(t);
-        list_push_back(&t->kept->feeds, &f->node);
-        tape_open(t, &f->reader, &feed_events, tape_start(t));
-        feed_later(f);
-    } else if (!ask->shelf->all->closing) {
+        begin_feed(shelf, ask, t);
+    } else if (shelf) {
         refuse_news(ask, found);
     }
     free(ask);
@@ -229,8 +246,9 @@ static void deliver_ask(struct message *message) {
 
 static void deliver_leave(struct message *message) {
     struct to_feed *leave = container_of(message, struct to_feed, message);
+    struct shelf *shelf = arrived(leave->all, leave->to);
     enum shelf_find found;
-    struct tape *t = leave->shelf->all->closing ? NULL : find_here(leave, &found);
+    struct tape *t = shelf ? find_here(shelf, leave, &found) : NULL;
     struct feed *of = NULL;
     if (t) {
         list_each(node, &t->kept->feeds) {
@@ -246,8 +264,9 @@ static void deliver_leave(struct message *message) {
 
 static void deliver_stop(struct message *message) {
     struct to_feed *stop = container_of(message, struct to_feed, message);
+    struct shelf *shelf = arrived(stop->all, stop->to);
     enum shelf_find found;
-    struct tape *t = stop->shelf->all->closing ? NULL : find_here(stop, &found);
+    struct tape *t = shelf ? find_here(shelf, stop, &found) : NULL;
     if (t) {
         tape_ref(t);
         tape_stop(t, &stop->why);
@@ -261,9 +280,13 @@ static void deliver_stop(struct message *message) {
 static void send_to_feed(struct mirror *m, void (*deliver)(struct message *message), const struct tape_why *why) {
     struct shelves *all = m->shelf->all;
     const char *problem = why && why->problem ? why->problem : "";
+    if (all->closing) {
+        return;
+    }
     struct to_feed *to = xcalloc(1, sizeof *to + strlen(problem) + 1);
     to->message.deliver = deliver;
-    to->shelf = all->shelves[m->where];
+    to->all = all;
+    to->to = m->where;
     to->id = m->id;
     to->serial = m->serial;
     to->from = m->shelf->number;
@@ -272,7 +295,7 @@ static void send_to_feed(struct mirror *m, void (*deliver)(struct message *messa
         memcpy(to->problem, problem, strlen(problem) + 1);
         to->why.problem = why->problem ? to->problem : NULL;
     }
-    post(m->shelf, m->where, &to->message);
+    post(all, to->to, &to->message);
 }
 
 // The tape stays with its readers.
@@ -286,16 +309,20 @@ static void mirror_end(struct mirror *m) {
     free(m);
 }
 
-static void mirror_on_abandoned(struct tape *t) {
-    struct mirror *m = t->writer;
-    if (!list_empty(&m->waits)) {
+// It goes with the tape's end, and when nobody wants it.
+static void mirror_settle(struct mirror *m) {
+    bool wanted = !list_empty(&m->waits) || (m->tape && !list_empty(&m->tape->readers));
+    bool over = m->tape && !tape_running(m->tape);
+    if (m->busy || (wanted && !over)) {
         return;
     }
-    if (!m->shelf->all->closing) {
+    if (m->fed) {
         send_to_feed(m, deliver_leave, NULL);
     }
     mirror_end(m);
 }
+
+static void mirror_on_abandoned(struct tape *t) { mirror_settle(t->writer); }
 
 static void mirror_on_stop(struct tape *t, const struct tape_why *why) { send_to_feed(t->writer, deliver_stop, why); }
 
@@ -317,20 +344,17 @@ static struct mirror *find_mirror(const struct shelf *shelf, const struct tape_i
     return NULL;
 }
 
-// Everybody who waits gets the tape, or hears why not. May end the mirror, by its last reader.
-static void serve_waits(struct mirror *m, enum shelf_find found) {
-    struct list waits;
-    struct list *node;
-    struct tape *t = m->tape ? tape_ref(m->tape) : NULL;
-    struct digest tenant = m->tenant;
-    list_move_all(&waits, &m->waits);
-    list_init(&m->waits);
-    while ((node = list_pop_front(&waits))) {
-        struct mirror_wait *wait = container_of(node, struct mirror_wait, node);
-        bool allowed = found == SHELF_HERE && (wait->anybody || digest_equal(&wait->tenant, &tenant));
-        wait->on_tape(wait, allowed ? SHELF_HERE : found == SHELF_HERE ? SHELF_UNKNOWN : found, allowed ? t : NULL);
-    }
-    tape_unref(t);
+static struct mirror_wait *wait_of(struct list *node) { return container_of(node, struct mirror_wait, node); }
+
+// Takes those off who wait now: they may come to wait again meanwhile.
+static void take_waits(struct mirror *m, struct list *waits) {
+    list_move_all(waits, &m->waits);
+    list_each(node, waits) { wait_of(node)->mirror = NULL; }
+}
+
+static void give_tape(struct mirror *m, struct mirror_wait *wait) {
+    bool allowed = wait->anybody || digest_equal(&wait->tenant, &m->tenant);
+    wait->on_tape(wait, allowed ? SHELF_HERE : SHELF_UNKNOWN, allowed ? m->tape : NULL);
 }
 
 static void begin_mirror(struct mirror *m, const struct news *n) {
@@ -355,13 +379,14 @@ static void take_head(struct tape *t, const struct news *n) {
     free(room);
 }
 
-static void take_news(struct tape *t, struct news *n) {
+static void append_news(struct tape *t, struct news *n) {
     if (n->has_head && tape_running(t)) {
         take_head(t, n);
     }
     for (size_t i = 0; i < n->marks_count; i++) {
         tape_mark(t, n->marks[i]);
     }
+    t->marks_lost = t->marks_lost || n->marks_lost;
     for (int i = 0; i < n->part_count && tape_running(t); i++) {
         tape_append_part(t, &n->parts[i], n->why.end == TAPE_WHOLE && i + 1 == n->part_count);
     }
@@ -376,37 +401,46 @@ static void take_news(struct tape *t, struct news *n) {
     }
 }
 
-static void deliver_news(struct message *message) {
-    struct news *n = container_of(message, struct news, message);
-    struct mirror *m = n->shelf->all->closing ? NULL : find_mirror(n->shelf, &n->id);
-    if (!m || m->serial != n->serial) {
-        free_news(n);
-        return;
-    }
-    if (n->found != SHELF_HERE) {
-        serve_waits(m, n->found);
-        mirror_end(m);
-        free_news(n);
-        return;
-    }
+// Readers come, leave and wait meanwhile.
+static void take_news(struct mirror *m, struct news *n) {
+    struct list waits;
+    struct list *node;
+    m->busy = true;
+    m->fed = n->why.end == TAPE_RUNNING;
     if (n->first) {
         begin_mirror(m, n);
     }
-    struct tape *t = tape_ref(m->tape);
-    take_news(t, n);
-    // Readers may leave at any time, and the mirror with the last one.
-    if (find_mirror(n->shelf, &n->id) == m && m->tape == t) {
-        serve_waits(m, SHELF_HERE);
+    append_news(m->tape, n);
+    take_waits(m, &waits);
+    while ((node = list_pop_front(&waits))) {
+        give_tape(m, wait_of(node));
     }
-    m = find_mirror(n->shelf, &n->id);
-    if (m && m->tape == t) {
-        if (!tape_running(t)) {
-            mirror_end(m);
-        } else if (list_empty(&t->readers)) {
-            mirror_on_abandoned(t);
+    m->busy = false;
+    mirror_settle(m);
+}
+
+static void take_refusal(struct mirror *m, enum shelf_find found) {
+    struct list waits;
+    struct list *node;
+    take_waits(m, &waits);
+    mirror_end(m); // who asks again asks anew
+    while ((node = list_pop_front(&waits))) {
+        struct mirror_wait *wait = wait_of(node);
+        wait->on_tape(wait, found, NULL);
+    }
+}
+
+static void deliver_news(struct message *message) {
+    struct news *n = container_of(message, struct news, message);
+    struct shelf *shelf = arrived(n->all, n->to);
+    struct mirror *m = shelf ? find_mirror(shelf, &n->id) : NULL;
+    if (m && m->serial == n->serial) {
+        if (n->found == SHELF_HERE) {
+            take_news(m, n);
+        } else {
+            take_refusal(m, n->found);
         }
     }
-    tape_unref(t);
     free_news(n);
 }
 
@@ -414,21 +448,31 @@ static void end_one(void *context UNUSED, struct map_node *node) {
     mirror_end(container_of(node, struct mirror, node));
 }
 
+static struct mirror *new_mirror(struct shelf *shelf, const struct tape_id *id, unsigned where) {
+    struct mirror *m = xcalloc(1, sizeof *m);
+    m->shelf = shelf;
+    m->id = *id;
+    m->serial = ++shelf->mirror_serial;
+    m->where = where;
+    m->fed = true;
+    list_init(&m->waits);
+    map_insert(&shelf->mirrors, &m->node, hash_of(id));
+    send_to_feed(m, deliver_ask, NULL);
+    return m;
+}
+
+static void await_news(struct mirror *m, struct mirror_wait *wait) {
+    wait->mirror = m;
+    list_push_back(&m->waits, &wait->node);
+}
+
 void mirror_ask(struct shelf *shelf, const struct tape_id *id, unsigned where, struct mirror_wait *wait) {
     struct mirror *m = find_mirror(shelf, id);
-    if (!m) {
-        m = xcalloc(1, sizeof *m);
-        m->shelf = shelf;
-        m->id = *id;
-        m->serial = ++shelf->mirror_serial;
-        m->where = where;
-        list_init(&m->waits);
-        map_insert(&shelf->mirrors, &m->node, hash_of(id));
-        send_to_feed(m, deliver_ask, NULL);
-    }
-    list_push_back(&m->waits, &wait->node);
+    m = m ? m : new_mirror(shelf, id, where);
     if (m->tape) {
-        serve_waits(m, SHELF_HERE);
+        give_tape(m, wait);
+    } else {
+        await_news(m, wait);
     }
 }
 
@@ -436,8 +480,7 @@ bool mirror_wait_on(struct tape *t, struct mirror_wait *wait) {
     if (t->events != &mirror_events || !tape_running(t)) {
         return false;
     }
-    struct mirror *m = t->writer;
-    list_push_back(&m->waits, &wait->node);
+    await_news(t->writer, wait);
     return true;
 }
 
@@ -446,4 +489,11 @@ void mirrors_finish(struct shelf *shelf) {
     map_finish(&shelf->mirrors);
 }
 
-void mirror_wait_end(struct mirror_wait *wait) { list_unlink(&wait->node); }
+void mirror_wait_end(struct mirror_wait *wait) {
+    struct mirror *m = wait->mirror;
+    list_unlink(&wait->node);
+    wait->mirror = NULL;
+    if (m) {
+        mirror_settle(m);
+    }
+}

@@ -10,9 +10,10 @@
 
 struct mirror;
 
-// Waits for the tape. Embedded in its owner; given up by mirror_wait_end.
+// Waits for the tape. Embedded in its owner, zeroed at first; given up by mirror_wait_end.
 struct mirror_wait {
     struct list node;
+    struct mirror *mirror; // NULL: does not wait
     struct digest tenant;
     bool anybody; // whoever the tenant is
     // SHELF_HERE: `t` may be opened now, in this call. Else there is none for this tenant, for that reason.
@@ -27,6 +28,6 @@ MUSTCHECK bool mirror_wait_on(struct tape *t, struct mirror_wait *wait);
 // Idempotent; also after on_tape.
 void mirror_wait_end(struct mirror_wait *wait);
 
-// For shelf_finish: all mirrors of a shelf; all feeds of a tape.
+// For the shelf: all of its mirrors go; the feeds of a tape that has ended pass on what is left, and end.
 void mirrors_finish(struct shelf *shelf);
 void feeds_end(struct tape_kept *kept);

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "tape/mirror.h"
 
-enum { SLOTS_MIN = 64, NO_SLOT = UINT32_MAX };
+enum { SLOTS_MIN = 64, NO_SLOT = UINT32_MAX, SWEPT = 4 };
 static const uint32_t id_magic = 0x74617065;
 
 // ---- the table of keys, for all shelves
@@ -17,12 +17,14 @@ struct shelf_key {
     struct shelf_key *next; // of the same tape
     struct digest key, asked;
     struct tape_id id;
+    struct list stored; // in table->stored
     uint64_t expires_s; // of a stored tape; 0: the tape is in memory and takes its keys along
 };
 
 struct shelf_table {
     pthread_mutex_t lock;
     struct map map;
+    struct list stored; // keys that expire, in the order of their sweeping
 };
 
 static uint64_t hash_of(const struct digest *key) {
@@ -34,7 +36,28 @@ static uint64_t hash_of(const struct digest *key) {
 // Under the lock.
 static void remove_key(struct shelf_table *table, struct shelf_key *key) {
     map_remove(&table->map, &key->node);
+    list_unlink(&key->stored);
     free(key);
+}
+
+static bool has_expired(const struct shelf_key *key) { return key->expires_s && key->expires_s <= clock_unix_s(); }
+
+static void keep_until(struct shelf_table *table, struct shelf_key *key, uint64_t expires_s) {
+    key->expires_s = expires_s;
+    list_push_back(&table->stored, &key->stored);
+}
+
+// With each new key a few stored ones are looked at, in turns: those that nobody asks for go, too.
+static void sweep(struct shelf_table *table) {
+    for (unsigned i = 0; i < SWEPT && !list_empty(&table->stored); i++) {
+        struct shelf_key *key = container_of(table->stored.next, struct shelf_key, stored);
+        if (has_expired(key)) {
+            remove_key(table, key);
+        } else {
+            list_unlink(&key->stored);
+            list_push_back(&table->stored, &key->stored);
+        }
+    }
 }
 
 static struct shelf_key *find_key(struct shelf_table *table, const struct digest *wanted) {
@@ -42,7 +65,7 @@ static struct shelf_key *find_key(struct shelf_table *table, const struct digest
     for (; node; node = map_next(node)) {
         struct shelf_key *key = container_of(node, struct shelf_key, node);
         if (memcmp(key->key.bytes, wanted->bytes, sizeof wanted->bytes) == 0) {
-            if (key->expires_s && key->expires_s <= clock_unix_s()) {
+            if (has_expired(key)) {
                 remove_key(table, key);
                 return NULL;
             }
@@ -54,6 +77,7 @@ static struct shelf_key *find_key(struct shelf_table *table, const struct digest
 
 static struct shelf_key *add_key(struct shelf_table *table, const struct digest *wanted, const struct digest *asked) {
     struct shelf_key *key = xcalloc(1, sizeof *key);
+    sweep(table);
     key->key = *wanted;
     key->asked = asked ? *asked : (struct digest){{0}};
     map_insert(&table->map, &key->node, hash_of(wanted));
@@ -100,7 +124,7 @@ void shelf_add_stored_key(struct shelves *all, const struct digest *wanted, cons
     if (!find_key(all->table, wanted)) {
         struct shelf_key *key = add_key(all->table, wanted, asked);
         memcpy(key->id.text, id.ptr, TAPE_ID_LEN);
-        key->expires_s = expires_s;
+        keep_until(all->table, key, expires_s);
     }
     pthread_mutex_unlock(&all->table->lock);
 }
@@ -121,7 +145,7 @@ static void drop_keys(struct tape_kept *kept) {
     for (struct shelf_key *key = kept->keys, *next; key; key = next) {
         next = key->next;
         if (kept->stored_until_s) {
-            key->expires_s = kept->stored_until_s;
+            keep_until(table, key, kept->stored_until_s);
         } else {
             remove_key(table, key);
         }
@@ -141,6 +165,7 @@ struct shelves *shelves_create(const struct shelves_options *options) {
     all->table = xcalloc(1, sizeof *all->table);
     pthread_mutex_init(&all->table->lock, NULL);
     map_init(&all->table->map);
+    list_init(&all->table->stored);
     random_bytes(all->secret, sizeof all->secret);
     return all;
 }
@@ -216,8 +241,10 @@ static void leave_slot(struct shelf *shelf, const struct tape *t) {
     assert(slot->tape == t);
     slot->tape = NULL;
     slot->generation++;
-    slot->next_free = shelf->free_slot;
-    shelf->free_slot = t->slot;
+    if (slot->generation < UINT32_MAX) { // else its ids are used up
+        slot->next_free = shelf->free_slot;
+        shelf->free_slot = t->slot;
+    }
 }
 
 static const struct tape_why nobody_came = {TAPE_CANCELLED, OK, 0, "nobody read the answer any more"};
@@ -253,10 +280,7 @@ void shelf_forget(struct tape_kept *kept) {
     drop_keys(kept);
     timer_clear(&kept->timer);
     list_unlink(&kept->node);
-    if (shelf->all->closing) {
-        feeds_end(kept);
-    }
-    list_unlink(&kept->feeds); // each lives on as a reader of the tape
+    feeds_end(kept);
     shelf->all->finished_bytes -= kept->cost;
     leave_slot(shelf, t);
     t->kept = NULL;
@@ -424,8 +448,11 @@ enum shelf_find shelf_find(const struct shelf *shelf, struct str id, struct tape
         return SHELF_UNKNOWN;
     }
     const struct shelf_slot *slot = &shelf->slots[place.slot];
+    if (!slot->tape || slot->generation != place.generation) {
+        return SHELF_GONE;
+    }
     *t = slot->tape;
-    return slot->tape && slot->generation == place.generation ? SHELF_HERE : SHELF_GONE;
+    return SHELF_HERE;
 }
 
 bool shelf_allows(const struct shelf *shelf, const struct tape *t, const struct digest *tenant) {

@@ -88,12 +88,24 @@ static uint64_t slowest(const struct tape *t) {
 
 uint64_t tape_start(const struct tape *t) { return t->first ? t->first->at : t->written; }
 
+// Marks before a position; they ascend.
+static size_t marks_before(const struct tape *t, uint64_t position) {
+    size_t low = 0;
+    size_t high = t->marks_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (t->marks[middle] < position) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 // Marks whose bytes are gone go when they are most of them.
 static void drop_marks(struct tape *t) {
-    size_t gone = 0;
-    while (gone < t->marks_count && t->marks[gone] < tape_start(t)) {
-        gone++;
-    }
+    size_t gone = marks_before(t, tape_start(t));
     if (gone > t->marks_count / 2) {
         memmove(t->marks, t->marks + gone, (t->marks_count - gone) * sizeof *t->marks);
         t->marks_count -= gone;
@@ -101,9 +113,11 @@ static void drop_marks(struct tape *t) {
     }
 }
 
+// How far a reader may be behind.
+static uint64_t window_of(const struct tape *t) { return MAX(t->keep, (uint64_t)TAPE_WINDOW); }
+
 // Drops what nobody needs; tells the writer when there is room again. `position` is the slowest reader's.
 static void settle(struct tape *t, uint64_t position) {
-    uint64_t window = MAX(t->keep, (uint64_t)TAPE_WINDOW);
     uint64_t keep_from = t->written > t->keep ? t->written - t->keep : 0;
     if (t->first) {
         uint64_t before = t->first->at;
@@ -112,7 +126,7 @@ static void settle(struct tape *t, uint64_t position) {
             drop_marks(t);
         }
     }
-    if (t->full && t->written - position <= window / 2) {
+    if (t->full && t->written - position <= window_of(t) / 2) {
         t->full = false;
         if (t->events && t->events->on_room && tape_running(t)) {
             t->events->on_room(t);
@@ -144,26 +158,24 @@ static void push_chunk(struct tape *t, struct tape_chunk *c, uint64_t at, size_t
     t->last = c;
 }
 
-// Copies them. The answer's last bytes get no more room than they need.
+// Copies them, all or none. The answer's last bytes get no more room than they need.
 static bool record(struct tape *t, struct str bytes, bool last) {
     struct tape_chunk *c = t->last;
-    uint64_t at = t->written;
-    if (c && c->at + c->len == at && c->room > c->len) {
-        size_t n = MIN(bytes.len, c->room - c->len);
-        memcpy(c->bytes + c->len, bytes.ptr, n);
-        c->len += n;
-        at += n;
-        bytes = str_skip(bytes, n);
-    }
-    if (bytes.len == 0) {
-        return true;
-    }
-    c = new_chunk(last ? bytes.len : MAX(bytes.len, (size_t)CHUNK_MIN));
-    if (!c) {
+    bool goes_on = c && c->room && c->at + c->len == t->written;
+    size_t fit = goes_on ? MIN(bytes.len, c->room - c->len) : 0;
+    struct str rest = str_skip(bytes, fit);
+    struct tape_chunk *more = rest.len ? new_chunk(last ? rest.len : MAX(rest.len, (size_t)CHUNK_MIN)) : NULL;
+    if (rest.len && !more) {
         return false;
     }
-    memcpy(c->bytes, bytes.ptr, bytes.len);
-    push_chunk(t, c, at, bytes.len);
+    if (fit) {
+        memcpy(c->bytes + c->len, bytes.ptr, fit);
+        c->len += fit;
+    }
+    if (more) {
+        memcpy(more->bytes, rest.ptr, rest.len);
+        push_chunk(t, more, t->written + fit, rest.len);
+    }
     return true;
 }
 
@@ -227,25 +239,24 @@ void tape_put_head(struct tape *t, const struct tape_head *head) {
     tape_unref(t);
 }
 
-// A reader that holds up others is given up (ERR_FULL); one that holds up only the writer does so.
-static void check_behind(struct tape *t, uint64_t position) {
-    uint64_t window = MAX(t->keep, (uint64_t)TAPE_WINDOW);
-    bool others = !t->events || !t->events->on_room;
-    t->full = t->written - position > window;
-    if (!t->full || t->keep == 0) {
-        return;
-    }
-    list_each(node, &t->readers) { others = others || t->written - reader_of(node)->position <= window; }
-    if (!others) {
-        return;
-    }
+// Of a kept tape that is full: readers that hold up others, or a writer that cannot wait, are given up (ERR_FULL); those
+// that hold up only the writer do so. Returns the slowest reader's position, which `position` was.
+static uint64_t give_up_slow(struct tape *t, uint64_t position) {
     static const struct tape_why outrun = {TAPE_CUT, ERR_FULL, 0, "the answer was read too slowly"};
+    bool others = t->events && !t->events->on_room;
+    if (!t->full || t->keep == 0 || !tape_running(t)) {
+        return position;
+    }
+    list_each(node, &t->readers) { others = others || t->written - reader_of(node)->position <= window_of(t); }
+    if (!others) {
+        return position;
+    }
     list_each(node, &t->readers) {
-        if (t->written - reader_of(node)->position > window) {
+        if (t->written - reader_of(node)->position > window_of(t)) {
             reader_of(node)->events->on_end(reader_of(node), &outrun);
         }
     }
-    settle(t, slowest(t));
+    return slowest(t);
 }
 
 static void append(struct tape *t, struct str bytes, struct tape_block *block, bool last) {
@@ -267,12 +278,13 @@ static void append(struct tape *t, struct str bytes, struct tape_block *block, b
     t->written = wanted;
     bool recorded = rest.len == 0 || (block ? record_shared(t, rest, block) : record(t, rest, last));
     t->written = recorded ? from + bytes.len : wanted;
-    if (!recorded) {
+    bool left = t->why.end != TAPE_RUNNING && t->why.end != TAPE_WHOLE; // by its last reader: it has its end
+    if (!recorded && !left) {
         t->why.end = TAPE_RUNNING;
         tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_NOMEM, 0, "there was no memory for the answer"});
-    } else {
-        settle(t, slow);
-        check_behind(t, slow);
+    } else if (recorded) {
+        t->full = t->full || t->written - slow > window_of(t);
+        settle(t, give_up_slow(t, slow));
     }
     tape_unref(t);
 }
@@ -334,7 +346,10 @@ enum err tape_find_mark(const struct tape *t, uint64_t n, uint64_t *position) {
         return t->marks_lost ? ERR_GONE : tape_running(t) ? ERR_AGAIN : ERR_INVALID;
     }
     *position = t->marks[n - t->marks_gone];
-    return tape_has(t, *position) ? OK : ERR_GONE;
+    if (*position > t->written) { // on a mirror it may come before its bytes
+        return tape_running(t) ? ERR_AGAIN : ERR_INVALID;
+    }
+    return *position < tape_start(t) ? ERR_GONE : OK;
 }
 
 // The chunk to look for a position from: `hint`, one that ends behind it, or NULL; chunks may be thousands.
@@ -387,7 +402,7 @@ void tape_read(struct tape_reader *r) {
     if (r->tape) {
         finish_reader(r);
     }
-    settle(t, slowest(t));
+    settle(t, give_up_slow(t, slowest(t)));
     tape_unref(t);
 }
 
@@ -399,24 +414,42 @@ void tape_leave(struct tape_reader *r) {
     list_unlink(&r->node);
     t->wanting -= !r->watches;
     r->tape = NULL;
-    settle(t, slowest(t));
     if (t->wanting == 0 && !r->watches && tape_running(t) && t->events) {
         t->events->on_abandoned(t);
     }
+    settle(t, slowest(t));
     tape_unref(t);
 }
 
 // ---- sharing
 
-int tape_share(const struct tape *t, uint64_t position, struct tape_part *parts, int room) {
+// From chunk c on.
+static int share(struct tape_chunk *c, uint64_t position, struct tape_part *parts, int room) {
     int count = 0;
-    for (struct tape_chunk *c = chunk_near(t, position, NULL); c && count < room; c = c->next) {
+    for (; c && count < room; c = c->next) {
         if (c->at + c->len > position) {
             size_t skip = position > c->at ? (size_t)(position - c->at) : 0;
             atomic_fetch_add_explicit(&c->block->references, 1, memory_order_relaxed);
             parts[count++] = (struct tape_part){c->block, str_from(c->bytes + skip, c->len - skip)};
         }
     }
+    return count;
+}
+
+int tape_share(const struct tape *t, uint64_t position, struct tape_part *parts, int room) {
+    return share(chunk_near(t, position, NULL), position, parts, room);
+}
+
+int tape_take(struct tape_reader *r, struct tape_part *parts, int room) {
+    struct tape *t = tape_ref(r->tape);
+    int count = share(chunk_near(t, r->position, r->chunk), r->position, parts, room);
+    size_t taken = 0;
+    for (int i = 0; i < count; i++) {
+        taken += parts[i].bytes.len;
+    }
+    advance(r, taken);
+    settle(t, give_up_slow(t, slowest(t)));
+    tape_unref(t);
     return count;
 }
 

@@ -5,7 +5,8 @@
 // Bytes are offered to the readers as they come and copied only where somebody still wants them: a reader that could
 // not take all, or a tape that is kept for readers to come. `keep` is how many bytes behind the end stay readable:
 //   0     a plain relay: what every reader took is gone. From TAPE_WINDOW behind, a reader holds up the writer.
-//   else  a kept tape. Only a sole reader more than `keep` behind holds up the writer; one among several is outrun.
+//   else  a kept tape. A reader more than `keep` (and TAPE_WINDOW) behind holds up the writer as long as all are; where
+//         another one keeps up, or the writer cannot wait, it is outrun.
 //
 // A tape belongs to one thread. Its bytes lie in blocks that tapes of other threads may share (tape/mirror.h).
 #pragma once
@@ -45,7 +46,8 @@ struct tape_kept;
 struct tape_id;
 
 struct tape_events {
-    // A tape that was full may be written to again. NULL: the writer cannot wait; who is too slow is outrun.
+    // A tape that was full may be written to again, but not in this call. NULL: the writer cannot wait; who is too slow
+    // is outrun.
     void (*on_room)(struct tape *t);
     void (*on_abandoned)(struct tape *t); // the last reader left before the end; watchers do not count
     void (*on_stop)(struct tape *t, const struct tape_why *why); // it is to end now, and so
@@ -86,8 +88,8 @@ struct tape_reader_events {
     // there may be none; a reader that took them all leaves. One that took less than all calls tape_read when it can
     // go on.
     size_t (*on_bytes)(struct tape_reader *r, const struct iovec *v, int count, bool last);
-    // There will be no more for this reader: everything was taken and the tape did not end whole, or (ERR_FULL) the
-    // reader was outrun. A whole end comes by on_bytes.
+    // There will be no more for this reader, which leaves: everything was taken and the tape did not end whole, or
+    // (ERR_FULL) the reader was outrun. A whole end comes by on_bytes.
     void (*on_end)(struct tape_reader *r, const struct tape_why *why);
 };
 
@@ -148,6 +150,8 @@ struct tape_part {
 };
 // The recorded bytes from a position on, up to `room` parts, each with a reference of its block. How many.
 int tape_share(const struct tape *t, uint64_t position, struct tape_part *parts, int room);
+// As tape_share from the reader's position on; the reader has taken them then.
+int tape_take(struct tape_reader *r, struct tape_part *parts, int room);
 // Appends such a part and takes over its reference.
 void tape_append_part(struct tape *t, struct tape_part *take_part, bool last);
 void tape_part_drop(struct tape_part *part);

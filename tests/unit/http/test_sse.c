@@ -233,6 +233,127 @@ static void a_chat_stream_is_read(void **state UNUSED) {
                  true);
 }
 
+// --- boundaries ---
+
+// Puts "<n>" in where the id of event n goes, as the gateway does; notes where in the stream each event ends.
+struct numbering {
+    struct sse sse;
+    struct str bytes; // being fed
+    size_t done;      // of them, are in `out`
+    struct buf out;
+    size_t fed; // before them
+    size_t ends[8];
+};
+
+static void on_boundary(struct sse *sse, size_t at) {
+    struct numbering *n = container_of(sse, struct numbering, sse);
+    check(at > n->done && at <= n->bytes.len);
+    check(sse_at_boundary(sse));
+    check(sse->events > 0 && sse->events <= ARRAY_LEN(n->ends));
+    check_ok(buf_append(&n->out, n->bytes.ptr + n->done, at - 1 - n->done));
+    check_ok(buf_printf(&n->out, "<%u>", (unsigned)(sse->events - 1)));
+    check_ok(buf_append(&n->out, n->bytes.ptr + at - 1, 1));
+    n->ends[sse->events - 1] = n->fed + at;
+    n->done = at;
+}
+
+static void ignore_event(struct sse *sse UNUSED, const struct sse_event *event UNUSED) {}
+
+static void numbering_init(struct numbering *n, bool with_events) {
+    *n = (struct numbering){.fed = 0};
+    sse_init(&n->sse, with_events ? ignore_event : NULL);
+    n->sse.on_boundary = on_boundary;
+    buf_init(&n->out, 1 << 20);
+}
+
+static void feed_numbering(struct numbering *n, struct str s) {
+    n->bytes = s;
+    n->done = 0;
+    sse_feed(&n->sse, s);
+    struct str rest = str_skip(s, n->done);
+    check_ok(buf_append(&n->out, rest.len ? rest.ptr : "", rest.len));
+    n->fed += s.len;
+}
+
+static void check_numbering(struct numbering *n, const struct numbering *wanted) {
+    check(str_eq(buf_str(&n->out), buf_str(&wanted->out)));
+    check_int(n->sse.events, wanted->sse.events);
+    check(memcmp(n->ends, wanted->ends, sizeof n->ends) == 0);
+    sse_finish(&n->sse);
+    buf_finish(&n->out);
+}
+
+static void boundaries_are_where_an_id_belongs(void **state UNUSED) {
+    static const struct {
+        struct str stream;
+        const char *numbered;
+    } rows[] = {
+        {STR_INIT("data: a\n\ndata: b\n\n"), "data: a\n<0>\ndata: b\n<1>\n"},
+        {STR_INIT("data: a\r\rdata: b\r\r"), "data: a\r<0>\rdata: b\r<1>\r"},
+        {STR_INIT("data: a\r\n\r\ndata: b\r\n\r\n"), "data: a\r\n<0>\r\ndata: b\r\n<1>\r\n"},
+        {STR_INIT("data: a\r\n\ndata: b\n\r\ndata: c\n\rd\r\n\r"),
+         "data: a\r\n<0>\ndata: b\n<1>\r\ndata: c\n<2>\rd\r\n<3>\r"},
+        {STR_INIT("\xEF\xBB\xBF"
+                  "data: a\n\n"),
+         "\xEF\xBB\xBF"
+         "data: a\n<0>\n"},
+        {STR_INIT("\xEF\xBB\xBF\n\n"), "\xEF\xBB\xBF\n\n"},
+        {STR_INIT("\xEF\xBB\n\n"), "\xEF\xBB\n<0>\n"},
+        {STR_INIT(": ping\n\n\n: pong\n\ndata: a\n: c\n\n"), ": ping\n\n\n: pong\n\ndata: a\n: c\n<0>\n"},
+        {STR_INIT("\r\n\r\nx\n\n\n\n"), "\r\n\r\nx\n<0>\n\n\n"},
+        {STR_INIT("x\n\ny\n\nz"), "x\n<0>\ny\n<1>\nz"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct str stream = rows[i].stream;
+        struct numbering whole;
+        numbering_init(&whole, false);
+        feed_numbering(&whole, stream);
+        check_str(buf_str(&whole.out), rows[i].numbered);
+        for (size_t at = 0; at <= stream.len; at++) {
+            for (size_t second = at; second <= stream.len; second++) {
+                struct numbering split;
+                numbering_init(&split, second % 2);
+                feed_numbering(&split, str_first(stream, at));
+                feed_numbering(&split, str_first(str_skip(stream, at), second - at));
+                feed_numbering(&split, str_skip(stream, second));
+                check_numbering(&split, &whole);
+            }
+        }
+        struct numbering single;
+        numbering_init(&single, false);
+        for (size_t at = 0; at < stream.len; at++) {
+            feed_numbering(&single, str_first(str_skip(stream, at), 1));
+        }
+        check_numbering(&single, &whole);
+        check_numbering(&whole, &whole);
+    }
+}
+
+// What was put in changes nothing but ids: read again, the events are the same.
+static void numbered_streams_hold_the_same_events(void **state UNUSED) {
+    struct str stream = STR(": c\r\n\r\ndata: a\r\ndata: b\r\n\r\nevent: x\rdata: y\r\rdata: z\n\n");
+    struct recorder plain, numbered;
+    struct numbering n;
+    recorder_init(&plain);
+    recorder_init(&numbered);
+    numbering_init(&n, false);
+    feed(&plain.sse, stream);
+    feed_numbering(&n, stream);
+    check_int(plain.sse.events, 3);
+    struct str out = buf_str(&n.out);
+    for (size_t at = 0; at < out.len; at++) { // "<n>" becomes a field's line: as many bytes as the line's end
+        char byte = out.ptr[at] == '>' ? '\n' : out.ptr[at];
+        feed(&numbered.sse, str_from(&byte, 1));
+    }
+    struct str a = buf_str(&plain.log), b = buf_str(&numbered.log);
+    check_str(a, "|a\nb|26;x|y|19;|z|9;");
+    check_str(b, "|a\nb|29;x|y|22;|z|12;");
+    sse_finish(&n.sse);
+    buf_finish(&n.out);
+    recorder_finish(&plain);
+    recorder_finish(&numbered);
+}
+
 // --- limits ---
 
 static void feed_bytes(struct sse *sse, char byte, size_t n, size_t piece) {
@@ -394,7 +515,9 @@ static void finish_accepts_zeroed_and_leaves_zeroed(void **state UNUSED) {
 
 TESTS(TEST(events_as_the_standard_has_them), TEST(line_ends_of_every_kind), TEST(a_mark_is_dropped_at_the_start_only),
       TEST(comments_are_no_events), TEST(fields_of_every_shape), TEST(a_nul_is_a_byte_like_any_other),
-      TEST(an_event_without_its_blank_line_is_none), TEST(a_chat_stream_is_read), TEST(data_is_kept_up_to_the_limit),
-      TEST(memory_stays_bounded_whatever_comes), TEST(a_type_is_kept_up_to_its_limit), TEST(bytes_add_up_to_the_stream),
+      TEST(an_event_without_its_blank_line_is_none), TEST(a_chat_stream_is_read),
+      TEST(boundaries_are_where_an_id_belongs), TEST(numbered_streams_hold_the_same_events),
+      TEST(data_is_kept_up_to_the_limit), TEST(memory_stays_bounded_whatever_comes),
+      TEST(a_type_is_kept_up_to_its_limit), TEST(bytes_add_up_to_the_stream),
       TEST(random_streams_do_not_depend_on_the_split), TEST(survives_every_failing_allocation),
       TEST(finish_accepts_zeroed_and_leaves_zeroed))
