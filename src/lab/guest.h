@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Inside the lab: guests (a request each), their slow calls, and the rooms with seats that these sit in. Private to lab/.
+// Inside the lab: guests (a request each), their slow calls, and the rooms with seats that these sit in. Private.
 //
 // Threads and the loop: a call belongs to a thread from executor_submit until that has posted `done`. What the loop
 // knows of it meanwhile it is told by messages: `taken` (a thread has it), `seated` (it has the lock or the flag too),
