@@ -452,17 +452,18 @@ static int run(const struct verb *verb, int argc, char **argv) {
 
 const struct verb verb_lab = {
     .name = "lab",
-    .summary = "the five ways to run a slow call, side by side; --run the published table",
+    .summary = "the five ways to run a slow call, side by side",
     .usage = "[options]",
-    .about = "Five routes on 127.0.0.1:8004 make the same slow call: POST /to_thread (the default\n"
-             "pool of min(32, CPUs + 4) threads), /executor (a pool of its own), /async (no\n"
-             "thread), /bad/global_lock and /bad/global_flag. Where they block, threads really\n"
-             "block. An answer says which seat served it, how long it waited and for whom;\n"
-             "GET /seats says who sits where now. ?user_id= names a user, ?calls=5 makes five\n"
-             "calls in parallel, ?seconds= is how long the built-in mock takes.\n\n"
+    .about = "Five routes on 127.0.0.1:8004 make the same slow call: POST /to_thread (the\n"
+             "default pool of min(32, CPUs + 4) threads), /executor (a pool of its own),\n"
+             "/async (no thread), /bad/global_lock and /bad/global_flag. Where they block,\n"
+             "threads really block. An answer says which seat served it, how long it waited\n"
+             "and for whom; GET /seats says who sits where now. ?user_id= names a user,\n"
+             "?calls=5 makes five calls in parallel, ?seconds= is how long the built-in mock\n"
+             "takes.\n\n"
              "--run performs the published table and prints published, predicted and measured\n"
-             "figures and who waited for whom; it exits 1 where measured and predicted differ by\n"
-             "more than 5 %.",
+             "figures and who waited for whom; it exits 1 where measured and predicted are\n"
+             "more than 5 % apart.",
     .example = "  thaw lab --cpus 2 &\n"
                "  for i in 1 2 3 4 5 6 7; do\n"
                "    curl -s -X POST \"localhost:8004/to_thread?user_id=$i\" &\n"

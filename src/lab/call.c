@@ -71,6 +71,7 @@ static void call_judge(struct call *c) {
 static void call_end(struct call *c) {
     call_set_state(c, CALL_OVER);
     call_judge(c);
+    lab_make_plain(c->problem);
     guest_call_over(c);
 }
 
@@ -192,6 +193,7 @@ static void run(struct work *work, unsigned thread) {
 // ---- on the loop
 
 static void end_async(struct call *c) {
+    timer_clear(&c->deadline);
     c->done_ns = lab_now_ns(c->guest->lab);
     c->guest->lab->in_flight--;
     call_end(c);
@@ -254,10 +256,19 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
 
 static const struct xchg_events up_events = {on_head, on_body, on_drain, on_fail};
 
+static void on_deadline(struct timer *timer) {
+    struct call *c = container_of(timer, struct call, deadline);
+    xchg_abort(&c->up);
+    call_fail(c, ERR_TIMEOUT, "it did not answer within 15 minutes");
+    end_async(c);
+}
+
 static void start_async(struct call *c) {
     struct lab *lab = c->guest->lab;
     c->taken_ns = c->seated_ns = c->guest->arrived_ns;
     c->up = (struct xchg){.events = &up_events};
+    c->deadline.on_timer = on_deadline;
+    timer_set(lab->loop, &c->deadline, CALL_TIMEOUT_MS);
     lab->in_flight++;
     if (client_start(&lab->origin, &c->up, true) == OK) {
         send_request(c);

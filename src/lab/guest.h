@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Inside the lab: guests (a request each), their slow calls, and the rooms with seats that these sit in. Private to lab/.
+// Inside the lab: guests (a request each), their slow calls, and the rooms with seats that these sit in. Private.
 //
 // Threads and the loop: a call belongs to a thread from executor_submit until that has posted `done`. What the loop
 // knows of it meanwhile it is told by messages: `taken` (a thread has it), `seated` (it has the lock or the flag too),
@@ -71,6 +71,7 @@ struct call {
     char problem[PROBLEM_MAX];
     // /async
     struct xchg up;
+    struct timer deadline;
     size_t sent;
     // The loop's.
     char waited_for[LAB_USER_MAX + 1]; // "": for nobody
@@ -117,6 +118,13 @@ struct lab {
     pthread_mutex_t nap_lock;
     pthread_cond_t nap;
 };
+
+// What others wrote and people will read in a log: no control characters. In place.
+static inline void lab_make_plain(char *text) {
+    for (char *c = text; *c; c++) {
+        *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c;
+    }
+}
 
 static inline uint64_t lab_now_ns(const struct lab *lab) { return lab->loop->clock->now_ns(lab->loop->clock); }
 

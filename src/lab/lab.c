@@ -210,17 +210,19 @@ static enum err write_ask(struct guest *g, struct str prompt) {
 
 static void set_user(struct guest *g, struct str user) {
     snprintf(g->user, sizeof g->user, "%.*s", STR_ARG(user));
-    for (char *c = g->user; *c; c++) { // goes into a log
-        *c = *c < ' ' || *c == 0x7f ? '?' : *c;
-    }
+    lab_make_plain(g->user);
 }
 
-// What the query says; false: refused.
+// What the query says; or why it is refused.
 static const char *read_query(struct guest *g, struct str target) {
     char room[256];
     struct str value;
     uint64_t calls = 1;
-    if (query_find(target, STR("user_id"), room, LAB_USER_MAX, &value) == OK && value.len) {
+    enum err e = query_find(target, STR("user_id"), room, LAB_USER_MAX, &value);
+    if (e == ERR_FULL) {
+        return "user_id must have 64 bytes or less";
+    }
+    if (e == OK && value.len) {
         set_user(g, value);
     }
     if (query_find(target, STR("seconds"), room, sizeof room, &value) == OK) {

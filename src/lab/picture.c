@@ -6,7 +6,15 @@
 
 #include "lab/draw.h"
 
-enum { COLUMNS = 80, LEFT = 9, WIDTH = COLUMNS - LEFT - 1, MARKS = 7, FOLD_FROM = 16, FOLD_ALIKE = 1 };
+enum {
+    COLUMNS = 80,
+    LEFT = 9,
+    WIDTH = COLUMNS - LEFT - 1,
+    MARKS = 7,
+    FOLD_FROM = 16,
+    FOLD_ALIKE = 1,
+    SENTENCE_CAP = 4096
+};
 
 struct cells {
     char glyph[WIDTH]; // ' ', BAR or a character of a label
@@ -173,6 +181,32 @@ static void put_waiting(struct text *t, const struct picture *p) {
     put_line(t, "waiting", &line);
 }
 
+// ---- sentences
+
+// Indented, and broken between words.
+static void put_paragraph(struct text *t, struct str words) {
+    struct str word;
+    size_t used = 0;
+    while (str_split(&words, ' ', &word)) {
+        bool fits = used && used + 1 + word.len <= COLUMNS;
+        put(t, fits ? STR(" ") : used ? STR("\n  ") : STR("  "));
+        put(t, word);
+        used = (fits ? used + 1 : 2) + word.len;
+    }
+    put_text(t, "\n");
+}
+
+static void put_sentences(struct text *t, const struct lab_result *r) {
+    struct buf room;
+    struct text who = {&room, OK};
+    buf_init(&room, SENTENCE_CAP);
+    put_who_waited(&who, r);
+    t->e = t->e == OK ? who.e : t->e;
+    put_paragraph(t, buf_str(&room));
+    put_paragraph(t, str_c(r->row->note));
+    buf_finish(&room);
+}
+
 enum err lab_print_picture(struct buf *out, const struct lab_result *result, const struct lab_style *style) {
     struct text t = {out, OK};
     struct picture p = {result, style, (double)result->measured.wall_ns / WIDTH};
@@ -184,8 +218,6 @@ enum err lab_print_picture(struct buf *out, const struct lab_result *result, con
     put_axis(&t, &p);
     put_seats(&t, &p);
     put_waiting(&t, &p);
-    put_text(&t, "  ");
-    put_who_waited(&t, result);
-    put_format(&t, "\n  %s\n", result->row->note);
+    put_sentences(&t, result);
     return t.e;
 }

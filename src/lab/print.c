@@ -99,13 +99,17 @@ static void put_row(struct text *t, const struct lab_result *r, const struct lab
 
 enum err lab_print_table(struct buf *out, const struct lab_result *v, size_t n, const struct lab_style *style) {
     struct text t = {out, OK};
+    double most = 0;
     static const char group[] = "  publ.  pred.  meas.";
     put_format(&t, "%-10s%21s %21s %21s\n", "seconds", "---- wall of all ----", "--- mean of users ---",
                "---- slowest user ---");
     put_format(&t, "%-10s%s %s %s\n", "", group, group, group);
     for (size_t i = 0; i < n; i++) {
         put_row(&t, &v[i], style);
+        most = MAX(most, v[i].off);
     }
+    put_format(&t, "Performed at %g of the length, shown at full length.\n", n ? v[0].scale : 1);
+    put_format(&t, "Measured is at most %.1f %% off predicted; %g %% are allowed.\n", 100 * most, 100 * LAB_TOLERANCE);
     return t.e;
 }
 

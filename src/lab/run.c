@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A user is a plain HTTP client of the lab, with a connection of his own: his time runs from dialling to the last byte of
-// his answer. What the answers say of seats makes the picture.
+// A user is a plain HTTP client of the lab, with a connection of his own: his time runs from dialling to the last byte
+// of his answer. What the answers say of seats makes the picture.
 #include "lab/run.h"
 
 #include <arpa/inet.h>

@@ -316,6 +316,8 @@ static void what_is_wrong_is_said(void **state UNUSED) {
         {"POST", "/to_thread?seconds=-1", "", 400, "seconds"},
         {"POST", "/to_thread?seconds=3601", "", 400, "seconds"},
         {"POST", "/to_thread?seconds=1m", "", 400, "seconds"},
+        {"POST", "/async?user_id=12345678901234567890123456789012345678901234567890123456789012345", "", 400,
+         "user_id"},
         {"POST", "/async", "{", 400, "JSON object"},
         {"POST", "/async", "[]", 400, "JSON object"},
         {"POST", "/async", "{\"prompt\":1}", 400, "prompt"},

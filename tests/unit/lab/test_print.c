@@ -13,7 +13,7 @@ static const struct lab_row lock = {
     .name = "lock",
     .title = "3 users, <1> \"lock\"",
     .path = "/bad/global_lock",
-    .note = "A note.",
+    .note = "A note that is too long for eighty columns, so that it has to go on in a second line of text.",
     .users = 3,
     .calls = 1,
     .service_ms = 10000,
@@ -29,6 +29,7 @@ static const struct lab_row pool = {.name = "pool",
                                     .seats = 20,
                                     .published = {-1, -1, -1}};
 static const struct lab_row everybody = {.name = "async",
+                                         .note = "",
                                          .title = "75 calls",
                                          .users = 15,
                                          .calls = 5,
@@ -81,7 +82,8 @@ static void a_picture_of_a_lock(void **state UNUSED) {
                              "    lock 1======================2=======================3======================\n"
                              " waiting 2                      1                       0\n"
                              "  1 at once; 2 of 3 users waited, the longest 20.00 s: user 3 for user 2.\n"
-                             "  A note.\n");
+                             "  A note that is too long for eighty columns, so that it has to go on in a\n"
+                             "  second line of text.\n");
     buf_finish(&out);
 }
 
