@@ -275,7 +275,7 @@ static void relay(struct request *r) {
 }
 
 static bool query_says_stream(struct str target) {
-    struct form form = form_of(str_skip(target, str_find(target, '?') + 1));
+    struct form form = form_of_target(target);
     struct str name, value;
     struct buf room;
     bool stream = false;

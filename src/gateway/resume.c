@@ -439,7 +439,7 @@ static bool read_last_event(struct request *r, struct str last) {
 static bool read_query(struct request *r) {
     struct resume *s = r->resume;
     struct str target = r->head->target;
-    struct form form = form_of(str_skip(target, str_find(target, '?') + 1));
+    struct form form = form_of_target(target);
     struct str name, value;
     struct buf room;
     bool fine = true;

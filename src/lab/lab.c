@@ -17,7 +17,6 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "http/query.h"
 #include "lab/blocking.h"
 #include "lab/guest.h"
 
@@ -213,32 +212,45 @@ static void set_user(struct guest *g, struct str user) {
     lab_make_plain(g->user);
 }
 
-// What the query says; or why it is refused.
-static const char *read_query(struct guest *g, struct str target) {
-    char room[256];
-    struct str value;
-    uint64_t calls = 1;
-    enum err e = query_find(target, STR("user_id"), room, LAB_USER_MAX, &value);
-    if (e == ERR_FULL) {
-        return "user_id must have 64 bytes or less";
-    }
-    if (e == OK && value.len) {
-        set_user(g, value);
-    }
-    if (query_find(target, STR("seconds"), room, sizeof room, &value) == OK) {
+// One name of the query; or why it is refused.
+static const char *read_name(struct guest *g, struct str name, struct str value) {
+    uint64_t calls;
+    if (str_eq(name, STR("user_id"))) {
+        if (value.len > LAB_USER_MAX) {
+            return "user_id must have 64 bytes or less";
+        }
+        if (value.len) {
+            set_user(g, value);
+        }
+    } else if (str_eq(name, STR("seconds"))) {
         if (g->lab->options.upstream.model) {
             return "seconds is for the built-in mock; an upstream with a model of its own takes what time it takes";
         }
         if (parse_seconds_ms(value, &g->service_ms) != OK || g->service_ms > SERVICE_MAX_MS) {
             return "seconds must be a number from 0 to 3600, as 5 or 0.25";
         }
+    } else if (str_eq(name, STR("calls"))) {
+        if (parse_u64(value, &calls) != OK || calls == 0 || calls > LAB_CALLS_MAX) {
+            return "calls must be a number from 1 to 32";
+        }
+        g->count = (unsigned)calls;
     }
-    if (query_find(target, STR("calls"), room, sizeof room, &value) == OK &&
-        (parse_u64(value, &calls) != OK || calls == 0 || calls > LAB_CALLS_MAX)) {
-        return "calls must be a number from 1 to 32";
-    }
-    g->count = (unsigned)calls;
     return NULL;
+}
+
+// What the query says; or why it is refused.
+static const char *read_query(struct guest *g, struct str target) {
+    struct form form = form_of_target(target);
+    struct str name, value;
+    struct buf room;
+    const char *problem = NULL;
+    g->count = 1;
+    buf_init(&room, 3 * target.len + 1);
+    while (!problem && form_next(&form, &room, &name, &value) == OK) {
+        problem = read_name(g, name, value);
+    }
+    buf_finish(&room);
+    return problem;
 }
 
 static const char *read_body(struct guest *g, const struct json_value *root, struct str *prompt) {

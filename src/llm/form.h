@@ -11,6 +11,10 @@ struct form {
 
 // Without the '?'. The text must live as long as the form is used.
 static inline struct form form_of(struct str text) { return (struct form){text}; }
+// The query of a request target; nothing where there is none.
+static inline struct form form_of_target(struct str target) {
+    return (struct form){str_skip(target, str_find(target, '?') + 1)};
+}
 
 // The next pair, in the order of the text; a name may occur again. What is decoded lies in room, which is emptied
 // first, and stays there until room changes. ERR_EOF: there are no more. ERR_FULL: the pair takes more than the cap of
