@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "llm/form.h"
 #include "lab/blocking.h"
 #include "lab/guest.h"
 
