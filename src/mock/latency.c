@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "mock/latency.h"
 
-#include <assert.h>
 #include <math.h>
 
 #include "base/mem.h"
@@ -13,7 +12,12 @@ static const double P99 = 2.3263478740408408; // standard deviations
 
 // ---- the kinds
 
-struct latency_kind {
+struct latency_sample {
+    size_t count;
+    uint64_t us[];
+};
+
+struct kind {
     struct str name;
     char separator; // between its two durations
     const char *wanted;
@@ -23,12 +27,12 @@ struct latency_kind {
 
 static bool set_uniform(struct latency *l, uint64_t a_us, uint64_t b_us) {
     l->a = (double)a_us;
-    l->b = (double)b_us;
+    l->b = (float)b_us;
     return a_us <= b_us;
 }
 
 static double draw_uniform(const struct latency *l, uint64_t key, uint64_t n) {
-    return l->a + (l->b - l->a) * draw_unit(key, n);
+    return l->a + ((double)l->b - l->a) * draw_unit(key, n);
 }
 
 // Standard normal: Box and Muller 1958.
@@ -38,7 +42,7 @@ static double draw_z(uint64_t key, uint64_t n) {
 
 static bool set_normal(struct latency *l, uint64_t a_us, uint64_t b_us) {
     l->a = (double)a_us;
-    l->b = (double)b_us;
+    l->b = (float)b_us;
     return true;
 }
 
@@ -47,7 +51,7 @@ static double draw_normal(const struct latency *l, uint64_t key, uint64_t n) {
     uint64_t own = draw_bits(key, n);
     double us = -1;
     for (unsigned i = 0; us < 0 && i < TRIES; i++) {
-        us = l->a + l->b * draw_z(own, i);
+        us = l->a + (double)l->b * draw_z(own, i);
     }
     return fmax(us, 0);
 }
@@ -57,26 +61,28 @@ static bool set_lognormal(struct latency *l, uint64_t median_us, uint64_t p99_us
         return false;
     }
     l->a = log((double)median_us);
-    l->b = (log((double)p99_us) - l->a) / P99;
+    l->b = (float)((log((double)p99_us) - l->a) / P99);
     return true;
 }
 
 static double draw_lognormal(const struct latency *l, uint64_t key, uint64_t n) {
-    return exp(l->a + l->b * draw_z(draw_bits(key, n), 0));
+    return exp(l->a + (double)l->b * draw_z(draw_bits(key, n), 0));
 }
 
 static double draw_sample(const struct latency *l, uint64_t key, uint64_t n) {
     return (double)l->sample->us[draw_bits(key, n) % l->sample->count];
 }
 
-static const struct latency_kind kinds[] = {
+enum { FROM_FILE = 1 };
+
+static const struct kind kinds[] = {
+    {STR_INIT("file"), '\0', NULL, NULL, draw_sample}, // has its own reader
     {STR_INIT("uniform"), '-', "the shorter and the longer of two durations, as uniform:1s-3s", set_uniform,
      draw_uniform},
     {STR_INIT("normal"), ',', "a mean and a standard deviation, as normal:5s,500ms", set_normal, draw_normal},
     {STR_INIT("lognormal"), ',', "a median above 0 and a 99th percentile not below it, as lognormal:2s,9s",
      set_lognormal, draw_lognormal},
 };
-static const struct latency_kind from_file = {STR_INIT("file"), 0, NULL, NULL, draw_sample};
 
 // ---- reading
 
@@ -93,40 +99,44 @@ static bool read_constant(struct str text, struct latency *l) {
     return true;
 }
 
-static bool read_two(const struct latency_kind *kind, char separator, struct str text, struct latency *l) {
+static bool read_two(unsigned char kind, char separator, struct str text, struct latency *l) {
     struct latency read = {.kind = kind};
     uint64_t a = 0;
     uint64_t b = 0;
     size_t at = str_find(text, separator);
-    if (!read_us(str_first(text, at), &a) || !read_us(str_skip(text, at + 1), &b) || !kind->set(&read, a, b)) {
+    if (!read_us(str_first(text, at), &a) || !read_us(str_skip(text, at + 1), &b) ||
+        !kinds[kind - 1].set(&read, a, b)) {
         return false;
     }
     *l = read;
     return true;
 }
 
-// The kind whose name, with `mark` behind it, the text begins with.
-static const struct latency_kind *kind_of(struct str text, char mark) {
-    struct str name = str_first(text, str_find(text, mark));
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        if (name.len < text.len && str_eq(name, kinds[i].name)) {
-            return &kinds[i];
+// The kind of two durations whose name, with `mark` behind it, the text begins with; 0: none. *rest is what follows.
+static unsigned char kind_of(struct str text, char mark, struct str *rest) {
+    size_t at = str_find(text, mark);
+    for (unsigned char i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (at < text.len && kinds[i].set && str_eq(str_first(text, at), kinds[i].name)) {
+            *rest = str_skip(text, at + 1);
+            return (unsigned char)(i + 1);
         }
     }
-    return NULL;
+    return 0;
 }
 
 const char *latency_parse(struct str text, struct latency *l) {
-    const struct latency_kind *kind = kind_of(text, ':');
-    if (kind) {
-        return read_two(kind, kind->separator, str_skip(text, kind->name.len + 1), l) ? NULL : kind->wanted;
+    struct str rest;
+    unsigned char kind = kind_of(text, ':', &rest);
+    if (!kind) {
+        return read_constant(text, l) ? NULL : WANTED;
     }
-    return read_constant(text, l) ? NULL : WANTED;
+    return read_two(kind, kinds[kind - 1].separator, rest, l) ? NULL : kinds[kind - 1].wanted;
 }
 
 bool latency_parse_name(struct str text, struct latency *l) {
-    const struct latency_kind *kind = kind_of(text, '-');
-    return kind ? read_two(kind, '-', str_skip(text, kind->name.len + 1), l) : read_constant(text, l);
+    struct str rest;
+    unsigned char kind = kind_of(text, '-', &rest);
+    return kind ? read_two(kind, '-', rest, l) : read_constant(text, l);
 }
 
 // ---- files
@@ -180,12 +190,12 @@ const char *latency_parse_file(struct str text, struct latency *l) {
         free(sample);
         return wanted;
     }
-    *l = (struct latency){.kind = &from_file, .sample = sample};
+    *l = (struct latency){.kind = FROM_FILE, .sample = sample};
     return NULL;
 }
 
 void latency_finish(struct latency *l) {
-    if (l->kind == &from_file) {
+    if (l->kind == FROM_FILE) {
         free(l->sample);
     }
     *l = (struct latency){.us = 0};
@@ -197,22 +207,17 @@ uint64_t latency_draw_us(const struct latency *l, uint64_t key, uint64_t n) {
     if (!l->kind) {
         return l->us;
     }
-    return (uint64_t)fmin(l->kind->draw(l, key, n) + 0.5, (double)LATENCY_MAX_US);
+    return (uint64_t)fmin(kinds[l->kind - 1].draw(l, key, n) + 0.5, (double)LATENCY_MAX_US);
 }
 
 // ---- pace
 
+// From the piece before to this one.
 static uint64_t gap_us(const struct pace *p, unsigned piece) {
-    return latency_draw_us(&p->between, p->key, piece) + (p->stall_after == piece ? p->stall_us : 0);
-}
-
-void pace_start(struct pace *p) {
-    p->piece = 0;
-    p->due_us = p->begin_us;
+    return latency_draw_us(&p->between, p->key, piece) + (p->stall_after == piece ? p->stall_ms * (uint64_t)1000 : 0);
 }
 
 uint64_t pace_due_ms(struct pace *p, unsigned piece) {
-    assert(piece >= p->piece);
     while (p->piece < piece) {
         p->due_us += gap_us(p, ++p->piece);
     }
@@ -220,12 +225,11 @@ uint64_t pace_due_ms(struct pace *p, unsigned piece) {
 }
 
 uint64_t pace_last_us(const struct pace *p, unsigned pieces) {
-    pieces = MAX(pieces, 1u);
-    bool stalls = p->stall_after && p->stall_after < pieces;
-    if (latency_is_constant(&p->between)) {
-        return p->begin_us + (pieces - 1) * p->between.us + (stalls ? p->stall_us : 0);
+    uint64_t us = p->due_us;
+    if (latency_is_constant(&p->between) && pieces > 1) {
+        bool stalls = p->stall_after && p->stall_after < pieces;
+        return us + (pieces - 1) * p->between.us + (stalls ? p->stall_ms * (uint64_t)1000 : 0);
     }
-    uint64_t us = p->begin_us;
     for (unsigned piece = 1; piece < pieces; piece++) {
         us += gap_us(p, piece);
     }

@@ -13,23 +13,16 @@
 
 #define LATENCY_MAX_US ((uint64_t)30 * 24 * 3600 * 1000000) // of one duration; what is drawn beyond is that
 
-struct latency_kind; // a row of the table in latency.c
+struct latency_sample; // what a file had
 
-struct latency_sample { // what a file had
-    size_t count;
-    uint64_t us[];
-};
-
-struct latency {                     // zeroed: constant, 0
-    const struct latency_kind *kind; // NULL: constant
+struct latency { // zeroed: constant, 0. Each call has one
     union {
-        uint64_t us; // constant
-        double a;    // microseconds; of a lognormal their logarithm
-    };
-    union {
-        double b;
+        uint64_t us;                   // constant
+        double a;                      // microseconds; of a lognormal their logarithm
         struct latency_sample *sample; // owned
     };
+    float b;
+    unsigned char kind; // a row of the table in latency.c, from 1; 0: constant
 };
 // A constant, as an initialiser.
 #define LATENCY_MS(ms)                                                                                                 \
@@ -45,22 +38,19 @@ void latency_finish(struct latency *l); // as zeroed
 
 // The n-th draw of a key (mock/draw.h), in microseconds.
 uint64_t latency_draw_us(const struct latency *l, uint64_t key, uint64_t n);
-static inline bool latency_is_constant(const struct latency *l) { return l->kind == NULL; }
+static inline bool latency_is_constant(const struct latency *l) { return l->kind == 0; }
 
 // When the pieces of one answer are due, counted from the moment its service starts.
 struct pace {
-    uint64_t begin_us;      // the first
-    uint64_t due_us;        // the one at `piece`
+    uint64_t due_us;        // the one at `piece`, so before anything else the first
     struct latency between; // two of them
-    uint64_t key;
-    uint64_t stall_us;    // a longer pause
-    unsigned stall_after; // so many pieces; 0: none
-    unsigned piece;       // from 0
+    uint64_t key;           // of the draws
+    unsigned piece;         // from 0
+    unsigned stall_after;   // so many pieces there is a longer pause; 0: none
+    unsigned stall_ms;
 };
 
-// Begins anew with the first piece.
-void pace_start(struct pace *p);
-// When a piece is due; asked for the last one again, or for later ones. Rounded up: nothing is early.
+// When a piece is due; one that is earlier than the last one asked for is as that one. Rounded up: nothing is early.
 uint64_t pace_due_ms(struct pace *p, unsigned piece);
-// When the last of so many is.
+// When the last of so many is; before pace_due_ms was asked for any but the first.
 uint64_t pace_last_us(const struct pace *p, unsigned pieces);

@@ -203,7 +203,7 @@ static const char *parse_lines(const char *lines, struct latency *l) {
 }
 
 static void a_file_is_drawn_from(void **state UNUSED) {
-    struct latency l;
+    struct latency l = LATENCY_MS(0);
     unsigned seen[4] = {0};
     check(parse_lines("# measured\n1s\n\n 2s \r\n3s", &l) == NULL);
     for (uint64_t i = 0; i < 3000; i++) {
@@ -238,25 +238,26 @@ static void a_file_may_be_long_or_wrong(void **state UNUSED) {
 // ---- pace
 
 static void pieces_are_due_at_sums_of_gaps(void **state UNUSED) {
-    struct pace p = {.begin_us = 100500, .between = LATENCY_MS(20), .stall_us = 3000000, .stall_after = 2};
     static const uint64_t due[] = {101, 121, 3141, 3161};
-    pace_start(&p);
+    const struct pace fresh = {.due_us = 100500, .between = LATENCY_MS(20), .stall_ms = 3000, .stall_after = 2};
+    struct pace p = fresh;
     for (unsigned i = 0; i < ARRAY_LEN(due); i++) {
         check_int(pace_due_ms(&p, i), due[i]);
         check_int(pace_due_ms(&p, i), due[i]);
-        check_int((pace_last_us(&p, i + 1) + 999) / 1000, due[i]);
+        check_int(pace_due_ms(&p, 0), due[i]);
+        check_int((pace_last_us(&fresh, i + 1) + 999) / 1000, due[i]);
     }
-    check_int(pace_last_us(&p, 0), 100500);
-    pace_start(&p);
+    check_int(pace_last_us(&fresh, 0), 100500);
+    p = fresh;
     check_int(pace_due_ms(&p, 3), 3161);
 }
 
 static void drawn_gaps_add_up_to_what_was_foretold(void **state UNUSED) {
-    struct pace p = {
-        .begin_us = 5000, .key = 99, .stall_us = 1000, .stall_after = 4, .between = parsed("lognormal:20ms,90ms")};
+    const struct pace fresh = {
+        .due_us = 5000, .key = 99, .stall_ms = 1, .stall_after = 4, .between = parsed("lognormal:20ms,90ms")};
     for (unsigned pieces = 1; pieces < 50; pieces++) {
-        pace_start(&p);
-        check_int(pace_due_ms(&p, pieces - 1), (pace_last_us(&p, pieces) + 999) / 1000);
+        struct pace p = fresh;
+        check_int(pace_due_ms(&p, pieces - 1), (pace_last_us(&fresh, pieces) + 999) / 1000);
     }
 }
 
