@@ -6,16 +6,20 @@
 #include "cmd/machine.h"
 #include "cmd/signals.h"
 #include "cmd/verbs.h"
+#include "cmd/watch.h"
 #include "config/config.h"
 #include "mock/mock.h"
 #include "net/listen.h"
 #include "net/tcp.h"
+
+enum { TITLE_MAX = 160 };
 
 struct mock_verb {
     const char *listen;
     struct mock_options mock;
     bool has_latency;
     bool watch;
+    char title[TITLE_MAX]; // what --watch is headed by: the arguments
 };
 
 // ---- arguments
@@ -77,7 +81,7 @@ static int take_tokens(void *options, const struct args_option *o, const char *v
     struct mock_verb *m = options;
     uint64_t n = 0;
     if (parse_u64(str_c(value), &n) != OK || n > MOCK_TOKENS_MAX) {
-        return args_wrong("mock", o, value, "a number up to 1000000");
+        return args_wrong("mock", o, value, "a number up to 1000000, as 100");
     }
     m->mock.tokens = (unsigned)n;
     return EXIT_FINE;
@@ -121,6 +125,7 @@ struct running {
     struct listener listener;
     struct io signals;
     struct mock *mock;
+    struct view view;
 };
 
 static void on_accept(struct listener *l, struct conn *c) {
@@ -173,8 +178,12 @@ static int run_mock(const struct mock_verb *m) {
         e = open_all(&r, m, &address);
         if (e == OK) {
             say_how_to_use_it(&address);
+            if (m->watch) {
+                view_open(&r.view, &r.loop, r.mock, m->title);
+            }
             loop_run(&r.loop);
         }
+        view_close(&r.view);
         listener_close(&r.listener);
         mock_destroy(r.mock);
         io_close(&r.loop, &r.signals);
@@ -186,11 +195,19 @@ static int run_mock(const struct mock_verb *m) {
     return e == OK ? EXIT_FINE : EXIT_UNREACHABLE;
 }
 
+static void make_title(struct mock_verb *m, int argc, char **argv) {
+    size_t n = 0;
+    for (int i = 0; i < argc && n < sizeof m->title; i++) {
+        n += (size_t)snprintf(m->title + n, sizeof m->title - n, "%s%s", i ? " " : "", argv[i]);
+    }
+}
+
 static int run(const struct verb *verb, int argc, char **argv) {
     struct mock_verb m = {.listen = "127.0.0.1:9000"};
     bool go = false;
     struct mock_times *t = &m.mock.times;
     int code = args_take(verb, argc, argv, &m, "an address is given with --listen", &go);
+    make_title(&m, argc, argv);
     t->as_stream = !m.has_latency; // an answer takes as long as the stream of it, if only that has a pace
     code = code || !go ? code : run_mock(&m);
     latency_finish(&t->latency);
@@ -215,9 +232,9 @@ const struct verb verb_mock = {
              "pool:6:random), workers:4x2, cpu:2 (shared), poll:100ms (a flag, looked at),\n"
              "bucket:10/s:5, cap:10 (429 above) or session (one call at a time of each).\n"
              "\n"
-             "A model's name overrides the options: mock-5s, mock-lognormal-2s-9s, mock-err-429,\n"
-             "mock-100x20ms (100 tokens 20 ms apart); so do the request's fields X-Mock-Latency,\n"
-             "-First, -Between, -Stall, -Prefill and -Tokens.\n"
+             "A model's name overrides the options: mock-5s, mock-lognormal-2s-9s,\n"
+             "mock-100x20ms (100 tokens 20 ms apart), mock-err-429. So do the fields\n"
+             "X-Mock-Latency, -First, -Between, -Stall, -Prefill and -Tokens of a request.\n"
              "\n"
              "GET /mock/journal has a JSON line for each call (?since=ID&limit=N), /mock/stats\n"
              "the counts; POST /mock/reset begins anew.",

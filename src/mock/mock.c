@@ -36,6 +36,7 @@
 #include "mock/answer.h"
 #include "mock/ask.h"
 #include "mock/identity.h"
+#include "mock/inside.h"
 #include "mock/plan.h"
 #include "mock/words.h"
 #include "net/mem.h"
@@ -755,4 +756,21 @@ struct conn *mock_connect(void *context) {
     mem_pair(mock->loop, MEM_WINDOW, &near, &far);
     http_server_accept(&mock->server, far);
     return near;
+}
+
+// ---- for those who look on
+
+const struct journal *mock_journal(const struct mock *mock) { return &mock->journal; }
+
+uint64_t mock_now_ns(const struct mock *mock) { return now_ns(mock); }
+
+void mock_each_call(const struct mock *mock, bool (*see)(void *context, const struct journal_record *r),
+                    void *context) {
+    list_each(node, &mock->calls) {
+        uint64_t id = container_of(node, const struct call, node)->id;
+        const struct journal_record *r = id ? journal_find(&mock->journal, id) : NULL;
+        if (r && !see(context, r)) {
+            return;
+        }
+    }
 }
