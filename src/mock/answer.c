@@ -83,9 +83,25 @@ void answer_put_token(struct answer *a, struct out *o) {
     a->token++;
 }
 
+// As many tokens as there are before the text ends, or about a batch of bytes, escaped in one piece.
+static void put_slice(struct answer *a, struct out *o) {
+    struct str rest = str_skip(a->text, a->at);
+    size_t n = 0;
+    while (answer_more_tokens(a) && n < rest.len && n < ANSWER_BATCH) {
+        n += word_len(str_skip(rest, n));
+        a->token++;
+    }
+    put_escaped(o, str_first(rest, n));
+    a->at += n;
+}
+
 void answer_put_content(struct answer *a, struct out *o) {
     size_t full = buf_len(o->b) + ANSWER_BATCH;
     while (answer_more_tokens(a) && buf_len(o->b) < full && o->e == OK) {
-        answer_put_token(a, o);
+        if (a->at == a->text.len) {
+            answer_put_token(a, o); // from the front again
+        } else {
+            put_slice(a, o);
+        }
     }
 }

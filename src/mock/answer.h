@@ -38,13 +38,18 @@ struct answer {
     unsigned dimensions;
     bool include_usage;
     bool base64;
+    int status;
 
-    const struct journal *journal; // pages about the mock: /mock/journal, /mock/stats
-    uint64_t next_id, last_id;     // records to show
-
-    int status; // errors; the strings are used in the first piece only
-    struct str message;
-    const char *param;
+    union { // what only some answers have: a call is small
+        struct {
+            const struct journal *journal; // pages about the mock: /mock/journal, /mock/stats
+            uint64_t next_id, last_id;     // records to show
+        };
+        struct {
+            struct str message; // errors; the strings are used in the first piece only
+            const char *param;
+        };
+    };
 };
 
 enum { ANSWER_BATCH = 4096 }; // bytes after which pieces are sent rather than gathered

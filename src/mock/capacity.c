@@ -169,10 +169,9 @@ static void end_service(struct capacity *c, struct claim *q, uint64_t since_ms) 
     if (told) {
         c->events->on_end(q);
     }
-    since_ms = MAX(q->start_ms, MIN(since_ms, clock_ms(c)));
     struct claim *next = c->closed || !c->mode->next ? NULL : c->mode->next(c, q);
     if (next) {
-        start_waiting(c, next, since_ms);
+        start_waiting(c, next, MAX(q->start_ms, MIN(since_ms, clock_ms(c))));
     }
 }
 

@@ -102,6 +102,7 @@ void journal_ended(struct journal *j, uint64_t id, enum journal_end end, unsigne
     if (r) {
         r->end = (unsigned char)end;
         r->end_ns = now_ns;
+        r->service_end_ns = r->service_start_ns && !r->service_end_ns ? now_ns : r->service_end_ns;
         r->tokens = tokens;
     }
 }

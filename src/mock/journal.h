@@ -58,6 +58,7 @@ uint64_t journal_arrived(struct journal *j, const char *path, uint64_t now_ns);
 void journal_asked(struct journal *j, uint64_t id, struct str model, struct str session, bool stream);
 void journal_drawn(struct journal *j, uint64_t id, uint64_t latency_us, uint64_t work_us);
 void journal_service(struct journal *j, uint64_t id, unsigned seat, uint64_t now_ns);
+// Before its end, that is.
 void journal_service_over(struct journal *j, uint64_t id, uint64_t now_ns);
 void journal_first_byte(struct journal *j, uint64_t id, int status, uint64_t now_ns);
 void journal_ended(struct journal *j, uint64_t id, enum journal_end end, unsigned tokens, uint64_t now_ns);
