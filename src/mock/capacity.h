@@ -15,7 +15,8 @@
 //
 // A call is in service from its start until it has been sent (or its client has left). A seat that becomes free at
 // the time it was due is taken at that very time, however late the loop is: n rounds of a lock take n times as long as
-// one, not n times and a bit.
+// one, not n times and a bit. The journal has what was seen: where the loop was late to begin a service, that one looks
+// shorter by as much.
 #pragma once
 #include "base/str.h"
 #include "ev/loop.h"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """thaw mock as ground truth: every capacity mode by what a plain client sees and by what the journal says was in
 service; latencies that belong to calls and not to threads; options that are refused. No test asserts a time: what is
-compared is order, overlap, and that nothing was faster than it can be."""
+compared is order, overlap, and that nothing was faster than it can be, counted from the first start on (a seat is taken
+at the time it was due: a single service looks shorter where the loop was late to begin it)."""
 import concurrent.futures
 import fcntl
 import itertools
@@ -230,7 +231,8 @@ def test_streams_hold_their_seats_to_the_last_token(world):
     burst = Burst(world, "pool:2", 6, more=lambda i: {"stream": True}, args=("--between", "20ms", "--tokens", 5))
     assert all(answer.whole for answer in burst.answers.values())
     assert overlap(burst.calls, end="last_byte_ns") == 2 and {c["tokens"] for c in burst.calls} == {5}
-    assert all(c["service_end_ns"] - c["service_start_ns"] >= NS + 4 * 20_000_000 - 1_000_000 for c in burst.calls)
+    first, last = min(c["service_start_ns"] for c in burst.calls), max(c["service_end_ns"] for c in burst.calls)
+    assert last - first >= 3 * (NS + 4 * 20_000_000) - 1_000_000, "three rounds of streams took less than three"
 
 
 # --- latencies ---------------------------------------------------------------------------------------------------------------
