@@ -238,7 +238,7 @@ const struct verb verb_mock = {
              "\n"
              "GET /mock/journal has a JSON line for each call (?since=ID&limit=N), /mock/stats\n"
              "the counts; POST /mock/reset begins anew.",
-    .example = "  thaw mock --latency 5s --capacity pool:6 --watch &\n"
+    .example = "  thaw mock --latency 5s --capacity pool:6 &\n"
                "  curl localhost:9000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                "       -d '{\"model\":\"mock\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n",
     .options = options,

@@ -1652,7 +1652,10 @@ static void starve(void *arg) {
 
 static void it_survives_without_memory(void **state UNUSED) {
     struct world w;
-    world_init(&w, &(struct mock_options){.times.latency = LATENCY_MS(7)});
+    struct mock_options options = {.tokens = 0};
+    check(latency_parse(STR("uniform:5ms-9ms"), &options.times.latency) == NULL);
+    set_capacity(&options, "workers:1x2");
+    world_init(&w, &options);
     check(every_allocation_fails(starve, &w) > 10);
     struct client c;
     client_open(&c, &w, MEM_WINDOW);
