@@ -479,6 +479,34 @@ def step_cold(running, _scenario, _length):
             "ok": 1, "errors": 0, "mixed": 0}
 
 
+def step_mock(running, scenario, length):
+    """What an answer without delay costs thaw mock, beside sim, at one rate: the two take turns."""
+    running.process.stop()
+    running.port = free_port()
+    program = running.bench.programs[running.target.name]
+    running.process = Process([program, "mock", "--listen", f"127.0.0.1:{running.port}"],
+                              Path(running.folder.name) / "mock.log")
+    running.wait_until_listening()
+    ports = {"mock": (running.port, [running.process.pid], ["--mock"]), "sim": (running.upstream, [running.sim.pid], [])}
+    cost, sums = {"mock": [], "sim": []}, {"ok": 0, "errors": 0, "mixed": 0}
+    for name in ("sim", "mock", "mock", "sim", "sim", "mock"):
+        running.port, pids, more = ports[name]
+        marks = []
+
+        def on_line(line, pids=pids, marks=marks):
+            if line in ("window", "window end"):
+                marks.append(cpu_seconds(pids))
+
+        result = swarm(running, [*scenario.load, *more, "--warmup", scenario.warmup_s, "--seconds", length,
+                                 "--timeout", 15], scenario.warmup_s + length + 25, on_line)
+        if len(marks) != 2 or not result["calls"]:
+            raise Failure(f"nothing came through: {result['error_kinds']}")
+        cost[name].append((marks[1] - marks[0]) / result["calls"] * 1e6)
+        sums = {key: sums[key] + value for key, value in faults(result).items()}
+    mock_us, sim_us = statistics.median(cost["mock"]), statistics.median(cost["sim"])
+    return {"mock_us": mock_us, "sim_us": sim_us, "mock_to_sim": mock_us / sim_us, "all_us": cost, **sums}
+
+
 # ---- scenarios and figures --------------------------------------------------------------------------
 
 
@@ -514,6 +542,8 @@ SCENARIOS = (
     Scenario(7, "users-50", "50 users at once, a call of 5 s", step_hold, (5, 5), (2, 1), users=50),
     Scenario(7, "users-1000", "1,000 users at once, a call of 5 s", step_hold, (5, 5), (2, 1), users=1000),
     Scenario(8, "cold", "exec to the first relayed answer", step_cold, (0, 0), (9, 7), skip=("direct",)),
+    Scenario(9, "mock", "thaw mock beside sim: 4,000 calls a second by the clock, answered at once", step_mock,
+             (2, 1), (3, 1), ("--rate", 4000, "--users", 64), skip=("direct", "nginx", "haproxy")),
 )
 
 
@@ -554,6 +584,8 @@ FIGURES = (
     Figure("users-1000", "wall_s", "  1,000 users x 5 s, wall", "s", 3, mark_value=5.3, compare=False),
     Figure("cold", "cold_ms", "8 cold start: exec to first relayed answer", "ms", mark_value=10),
     Figure("cold", "idle_rss_mb", "  idle RSS after it", "MB", mark_value=8),
+    Figure("mock", "mock_us", "9 thaw mock: CPU per answer at once, 4,000/s", "us", compare=False),
+    Figure("mock", "mock_to_sim", "  of what sim's cost, in turns", "x", 2, mark_value=1.2, compare=False),
 )
 
 

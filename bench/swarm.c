@@ -109,6 +109,7 @@ struct swarm {
     /* what was asked for */
     struct sockaddr_in address;
     const char *path, *model;
+    const char *ending; /* of a plain answer */
     char host[32];
     uint32_t users;
     double rate;
@@ -474,7 +475,7 @@ static enum verdict answer_check(struct swarm *s, const struct caller *c, struct
         return V_WRONG;
     }
     enum verdict verdict = identity_check(s, c, content, 0);
-    if (verdict == V_OK && !span_ends(body, "\"system_fingerprint\":\"fp_sim\"}")) {
+    if (verdict == V_OK && !span_ends(body, s->ending)) {
         verdict = V_TRUNCATED;
     }
     return verdict;
@@ -794,6 +795,7 @@ static void usage(const char *wrong) {
             "  --port N          target on 127.0.0.1\n"
             "  --path PATH       /v1/chat/completions\n"
             "  --model NAME      sim-0; sim-<ms>, sim-<n>x<ms> with --stream\n"
+            "  --mock            the target is thaw mock: its answers end otherwise than sim's\n"
             "  --users N         callers, each with a connection (open loop: at most so many)\n"
             "  --rate R          open loop: calls per second\n"
             "  --seconds S       the measured window\n"
@@ -820,6 +822,7 @@ static double number_option(const char *name, const char *text, double min, doub
 
 static void options_read(struct swarm *s, int argc, char **argv) {
     double port = 0, users = 0, seconds = 0, warmup = 0.5, ramp = 0, body_bytes = 1024, timeout = 60, limit = 0;
+    bool mock = false;
     const struct {
         const char *name;
         double *number, min, max;
@@ -829,6 +832,7 @@ static void options_read(struct swarm *s, int argc, char **argv) {
         {"port", &port, 1, 65535, NULL, NULL},
         {"path", NULL, 0, 0, &s->path, NULL},
         {"model", NULL, 0, 0, &s->model, NULL},
+        {"mock", NULL, 0, 0, NULL, &mock},
         {"users", &users, 1, 999999, NULL, NULL},
         {"rate", &s->rate, 0.1, 1e6, NULL, NULL},
         {"seconds", &seconds, 0.01, 3600, NULL, NULL},
@@ -858,6 +862,7 @@ static void options_read(struct swarm *s, int argc, char **argv) {
     }
     s->users = (uint32_t)users;
     s->body_bytes = (size_t)body_bytes;
+    s->ending = mock ? "}\n" : "\"system_fingerprint\":\"fp_sim\"}";
     if (optind < argc || port == 0 || strlen(s->path) > 128 || strlen(s->model) > 64) {
         usage(optind < argc ? "there are no arguments without --"
                             : "--port is needed (path <= 128, model <= 64 bytes)");

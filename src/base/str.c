@@ -139,6 +139,8 @@ struct unit {
     uint64_t factor;
 };
 static const struct unit durations[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+static const struct unit fine_durations[] = {
+    {"h", 3600000000}, {"m", 60000000}, {"s", 1000000}, {"ms", 1000}, {"us", 1}};
 static const struct unit sizes[] = {{"t", (uint64_t)1 << 40}, {"g", 1 << 30}, {"m", 1 << 20}, {"k", 1 << 10}};
 
 // Digits with at most three after a point, times the unit's factor.
@@ -183,12 +185,20 @@ static enum err parse_with_unit(struct str s, const struct unit *units, size_t n
     return ERR_INVALID;
 }
 
-enum err parse_duration_ms(struct str s, uint64_t *ms) {
+static enum err parse_duration(struct str s, const struct unit *units, size_t n, uint64_t *value) {
     if (str_eq(s, STR("0"))) {
-        *ms = 0;
+        *value = 0;
         return OK;
     }
-    return parse_with_unit(s, durations, ARRAY_LEN(durations), ms);
+    return parse_with_unit(s, units, n, value);
+}
+
+enum err parse_duration_ms(struct str s, uint64_t *ms) {
+    return parse_duration(s, durations, ARRAY_LEN(durations), ms);
+}
+
+enum err parse_duration_us(struct str s, uint64_t *us) {
+    return parse_duration(s, fine_durations, ARRAY_LEN(fine_durations), us);
 }
 
 enum err parse_seconds_ms(struct str s, uint64_t *ms) { return parse_scaled(s, 1000, ms); }

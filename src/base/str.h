@@ -51,6 +51,8 @@ int hex_value(char c);
 MUSTCHECK enum err parse_u64(struct str s, uint64_t *value);
 // "250ms", "5s", "2m", "1h", "1.5s", "0"; a bare number other than 0 has no unit and is refused.
 MUSTCHECK enum err parse_duration_ms(struct str s, uint64_t *ms);
+// The same, to the microsecond: "0.5ms" and "20us" too.
+MUSTCHECK enum err parse_duration_us(struct str s, uint64_t *us);
 // A number of seconds without a unit: "5", "0.25".
 MUSTCHECK enum err parse_seconds_ms(struct str s, uint64_t *ms);
 // "64k", "8m", "1g", "1t" (1024 each), or bytes.

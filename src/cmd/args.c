@@ -10,6 +10,9 @@ static void print_help(const struct verb *verb, FILE *out) {
         const struct args_option *o = &verb->options[i];
         char left[64];
         char letter[6] = "    ";
+        if (!o->text) {
+            continue;
+        }
         if (o->letter) {
             snprintf(letter, sizeof letter, "-%c, ", o->letter);
         }

@@ -289,7 +289,7 @@ static void on_signal(struct io *io, unsigned events UNUSED) {
 }
 
 static void *make_mock(struct loop *loop) {
-    struct mock_options options = {.latency_ms = 0};
+    struct mock_options options = {.tokens = 0}; // what the model's name says, else at once
     return mock_create(loop, &options);
 }
 

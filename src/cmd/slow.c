@@ -19,7 +19,7 @@ static void *run(void *context) {
 static enum err open_all(struct slow *slow) {
     enum err e = address_parse(STR("127.0.0.1"), 0, &slow->address);
     e = e == OK ? listen_claim(&slow->address) : e;
-    slow->mock = mock_create(&slow->loop, &(struct mock_options){.latency_ms = 0});
+    slow->mock = mock_create(&slow->loop, &(struct mock_options){.seed = 0});
     e = e == OK ? listener_open(&slow->listener, &slow->loop, &slow->address, on_accept, slow->mock) : e;
     if (e == OK && pthread_create(&slow->thread, NULL, run, slow) != 0) {
         e = ERR_SYS;

@@ -21,14 +21,18 @@ void answer_start(struct answer *a, const struct script *script) {
     settle(a);
 }
 
-static uint64_t add_saturated(uint64_t a, uint64_t b) { return a + b < a ? UINT64_MAX : a + b; }
+uint64_t answer_due_ms(struct answer *a) { return pace_due_ms(&a->pace, a->step->paced ? a->token : 0); }
 
-uint64_t answer_due_ms(const struct answer *a) {
-    uint64_t wait = 0;
-    if (a->step->paced && __builtin_mul_overflow((uint64_t)a->token, a->token_ms, &wait)) {
-        wait = UINT64_MAX;
+unsigned answer_tokens_sent(const struct answer *a) {
+    if (a->step->paced) {
+        return a->token;
     }
-    return add_saturated(a->begin_ms, wait);
+    for (const struct step *step = a->step; step->write; step++) {
+        if (step->paced) {
+            return 0; // they are yet to come
+        }
+    }
+    return a->tokens;
 }
 
 enum err answer_write(struct answer *a, struct buf *out) {
@@ -79,9 +83,25 @@ void answer_put_token(struct answer *a, struct out *o) {
     a->token++;
 }
 
+// As many tokens as there are before the text ends, or about a batch of bytes, escaped in one piece.
+static void put_slice(struct answer *a, struct out *o) {
+    struct str rest = str_skip(a->text, a->at);
+    size_t n = 0;
+    while (answer_more_tokens(a) && n < rest.len && n < ANSWER_BATCH) {
+        n += word_len(str_skip(rest, n));
+        a->token++;
+    }
+    put_escaped(o, str_first(rest, n));
+    a->at += n;
+}
+
 void answer_put_content(struct answer *a, struct out *o) {
     size_t full = buf_len(o->b) + ANSWER_BATCH;
     while (answer_more_tokens(a) && buf_len(o->b) < full && o->e == OK) {
-        answer_put_token(a, o);
+        if (a->at == a->text.len) {
+            answer_put_token(a, o); // from the front again
+        } else {
+            put_slice(a, o);
+        }
     }
 }

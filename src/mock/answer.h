@@ -7,13 +7,14 @@
 // there are not enough.
 #pragma once
 #include "mock/journal.h"
+#include "mock/latency.h"
 
 struct answer;
 
 struct step {
     void (*write)(struct answer *a, struct out *o); // NULL: behind the last
     bool (*more)(const struct answer *a);           // asked before each piece; NULL: exactly one
-    bool paced;                                     // the pieces are token_ms apart
+    bool paced;                                     // the pieces are due one after the other
 };
 
 struct script {
@@ -24,8 +25,7 @@ struct script {
 
 struct answer {
     const struct step *step; // the next piece is its
-    uint64_t begin_ms;       // from the call's start to the first piece
-    uint64_t token_ms;
+    struct pace pace;        // of the paced ones
     struct str model;
     struct str text;  // what is echoed; embeddings: a uint64_t per input
     uint64_t number;  // of the call: ids are made of it
@@ -38,13 +38,18 @@ struct answer {
     unsigned dimensions;
     bool include_usage;
     bool base64;
+    int status;
 
-    const struct journal *journal; // pages about the mock: /mock/journal, /mock/stats
-    uint64_t next_id, last_id;     // records to show
-
-    int status; // errors; the strings are used in the first piece only
-    struct str message;
-    const char *param;
+    union { // what only some answers have: a call is small
+        struct {
+            const struct journal *journal; // pages about the mock: /mock/journal, /mock/stats
+            uint64_t next_id, last_id;     // records to show
+        };
+        struct {
+            struct str message; // errors; the strings are used in the first piece only
+            const char *param;
+        };
+    };
 };
 
 enum { ANSWER_BATCH = 4096 }; // bytes after which pieces are sent rather than gathered
@@ -52,8 +57,10 @@ enum { ANSWER_BATCH = 4096 }; // bytes after which pieces are sent rather than g
 // Everything else in *a has been set.
 void answer_start(struct answer *a, const struct script *script);
 static inline bool answer_over(const struct answer *a) { return a->step->write == NULL; }
-// When the next piece may leave, from the call's start.
-uint64_t answer_due_ms(const struct answer *a);
+// When the next piece may leave, from the call's start. 0: at once.
+uint64_t answer_due_ms(struct answer *a);
+// How many tokens have been written.
+unsigned answer_tokens_sent(const struct answer *a);
 // Appends the next piece, at most a few dozen KiB.
 MUSTCHECK enum err answer_write(struct answer *a, struct buf *out);
 // The length of the whole body. If *out holds all of it afterwards, *a is over, else as it was and *out is empty.
@@ -75,5 +82,5 @@ extern const struct script answer_chat, answer_chat_stream;
 extern const struct script answer_completion, answer_completion_stream;
 extern const struct script answer_response, answer_response_stream;
 extern const struct script answer_embeddings;
-extern const struct script answer_models, answer_model, answer_health, answer_journal, answer_stats;
+extern const struct script answer_models, answer_model, answer_health, answer_journal, answer_stats, answer_reset;
 extern const struct script answer_error; // OpenAI's shape, from status, message, param

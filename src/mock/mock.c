@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: MIT
 // A call from its head to its end.
 //
-//              the body is there             latency over              all handed over
-//   ARRIVING -------------------> WAITING -----------------> SENDING -------------------> OVER
-//      |                                                        ^
-//      +---- refused before the body is there ------------------+
+//              the body is there           it is its turn           latency over            all handed over
+//   ARRIVING -------------------> QUEUED --------------> WAITING -----------------> SENDING -----------------> OVER
+//      |                             |                      ^                          ^
+//      |                             +-- over capacity -----|--------------------------+
+//      +---- a page, or an error by name -------------------+                          |
+//      +---- refused ------------------------------------------------------------------+
 //   any state --the client left, or the mock is destroyed--> OVER
 //
 //   transition             by
 //   -> ARRIVING            call_create
-//   ARRIVING -> WAITING    call_wait
+//   ARRIVING -> QUEUED     call_queue
+//   QUEUED -> WAITING      call_wait
+//   ARRIVING -> WAITING    call_wait (no part in capacity)
 //   WAITING -> SENDING     call_begin
-//   ARRIVING -> SENDING    call_begin (an error)
+//   others -> SENDING      call_begin (an error)
 //   any -> OVER            call_end
 //
 //   ARRIVING  `held` gathers the body, when it does not come in one read
-//   WAITING   the timer runs; nothing but the call itself is kept
+//   QUEUED    the capacity has it; nothing but the call itself is kept
+//   WAITING   the timer runs, in service; nothing but the call itself is kept
 //   SENDING   either `held` has bytes the connection did not take, and on_drain will come; or the timer runs until
 //             the next token. No token is made while one is unsent
 //   OVER      in the loop's graveyard; the exchange knows nothing of us any more
@@ -30,6 +35,8 @@
 #include "llm/peek.h"
 #include "mock/answer.h"
 #include "mock/ask.h"
+#include "mock/identity.h"
+#include "mock/inside.h"
 #include "mock/plan.h"
 #include "mock/words.h"
 #include "net/mem.h"
@@ -51,12 +58,14 @@ struct mock {
     struct mock_options options;
     struct http_server server;
     struct journal journal;
+    struct capacity *capacity;
+    struct draw_counts seen; // calls, by what tells them apart
     struct list calls;
     struct buf scratch; // what is being written, for the time of one callback
     struct buf text;    // what is being read
 };
 
-enum call_state { CALL_ARRIVING, CALL_WAITING, CALL_SENDING, CALL_OVER };
+enum call_state { CALL_ARRIVING, CALL_QUEUED, CALL_WAITING, CALL_SENDING, CALL_OVER };
 
 struct route;
 struct call {
@@ -65,14 +74,17 @@ struct call {
     struct list node; // in mock->calls
     const struct route *route;
     const struct script *script;
-    uint64_t id;       // in the journal; 0: not a model's call
-    uint64_t start_ms; // when the request was complete; rounded up, so that no answer comes early
-    struct timer timer;
-    struct grave grave;
+    const struct head *head; // of the request, until its body was read
+    uint64_t id;             // in the journal; 0: not a model's call
+    union {
+        struct claim claim; // its timer is the call's only one, its start that of the answer's times
+        struct grave grave; // OVER
+    };
     struct buf held;
     struct answer answer;
     enum call_state state;
-    int refusal;    // a status that was clear from the head
+    short refusal;  // a status that was clear from the head
+    bool delayed;   // its client did not take what was due
     char payload[]; // what answer.model and answer.text point to
 };
 
@@ -94,6 +106,7 @@ static const struct route {
     {STR_INIT("/v1/models/"), METHOD_GET, true, NULL, &answer_model, NULL},
     {STR_INIT("/mock/journal"), METHOD_GET, false, NULL, &answer_journal, NULL},
     {STR_INIT("/mock/stats"), METHOD_GET, false, NULL, &answer_stats, NULL},
+    {STR_INIT("/mock/reset"), METHOD_POST, false, NULL, &answer_reset, NULL},
     {STR_INIT("/healthz"), METHOD_GET, false, NULL, &answer_health, NULL},
 };
 
@@ -123,17 +136,18 @@ static uint64_t now_ns(const struct mock *mock) { return mock->loop->clock->now_
 
 static void call_set_state(struct call *c, enum call_state state) {
     assert(c->state != CALL_OVER);
-    assert(state != CALL_WAITING || c->state == CALL_ARRIVING);
-    assert(state != CALL_SENDING || c->state == CALL_ARRIVING || c->state == CALL_WAITING);
-    timer_clear(&c->timer);
+    assert(state != CALL_QUEUED || c->state == CALL_ARRIVING);
+    assert(state != CALL_WAITING || c->state == CALL_ARRIVING || c->state == CALL_QUEUED);
+    assert(state != CALL_SENDING || c->state != CALL_SENDING);
+    timer_clear(&c->claim.timer);
     c->state = state;
 }
 
 static void call_check(const struct call *c UNUSED) {
     assert(c->state != CALL_OVER);
-    assert(c->state != CALL_ARRIVING || !timer_is_set(&c->timer));
-    assert(c->state != CALL_WAITING || buf_len(&c->held) == 0);
-    assert(c->state != CALL_SENDING || buf_len(&c->held) == 0 || !timer_is_set(&c->timer));
+    assert(c->state != CALL_ARRIVING || !timer_is_set(&c->claim.timer));
+    assert((c->state != CALL_QUEUED && c->state != CALL_WAITING) || buf_len(&c->held) == 0);
+    assert(c->state != CALL_SENDING || buf_len(&c->held) == 0 || !timer_is_set(&c->claim.timer));
 }
 
 static void bury(struct grave *grave) { free(container_of(grave, struct call, grave)); }
@@ -144,12 +158,25 @@ static void ignore_drain(struct xchg *x UNUSED) {}
 static void ignore_fail(struct xchg *x UNUSED, enum err e UNUSED, const char *problem UNUSED) {}
 static const struct xchg_events nobody = {ignore_head, ignore_body, ignore_drain, ignore_fail};
 
-static void call_end(struct call *c, bool gone) {
+static uint64_t call_due_ms(struct call *c) { return c->claim.start_ms + answer_due_ms(&c->answer); }
+
+// Since when its seat has been free: when the last piece was due, however late the loop was. Unless the client was.
+static uint64_t call_free_ms(struct call *c, enum journal_end end) {
+    bool on_time = end == END_WHOLE && !c->delayed;
+    return on_time ? c->claim.start_ms + pace_due_ms(&c->answer.pace, 0) : UINT64_MAX;
+}
+
+static void call_end(struct call *c, enum journal_end end) {
     struct mock *mock = c->mock;
+    unsigned tokens = end == END_WHOLE ? c->answer.tokens : 0;
+    if (c->state == CALL_SENDING && end != END_WHOLE) {
+        tokens = answer_tokens_sent(&c->answer);
+    }
     call_set_state(c, CALL_OVER);
     if (c->id) {
-        journal_ended(&mock->journal, c->id, gone, now_ns(mock));
+        journal_ended(&mock->journal, c->id, end, tokens, now_ns(mock));
     }
+    capacity_leave(mock->capacity, &c->claim, call_free_ms(c, end));
     if (!xchg_over(c->x)) { // its last bytes are on their way, or it is being given up
         c->x->events = &nobody;
     }
@@ -161,7 +188,7 @@ static void call_end(struct call *c, bool gone) {
 // Nothing that the client can be told.
 static void call_break(struct call *c) {
     xchg_abort(c->x);
-    call_end(c, false);
+    call_end(c, END_CUT);
 }
 
 // ---- sending
@@ -172,6 +199,7 @@ static bool call_send(struct call *c, struct str bytes) {
     if (taken == bytes.len) {
         return true;
     }
+    c->delayed = true;
     if (buf_str_append(&c->held, str_skip(bytes, taken)) != OK) {
         call_break(c);
     }
@@ -192,14 +220,10 @@ static bool call_send_held(struct call *c) {
     return true;
 }
 
-static uint64_t call_due_ms(const struct call *c) {
-    uint64_t due = 0;
-    return __builtin_add_overflow(c->start_ms, answer_due_ms(&c->answer), &due) ? UINT64_MAX : due;
-}
-
 // A delay of nothing never waits for the clock's next millisecond.
-static bool call_is_due(const struct call *c) {
-    return answer_due_ms(&c->answer) == 0 || c->mock->loop->now_ms >= call_due_ms(c);
+static bool call_is_due(struct call *c) {
+    uint64_t due_ms = answer_due_ms(&c->answer);
+    return due_ms == 0 || capacity_now_ms(c->mock->capacity) >= c->claim.start_ms + due_ms;
 }
 
 // Fills the scratch buffer with what is due.
@@ -221,11 +245,11 @@ static void call_go_on(struct call *c) {
     }
     while (!answer_over(&c->answer)) {
         if (!call_is_due(c)) {
-            wheel_set(&mock->loop->wheel, &c->timer, call_due_ms(c));
+            capacity_timer_set(mock->capacity, &c->claim, call_due_ms(c));
             return;
         }
         if (sent >= TURN_BYTES) {
-            timer_set(mock->loop, &c->timer, 0);
+            timer_set(mock->loop, &c->claim.timer, 0);
             return;
         }
         if (call_write(c) != OK) {
@@ -237,7 +261,7 @@ static void call_go_on(struct call *c) {
             return;
         }
     }
-    call_end(c, false);
+    call_end(c, END_WHOLE);
 }
 
 // Fields by what the answer is. Room for all of them is the caller's.
@@ -298,32 +322,58 @@ static void call_begin(struct call *c) {
     }
 }
 
-// The request is there: the answer's time runs from now on.
+// The answer's time runs from now on.
 static void call_wait(struct call *c) {
     call_set_state(c, CALL_WAITING);
-    buf_finish(&c->held);
-    c->start_ms = (now_ns(c->mock) + 999999) / 1000000;
     if (call_is_due(c)) {
         call_begin(c);
     } else {
-        wheel_set(&c->mock->loop->wheel, &c->timer, call_due_ms(c));
+        capacity_timer_set(c->mock->capacity, &c->claim, call_due_ms(c));
     }
 }
 
+static struct call *call_of(const struct claim *q) { return container_of(q, struct call, claim); }
+
+static void on_service(struct claim *q) {
+    struct call *c = call_of(q);
+    journal_service(&c->mock->journal, c->id, q->seat, now_ns(c->mock));
+    call_wait(c);
+}
+
+// Before its end: with that the journal knows it anyway.
+static void on_service_over(struct claim *q) {
+    struct call *c = call_of(q);
+    if (c->state != CALL_OVER) {
+        journal_service_over(&c->mock->journal, c->id, now_ns(c->mock));
+    }
+}
+
+static uint64_t work_us(const struct claim *q) {
+    const struct answer *a = &call_of(q)->answer;
+    return pace_last_us(&a->pace, a->tokens);
+}
+
+static const struct capacity_events capacity_events = {on_service, on_service_over, work_us};
+
 static void on_timer(struct timer *timer) {
-    struct call *c = container_of(timer, struct call, timer);
+    struct call *c = container_of(timer, struct call, claim.timer);
     call_check(c);
-    if (c->state == CALL_WAITING) {
-        call_begin(c);
-    } else {
-        call_go_on(c);
+    switch (c->state) {
+    case CALL_QUEUED: capacity_look(c->mock->capacity, &c->claim); break;
+    case CALL_WAITING: call_begin(c); break;
+    case CALL_SENDING: call_go_on(c); break;
+    case CALL_ARRIVING:
+    case CALL_OVER: break;
     }
 }
 
 // ---- answering
 
+// At once, whatever the capacity: a page, or an error by name.
 static void call_answer(struct call *c, const struct script *script) {
+    buf_finish(&c->held);
     c->script = script;
+    c->answer.pace = (struct pace){.due_us = 0};
     answer_start(&c->answer, script);
     call_wait(c);
 }
@@ -332,12 +382,25 @@ static void call_answer(struct call *c, const struct script *script) {
 static void call_refuse(struct call *c, int status, struct str message, const char *param) {
     buf_finish(&c->held);
     c->script = &answer_error;
-    c->answer.begin_ms = 0;
+    c->answer.pace = (struct pace){.due_us = 0};
     c->answer.status = status;
     c->answer.message = message;
     c->answer.param = param;
     answer_start(&c->answer, c->script);
     call_begin(c);
+}
+
+// When its turn comes, and after the time that it takes.
+static void call_queue(struct call *c, const struct script *script) {
+    struct mock *mock = c->mock;
+    buf_finish(&c->held);
+    c->script = script;
+    answer_start(&c->answer, script);
+    journal_drawn(&mock->journal, c->id, c->answer.pace.due_us, work_us(&c->claim));
+    call_set_state(c, CALL_QUEUED);
+    if (!capacity_arrive(mock->capacity, &c->claim)) {
+        call_refuse(c, 429, STR("the mock serves no more calls at once: its capacity was set so"), NULL);
+    }
 }
 
 static void call_refuse_from_head(struct call *c) {
@@ -354,11 +417,40 @@ static void call_refuse_from_head(struct call *c) {
     call_refuse(c, c->refusal, str_from(message, MIN((size_t)n, sizeof message - 1)), NULL);
 }
 
+// A number of the query; what is no number is not there.
+static uint64_t query_number(struct str target, struct str name, uint64_t otherwise) {
+    struct str rest = str_skip(target, target_path(target).len + 1);
+    struct str part;
+    uint64_t n = 0;
+    while (str_split(&rest, '&', &part)) {
+        size_t equals = str_find(part, '=');
+        if (str_eq(str_first(part, equals), name) && parse_u64(str_skip(part, equals + 1), &n) == OK) {
+            return n;
+        }
+    }
+    return otherwise;
+}
+
+// Everything begins anew: what is told of, what is counted, what calls are told apart by.
+static void mock_reset(struct mock *mock) {
+    journal_reset(&mock->journal);
+    capacity_reset(mock->capacity);
+    draw_counts_finish(&mock->seen);
+}
+
 static void call_answer_page(struct call *c) {
+    struct mock *mock = c->mock;
+    const struct journal *j = &mock->journal;
+    if (c->route->whole == &answer_reset) {
+        mock_reset(mock);
+    }
+    uint64_t since = query_number(c->head->target, STR("since"), 0);
+    uint64_t limit = query_number(c->head->target, STR("limit"), UINT64_MAX);
+    c->head = NULL;
     c->answer.status = 200;
-    c->answer.journal = &c->mock->journal;
-    c->answer.next_id = 1;
-    c->answer.last_id = c->mock->journal.calls;
+    c->answer.journal = j;
+    c->answer.next_id = journal_from(j, MIN(since, j->last) + 1);
+    c->answer.last_id = limit < j->last - c->answer.next_id + 1 ? c->answer.next_id + limit - 1 : j->last;
     call_answer(c, c->route->whole);
 }
 
@@ -410,13 +502,42 @@ static void call_fill(struct call *c, const struct ask *ask, const struct plan *
     a->include_usage = ask->include_usage;
     a->base64 = ask->base64;
     a->status = plan->status;
-    a->begin_ms = ask->stream ? plan->first_ms : plan->whole_ms;
-    a->token_ms = plan->token_ms;
+    a->pace = plan_pace(plan, ask->stream, a->tokens, a->prompt_tokens);
+    c->claim.key = plan->claim_key;
 }
 
-static void call_admit(struct call *c, const struct ask *ask) {
+static void call_refuse_field(struct call *c, const struct field *field, const char *wanted) {
+    char message[NAMED_MAX + 200];
+    int n = snprintf(message, sizeof message, "%.*s wants %s, not '%.*s'", STR_ARG(field->name), wanted,
+                     STR_ARG(str_first(field->value, NAMED_MAX)));
+    call_refuse(c, 400, str_from(message, MIN((size_t)n, sizeof message - 1)), NULL);
+}
+
+// What chance and capacity know the call by.
+static void call_identify(const struct call *c, struct plan *plan, struct str body, struct str session) {
+    struct mock *mock = c->mock;
+    enum capacity_key wanted = capacity_key(&mock->options.capacity);
+    if (wanted == KEY_CALL || plan_draws(plan)) {
+        plan->key = identity_key(&mock->seen, mock->options.seed, &c->head->fields, body);
+    }
+    if (wanted == KEY_CALL) {
+        plan->claim_key = draw_bits(plan->key, UINT64_MAX - 1);
+    } else if (wanted == KEY_SESSION && session.len) {
+        plan->claim_key = draw_key(0, session) | 1;
+    }
+}
+
+static void call_admit(struct call *c, const struct ask *ask, struct str body, struct str session) {
     struct mock *mock = c->mock;
     struct plan plan = plan_make(&mock->options, ask->model);
+    const char *wanted = NULL;
+    const struct field *wrong = plan_take_fields(&plan, &c->head->fields, &wanted);
+    if (wrong) {
+        call_refuse_field(c, wrong, wanted);
+        return;
+    }
+    call_identify(c, &plan, body, session);
+    c->head = NULL;
     struct call *moved = call_make_room(c, ask->model.len + buf_len(ask->text));
     if (!moved) {
         call_refuse(c, 503, STR("out of memory"), NULL);
@@ -429,7 +550,7 @@ static void call_admit(struct call *c, const struct ask *ask) {
         c->answer.param = NULL;
         call_answer(c, &answer_error);
     } else {
-        call_answer(c, ask->stream ? c->route->stream : c->route->whole);
+        call_queue(c, ask->stream ? c->route->stream : c->route->whole);
     }
 }
 
@@ -444,9 +565,10 @@ static void call_read(struct call *c, struct str body) {
     }
     buf_clear(&mock->text);
     bool fine = c->route->read(json_root(json), &ask);
-    journal_asked(&mock->journal, c->id, ask.model, ask.stream);
+    struct str session = identity_session(&c->head->fields, json_root(json));
+    journal_asked(&mock->journal, c->id, ask.model, session, ask.stream);
     if (fine) {
-        call_admit(c, &ask);
+        call_admit(c, &ask, body, session);
     } else {
         call_refuse(c, 400, str_c(ask.problem), ask.param);
     }
@@ -496,7 +618,7 @@ static void on_drain(struct xchg *x) {
 
 static void on_fail(struct xchg *x, enum err e UNUSED, const char *problem UNUSED) {
     call_check(x->owner);
-    call_end(x->owner, true);
+    call_end(x->owner, END_GONE);
 }
 
 static const struct xchg_events call_events = {ignore_head, on_body, on_drain, on_fail};
@@ -534,7 +656,7 @@ static struct call *call_create(struct mock *mock, struct xchg *x, const struct 
     if (!c) {
         return NULL;
     }
-    *c = (struct call){.mock = mock, .x = x, .route = route, .timer.on_timer = on_timer};
+    *c = (struct call){.mock = mock, .x = x, .route = route, .claim.timer.on_timer = on_timer};
     char *at = c->payload;
     keep(&at, method);
     at += percent_decode(at, named);
@@ -565,7 +687,8 @@ static void on_request(struct http_server *server, struct xchg *x, struct head *
         xchg_abort(x);
         return;
     }
-    c->refusal = refusal;
+    c->refusal = (short)refusal;
+    c->head = head;
     if (route && route->read && route->method == head->method) {
         c->id = journal_arrived(&mock->journal, shown, now_ns(mock));
     }
@@ -604,7 +727,8 @@ struct mock *mock_create(struct loop *loop, const struct mock_options *options) 
         .owner = mock,
     };
     http_server_init(&mock->server);
-    journal_init(&mock->journal, options->journal_calls ? options->journal_calls : JOURNAL_CALLS);
+    mock->capacity = capacity_create(loop, &options->capacity, options->seed, &capacity_events);
+    journal_init(&mock->journal, options->journal_calls ? options->journal_calls : JOURNAL_CALLS, mock->capacity);
     list_init(&mock->calls);
     buf_init(&mock->scratch, SCRATCH_CAP);
     buf_init(&mock->text, BODY_CAP);
@@ -615,9 +739,12 @@ void mock_destroy(struct mock *mock) {
     if (!mock) {
         return;
     }
-    list_each(node, &mock->calls) { call_end(container_of(node, struct call, node), false); }
+    capacity_close(mock->capacity);
+    list_each(node, &mock->calls) { call_end(container_of(node, struct call, node), END_CUT); }
     http_server_finish(&mock->server);
     journal_finish(&mock->journal);
+    capacity_destroy(mock->capacity);
+    draw_counts_finish(&mock->seen);
     buf_finish(&mock->scratch);
     buf_finish(&mock->text);
     free(mock);
@@ -632,4 +759,21 @@ struct conn *mock_connect(void *context) {
     mem_pair(mock->loop, MEM_WINDOW, &near, &far);
     http_server_accept(&mock->server, far);
     return near;
+}
+
+// ---- for those who look on
+
+const struct journal *mock_journal(const struct mock *mock) { return &mock->journal; }
+
+uint64_t mock_now_ns(const struct mock *mock) { return now_ns(mock); }
+
+void mock_each_call(const struct mock *mock, bool (*see)(void *context, const struct journal_record *r),
+                    void *context) {
+    list_each(node, &mock->calls) {
+        uint64_t id = container_of(node, const struct call, node)->id;
+        const struct journal_record *r = id ? journal_find(&mock->journal, id) : NULL;
+        if (r && !see(context, r)) {
+            return;
+        }
+    }
 }

@@ -1,17 +1,39 @@
 // SPDX-License-Identifier: MIT
-// The slow upstream, without its bill: OpenAI's API with set latencies, on one loop. Stands on http/, so that it is
-// reached by a listener (thaw mock) or in memory (thaw serve --mock, flow tests) alike.
+// The slow upstream, without its bill: OpenAI's API with set latencies and capacity, on one loop. Stands on http/, so
+// that it is reached by a listener (thaw mock) or in memory (thaw serve --mock, flow tests) alike.
 #pragma once
 #include "http/server.h"
+#include "mock/capacity.h"
+#include "mock/latency.h"
 
 struct mock;
+struct buf;
 
-struct mock_options {
-    uint64_t latency_ms;  // of a whole answer that is not streamed; of a stream's first token
-    uint64_t token_ms;    // between tokens of a stream
+// How long a call takes, once it is in service.
+struct mock_times {
+    struct latency latency; // until an answer that is not streamed leaves, and a stream's first token
+    struct latency first;   // has_first: a stream's first token, instead
+    struct latency between; // two tokens of a stream
+    bool has_first;
+    bool as_stream;       // an answer that is not streamed takes as long as the stream of it (latency is not used)
+    unsigned stall_after; // so many tokens of a stream it pauses; 0: never
+    unsigned stall_ms;
+    uint64_t prefill_us; // for each token of the prompt, before anything else
+};
+
+enum { MOCK_TOKENS_MAX = 1000 * 1000 };
+
+struct mock_options {        // zeroed: everything at once
+    struct mock_times times; // drawn by `seed`; files in it are the caller's
+    struct capacity_options capacity;
+    uint64_t seed;
     unsigned tokens;      // events of a stream with a word each; 0: as many as the echo has words
     size_t journal_calls; // how many of the last calls the journal keeps; 0: 100,000
 };
+
+// As the options --stall and --prefill have them: 3s@20, 1ms. NULL: understood, else what is wanted.
+const char *mock_parse_stall(struct str text, struct mock_times *times);
+const char *mock_parse_prefill(struct str text, struct mock_times *times);
 
 // Starts to answer on the loop. `limits` of the HTTP server inside.
 struct mock *mock_create(struct loop *loop, const struct mock_options *options);

@@ -67,17 +67,7 @@ const struct script answer_model = {"application/json", true, model_steps};
 
 static void health_body(struct answer *a UNUSED, struct out *o) { put_text(o, "{\"status\":\"ok\"}\n"); }
 
-static void put_counts(const struct journal *j, struct out *o, struct str at_most) {
-    put_text(o, "{\"in_flight\":");
-    put_u64(o, j->in_flight);
-    put(o, at_most);
-    put_u64(o, j->at_most);
-    put_text(o, ",\"calls\":");
-    put_u64(o, j->calls);
-    put_text(o, "}\n");
-}
-
-static void stats_body(struct answer *a, struct out *o) { put_counts(a->journal, o, STR(",\"at_most\":")); }
+static void counts_body(struct answer *a, struct out *o) { journal_put_counts(a->journal, o); }
 
 static bool more_records(const struct answer *a) { return journal_from(a->journal, a->next_id) <= a->last_id; }
 
@@ -87,12 +77,11 @@ static void journal_record(struct answer *a, struct out *o) {
     a->next_id = id + 1;
 }
 
-static void journal_counts(struct answer *a, struct out *o) { put_counts(a->journal, o, STR(",\"max_in_flight\":")); }
-
 static const struct step health_steps[] = {{.write = health_body}, {.write = NULL}};
-static const struct step stats_steps[] = {{.write = stats_body}, {.write = NULL}};
+static const struct step stats_steps[] = {{.write = counts_body}, {.write = NULL}};
 static const struct step journal_steps[] = {
-    {.write = journal_record, .more = more_records}, {.write = journal_counts}, {.write = NULL}};
+    {.write = journal_record, .more = more_records}, {.write = counts_body}, {.write = NULL}};
 const struct script answer_health = {"application/json", true, health_steps};
 const struct script answer_stats = {"application/json", true, stats_steps};
+const struct script answer_reset = {"application/json", true, stats_steps};
 const struct script answer_journal = {"application/x-ndjson", false, journal_steps};

@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: MIT
 // What will happen to a call, decided once, when it has been read: the mock's options, overridden by what the
-// model's name says. The names are one table in plan.c.
+// model's name says, overridden by what its header fields say. Names and fields are one table each in plan.c.
 #pragma once
+#include "base/fields.h"
 #include "mock/mock.h"
 
 struct plan {
-    int status;        // 200, or the error that was asked for
-    uint64_t whole_ms; // until an answer that is not streamed leaves
-    uint64_t first_ms; // until a stream's first token
-    uint64_t token_ms; // between its tokens
-    unsigned tokens;   // 0: as many as what is echoed has
+    int status; // 200, or the error that was asked for: that one comes at once and has no part in capacity
+    struct mock_times times;
+    unsigned tokens;    // 0: as many as what is echoed has
+    uint64_t key;       // of what is drawn for it
+    uint64_t claim_key; // of its claim on capacity
 };
-
-enum { PLAN_TOKENS_MAX = 1000 * 1000 };
 
 struct plan plan_make(const struct mock_options *options, struct str model);
 // One name of each kind, for the list of models; NULL behind the last.
 const char *plan_example(size_t i);
+
+// What X-Mock-Latency and its kin say. NULL: understood, or none is there. Else the field that is not, and *wanted
+// is what it should be.
+const struct field *plan_take_fields(struct plan *plan, const struct fields *fields, const char **wanted);
+
+// Is anything in it up to chance?
+bool plan_draws(const struct plan *plan);
+// The times of one call, drawn by its key. `tokens` of the answer, `prompt` of what was asked.
+struct pace plan_pace(const struct plan *plan, bool stream, unsigned tokens, uint64_t prompt);

@@ -1,45 +1,52 @@
 // SPDX-License-Identifier: MIT
 #include "mock/words.h"
 
-#include <endian.h>
-
 // As far as words are concerned every control character is a blank.
 static bool is_blank(char c) { return (unsigned char)c <= ' '; }
 
-enum { LANES = 8 };
-static const uint64_t HIGH = 0x8080808080808080u;
+enum { LANES = 16, LANE_MOST = 255 };
+typedef unsigned char lanes __attribute__((vector_size(LANES)));
 
-// The high bit of each byte that is no blank, first byte lowest.
-static uint64_t solid_lanes(const char *bytes) {
-    uint64_t x;
-    memcpy(&x, bytes, sizeof x);
-    x = le64toh(x);
-    return (((x & ~HIGH) + 0x5f5f5f5f5f5f5f5fu) | x) & HIGH;
+static lanes load(const char *bytes) {
+    lanes v;
+    memcpy(&v, bytes, sizeof v);
+    return v;
 }
 
-// Eight bytes at a time: most of a request is a prompt, and counting it byte by byte was a sixth of all the time
-// that an answer takes (1 KiB, perf, November 2026).
-uint64_t words_count(struct str text) {
+// How many words begin behind the first of these bytes: at most LANE_MOST times LANES of them.
+static uint64_t count_block(const char *bytes, size_t blocks) {
+    lanes begins = {0};
     uint64_t n = 0;
-    uint64_t before = 0; // 0x80: the byte before is part of a word
-    size_t i = 0;
-    for (; i + LANES <= text.len; i += LANES) {
-        uint64_t solid = solid_lanes(text.ptr + i);
-        n += (uint64_t)__builtin_popcountll(solid & ~(solid << 8 | before));
-        before = solid >> 56;
+    for (; blocks; blocks--, bytes += LANES) {
+        begins -= (lanes)((load(bytes + 1) > ' ') & (load(bytes) <= ' ')); // what is true is -1
     }
-    for (; i < text.len; i++) {
-        uint64_t solid = is_blank(text.ptr[i]) ? 0 : 0x80;
-        n += solid && !before;
-        before = solid;
+    for (size_t i = 0; i < LANES; i++) {
+        n += begins[i];
+    }
+    return n;
+}
+
+// Sixteen bytes at a time, each beside the one before it: most of a request is a prompt, and counting it byte by byte
+// was a sixth of all the time that an answer takes (1 KiB, perf, November 2026).
+uint64_t words_count(struct str text) {
+    uint64_t n = text.len && !is_blank(text.ptr[0]);
+    size_t i = 0;
+    while (i + LANES < text.len) {
+        size_t blocks = MIN((text.len - 1 - i) / LANES, (size_t)LANE_MOST);
+        n += count_block(text.ptr + i, blocks);
+        i += blocks * LANES;
+    }
+    for (i++; i < text.len; i++) {
+        n += !is_blank(text.ptr[i]) && is_blank(text.ptr[i - 1]);
     }
     return n;
 }
 
 // How many bytes of s, at most WORD_MAX, are blanks (or are none).
 static size_t run(struct str s, bool blanks) {
+    size_t most = MIN(s.len, (size_t)WORD_MAX);
     size_t n = 0;
-    while (n < s.len && n < WORD_MAX && is_blank(s.ptr[n]) == blanks) {
+    while (n < most && is_blank(s.ptr[n]) == blanks) {
         n++;
     }
     return n;

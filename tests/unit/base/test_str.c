@@ -111,6 +111,14 @@ static void no_duration_is_rounded_down_to_nothing(void **state UNUSED) {
     check_rows(rows, ARRAY_LEN(rows), parse_duration_ms);
 }
 
+static void fine_durations_go_to_the_microsecond(void **state UNUSED) {
+    static const struct unit_row rows[] = {
+        {"0", OK, 0},          {"20us", OK, 20},       {"0.5ms", OK, 500},    {"1.5s", OK, 1500000},
+        {"2m", OK, 120000000}, {"1h", OK, 3600000000}, {"5", ERR_INVALID, 0}, {"0.5us", ERR_INVALID, 0},
+    };
+    check_rows(rows, ARRAY_LEN(rows), parse_duration_us);
+}
+
 static void sizes_count_in_1024(void **state UNUSED) {
     static const struct unit_row rows[] = {
         {"0", OK, 0},
@@ -310,7 +318,7 @@ static void error_names_are_lower_case(void **state UNUSED) {
 }
 
 TESTS(TEST(parse_u64_takes_plain_digits_only), TEST(durations_need_a_unit), TEST(seconds_have_no_unit),
-      TEST(no_duration_is_rounded_down_to_nothing), TEST(sizes_count_in_1024), TEST(what_is_formatted_is_read_back),
+      TEST(no_duration_is_rounded_down_to_nothing), TEST(fine_durations_go_to_the_microsecond), TEST(sizes_count_in_1024), TEST(what_is_formatted_is_read_back),
       TEST(formats_are_the_shortest), TEST(nearest_finds_slips_and_nothing_far), TEST(nearest_survives_long_words),
       TEST(comparing_ignores_case_in_ascii_only), TEST(starts_ends_find_and_search), TEST(trim_takes_spaces_and_tabs),
       TEST(split_yields_every_part), TEST(skip_and_first_stay_inside), TEST(dup_adds_a_terminator), TEST(hex_digits),

@@ -84,5 +84,21 @@ static void what_is_no_utf8_is_cut_all_the_same(void **state UNUSED) {
     check_int(words_cut(str_from(text, sizeof text)), 3);
 }
 
-TESTS(TEST(words_take_the_blanks_before_them), TEST(words_are_counted_everywhere), TEST(long_runs_are_cut),
-      TEST(characters_stay_whole), TEST(what_is_no_utf8_is_cut_all_the_same))
+// More of them than a lane of eight bits can count.
+static void words_are_counted_in_long_texts(void **state UNUSED) {
+    enum { LEN = 70000 };
+    char *text = xmalloc(LEN);
+    for (size_t period = 2; period < 20; period++) {
+        uint64_t n = 0;
+        for (size_t i = 0; i < LEN; i++) {
+            text[i] = i % period ? ' ' : 'x';
+            n += i % period == 0;
+        }
+        check_int(words_count(str_from(text, LEN)), n);
+    }
+    free(text);
+}
+
+TESTS(TEST(words_are_counted_in_long_texts), TEST(words_take_the_blanks_before_them),
+      TEST(words_are_counted_everywhere), TEST(long_runs_are_cut), TEST(characters_stay_whole),
+      TEST(what_is_no_utf8_is_cut_all_the_same))
