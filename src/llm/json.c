@@ -160,6 +160,10 @@ const struct json_value *json_member(const struct json_value *object, const char
     return value(yyjson_obj_get(val(object), name));
 }
 
+const struct json_value *json_find(const struct json_value *object, struct str name) {
+    return value(yyjson_obj_getn(val(object), name.ptr, name.len));
+}
+
 const struct json_value *json_item(const struct json_value *array, size_t index) {
     return value(yyjson_arr_get(val(array), index));
 }
@@ -191,4 +195,12 @@ bool json_number(const struct json_value *v, double *n) {
     }
     *n = number;
     return true;
+}
+
+enum err json_append_value(struct buf *b, const struct json_value *v) {
+    size_t n = 0;
+    char *text = yyjson_val_write(val(v), YYJSON_WRITE_NOFLAG, &n);
+    enum err e = text ? buf_append(b, text, n) : ERR_NOMEM;
+    free(text);
+    return e;
 }

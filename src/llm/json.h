@@ -9,15 +9,19 @@
 // Appends s as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD, control characters are escaped.
 // All or nothing: on failure the buffer holds what it held.
 MUSTCHECK enum err json_append_string(struct buf *b, struct str s);
+// Appends a value as JSON without spaces. All or nothing, too.
+struct json_value;
+MUSTCHECK enum err json_append_value(struct buf *b, const struct json_value *v);
 
 // A parsed document, for code that reads many members (the mock). All strings live until json_close.
 struct json;
-struct json_value; // opaque; NULL is "not there" and every reader below accepts it
+// A struct json_value is opaque; NULL is "not there" and every reader below accepts it
 struct json *json_open(struct str text, size_t memory_cap); // NULL: not JSON, or over the cap
 void json_close(struct json *json);
 const struct json_value *json_root(const struct json *json);
 const struct json_value *json_member(const struct json_value *object, const char *name);
-const struct json_value *json_item(const struct json_value *array, size_t index); // O(n) from the front
+const struct json_value *json_find(const struct json_value *object, struct str name); // json_member, name of any bytes
+const struct json_value *json_item(const struct json_value *array, size_t index);     // O(n) from the front
 size_t json_length(const struct json_value *array); // items of an array, members of an object, else 0
 bool json_is_object(const struct json_value *v);
 bool json_is_array(const struct json_value *v);

@@ -5,12 +5,24 @@
 
 #include "mock/words.h"
 
-// Steps that have nothing (more) to write are stepped over; a later step walks over the tokens anew.
+// To the step behind, or to the first of its group for the next choice; either walks over the tokens anew.
+static void next_step(struct answer *a) {
+    unsigned group = a->step->group;
+    a->token = 0;
+    a->at = 0;
+    if (group && a->choice + 1 < a->choices) {
+        a->choice++;
+        a->step -= group - 1;
+        return;
+    }
+    a->choice = group ? 0 : a->choice;
+    a->step++;
+}
+
+// Steps that have nothing (more) to write are stepped over.
 static void settle(struct answer *a) {
     while (a->step->write && a->step->more && !a->step->more(a)) {
-        a->step++;
-        a->token = 0;
-        a->at = 0;
+        next_step(a);
     }
 }
 
@@ -18,6 +30,7 @@ void answer_start(struct answer *a, const struct script *script) {
     a->step = script->steps;
     a->token = 0;
     a->at = 0;
+    a->choice = 0;
     settle(a);
 }
 
@@ -36,7 +49,7 @@ enum err answer_write(struct answer *a, struct buf *out) {
     assert(!answer_over(a));
     a->step->write(a, &o);
     if (!a->step->more) {
-        a->step++;
+        next_step(a);
     }
     settle(a);
     return o.e;
@@ -84,4 +97,31 @@ void answer_put_content(struct answer *a, struct out *o) {
     while (answer_more_tokens(a) && buf_len(o->b) < full && o->e == OK) {
         answer_put_token(a, o);
     }
+}
+
+void answer_put_turn(struct answer *a, struct out *o) {
+    size_t at = a->at;
+    unsigned token = a->token;
+    answer_put_token(a, o);
+    if (a->choice + 1 < a->choices) {
+        a->at = at;
+        a->token = token;
+        a->choice++;
+    } else {
+        a->choice = 0;
+    }
+}
+
+bool answer_more_raw(const struct answer *a) { return a->at < a->text.len; }
+
+void answer_put_raw(struct answer *a, struct out *o) {
+    struct str slice = str_first(str_skip(a->text, a->at), ANSWER_BATCH);
+    put(o, slice);
+    a->at += slice.len;
+}
+
+void answer_put_id(const struct answer *a, struct out *o, struct str before_number) {
+    put(o, before_number);
+    put_u64(o, a->number);
+    put_text(o, "\"");
 }

@@ -4,7 +4,7 @@
 // memory, a slow reader holds up its own answer and makes nothing grow, and a kind of answer is a table of steps.
 //
 // A whole answer and a stream of it have the same content: `tokens` words of the text, from the front again when
-// there are not enough.
+// there are not enough. The text is what is echoed, or the JSON that was asked for, or a tool call's arguments.
 #pragma once
 #include "mock/journal.h"
 
@@ -14,20 +14,26 @@ struct step {
     void (*write)(struct answer *a, struct out *o); // NULL: behind the last
     bool (*more)(const struct answer *a);           // asked before each piece; NULL: exactly one
     bool paced;                                     // the pieces are token_ms apart
+    unsigned char group; // this step and the group - 1 before it are gone through for every choice; 0: only once
 };
 
 struct script {
     const char *content_type;
     bool measured; // told with its length; else chunked
     const struct step *steps;
+    const struct script *tool; // instead of this one when a tool is called; NULL: this one knows how
 };
+
+enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_TOOL, FINISH_SEQUENCE };
 
 struct answer {
     const struct step *step; // the next piece is its
     uint64_t begin_ms;       // from the call's start to the first piece
     uint64_t token_ms;
     struct str model;
-    struct str text;  // what is echoed; embeddings: a uint64_t per input
+    struct str text;  // the content; embeddings: a uint64_t per input
+    struct str tool;  // the one that is called, ptr == NULL: none
+    struct str stop;  // FINISH_SEQUENCE: which one
     uint64_t number;  // of the call: ids are made of it
     uint64_t created; // Unix seconds
     uint64_t prompt_tokens;
@@ -36,6 +42,11 @@ struct answer {
     unsigned tokens;   // how many there will be
     unsigned sequence; // events of the Responses API so far
     unsigned dimensions;
+    unsigned char choices; // how many, at least 1
+    unsigned char choice;  // the one that is being written
+    enum finish finish;
+    bool anthropic; // errors in Anthropic's shape, and what else both APIs have under the same path
+    bool limits;    // the head tells of rate limits
     bool include_usage;
     bool base64;
 
@@ -68,12 +79,20 @@ void answer_put_token(struct answer *a, struct out *o);
 void answer_put_content(struct answer *a, struct out *o);
 #define ANSWER_CONTENT                                                                                                 \
     { .write = answer_put_content, .more = answer_more_tokens }
+// Step: the text as it is, in slices; for arguments that are not inside a string.
+bool answer_more_raw(const struct answer *a);
+void answer_put_raw(struct answer *a, struct out *o);
+// In a paced step: puts the next token of the choice that has its turn; all choices get one before the next.
+void answer_put_turn(struct answer *a, struct out *o);
+// What begins with `before_number`, then the call's number, then a quote.
+void answer_put_id(const struct answer *a, struct out *o, struct str before_number);
 
 // ---- scripts
 
 extern const struct script answer_chat, answer_chat_stream;
 extern const struct script answer_completion, answer_completion_stream;
 extern const struct script answer_response, answer_response_stream;
+extern const struct script answer_message, answer_message_stream, answer_count;
 extern const struct script answer_embeddings;
 extern const struct script answer_models, answer_model, answer_health, answer_journal, answer_stats;
-extern const struct script answer_error; // OpenAI's shape, from status, message, param
+extern const struct script answer_error; // from status, message, param; OpenAI's shape or Anthropic's

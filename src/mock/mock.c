@@ -30,7 +30,9 @@
 #include "llm/peek.h"
 #include "mock/answer.h"
 #include "mock/ask.h"
+#include "mock/heads.h"
 #include "mock/plan.h"
+#include "mock/shape.h"
 #include "mock/words.h"
 #include "net/mem.h"
 
@@ -65,8 +67,9 @@ struct call {
     struct list node; // in mock->calls
     const struct route *route;
     const struct script *script;
-    uint64_t id;       // in the journal; 0: not a model's call
-    uint64_t start_ms; // when the request was complete; rounded up, so that no answer comes early
+    const struct head *head; // of the request, until its body was read
+    uint64_t id;             // in the journal; 0: not a model's call
+    uint64_t start_ms;       // when the request was complete; rounded up, so that no answer comes early
     struct timer timer;
     struct grave grave;
     struct buf held;
@@ -90,6 +93,9 @@ static const struct route {
     {STR_INIT("/v1/completions"), METHOD_POST, false, ask_completion, &answer_completion, &answer_completion_stream},
     {STR_INIT("/v1/embeddings"), METHOD_POST, false, ask_embeddings, &answer_embeddings, &answer_embeddings},
     {STR_INIT("/v1/responses"), METHOD_POST, false, ask_response, &answer_response, &answer_response_stream},
+    {STR_INIT("/v1/responses/"), METHOD_GET, true, NULL, NULL, NULL}, // none is kept
+    {STR_INIT("/v1/messages"), METHOD_POST, false, ask_message, &answer_message, &answer_message_stream},
+    {STR_INIT("/v1/messages/count_tokens"), METHOD_POST, false, ask_count, &answer_count, &answer_count},
     {STR_INIT("/v1/models"), METHOD_GET, false, NULL, &answer_models, NULL},
     {STR_INIT("/v1/models/"), METHOD_GET, true, NULL, &answer_model, NULL},
     {STR_INIT("/mock/journal"), METHOD_GET, false, NULL, &answer_journal, NULL},
@@ -240,30 +246,11 @@ static void call_go_on(struct call *c) {
     call_end(c, false);
 }
 
-// Fields by what the answer is. Room for all of them is the caller's.
-static void add_fields(struct fields *f, const struct script *script, int status, const struct route *refused) {
-    const struct {
-        bool wanted;
-        const char *name, *value;
-    } all[] = {
-        {true, "Content-Type", script->content_type},
-        {!script->measured, "Cache-Control", "no-cache"},
-        {status == 429 || status == 503, "Retry-After", "1"},
-        {status == 429 || status == 503, "retry-after-ms", "1000"},
-        {status == 405, "Allow", refused && refused->method == METHOD_POST ? "POST" : "GET, HEAD"},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        enum err e = all[i].wanted ? fields_add(f, str_c(all[i].name), str_c(all[i].value)) : OK;
-        assert(e == OK); // there is room for every row
-        (void)e;
-    }
-}
-
 // Head and first bytes. Whatever of the body is in the scratch buffer afterwards was not sent yet.
 static enum err send_head(struct mock *mock, struct xchg *x, const struct script *script, struct answer *a, uint64_t id,
                           const struct route *refused) {
-    struct field room[8];
-    char request_id[32];
+    struct field room[HEAD_FIELDS];
+    struct head_texts texts;
     struct head head = {.status = a->status, .fields = FIELDS(room), .body_len = BODY_UNKNOWN};
     uint64_t length = 0;
     buf_clear(&mock->scratch);
@@ -274,13 +261,9 @@ static enum err send_head(struct mock *mock, struct xchg *x, const struct script
     if (script->measured) {
         head.body_len = (int64_t)length;
     }
-    add_fields(&head.fields, script, a->status, refused);
-    if (id) {
-        int n = snprintf(request_id, sizeof request_id, "mock-%llu", (unsigned long long)id);
-        e = fields_add(&head.fields, STR("x-request-id"), str_from(request_id, (size_t)n));
-    }
+    head_fields(&head.fields, &texts, script, a, id, refused && refused->method == METHOD_POST ? "POST" : "GET, HEAD");
     xchg_send_head(x, &head);
-    return e;
+    return OK;
 }
 
 static void call_begin(struct call *c) {
@@ -341,15 +324,27 @@ static void call_refuse(struct call *c, int status, struct str message, const ch
 }
 
 static void call_refuse_from_head(struct call *c) {
-    char message[NAMED_MAX + 120];
-    bool unknown = c->refusal == 404;
-    int n = snprintf(message, sizeof message,
-                     unknown ? "Unknown request URL: %.*s. The mock has /v1/chat/completions, /v1/completions, "
-                               "/v1/embeddings, /v1/responses, /v1/models"
-                             : "Not allowed: %.*s. See the Allow field for what is",
-                     STR_ARG(c->answer.model));
-    if (c->refusal == 413) {
-        n = snprintf(message, sizeof message, "The body is larger than the mock's limit of %d MiB", BODY_CAP >> 20);
+    static const struct {
+        int status;
+        bool known; // the path is one of ours
+        const char *before, *behind;
+    } texts[] = {
+        {404, false, "Unknown request URL: ",
+         ". The mock has /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/messages, "
+         "/v1/models"},
+        {404, true, "Nothing to be read again: ", ". The mock keeps no responses"},
+        {405, true, "Not allowed: ", ". See the Allow field for what is"},
+        {413, true, "The body is larger than the mock's limit of 64 MiB: ", ""},
+        {503, true, "Out of memory: ", ""},
+    };
+    char message[NAMED_MAX + 160];
+    int n = 0;
+    _Static_assert(BODY_CAP == 64 << 20, "a text says so");
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        if (texts[i].status == c->refusal && texts[i].known == (c->route != NULL)) {
+            n = snprintf(message, sizeof message, "%s%.*s%s", texts[i].before, STR_ARG(c->answer.model),
+                         texts[i].behind);
+        }
     }
     call_refuse(c, c->refusal, str_from(message, MIN((size_t)n, sizeof message - 1)), NULL);
 }
@@ -374,6 +369,9 @@ static void call_refuse_json(struct call *c, struct str body) {
 }
 
 static struct str keep(char **at, struct str s) {
+    if (!s.ptr) {
+        return s;
+    }
     char *to = *at;
     if (s.len) {
         memcpy(to, s.ptr, s.len);
@@ -393,18 +391,30 @@ static struct call *call_make_room(struct call *c, size_t size) {
     return moved;
 }
 
+// How many there will be, and why there are no more.
+static void call_fill_tokens(struct answer *a, const struct ask *ask, const struct plan *plan) {
+    unsigned planned = ask->fixed ? 0 : plan->tokens;
+    a->tokens = ask->inputs ? ask->inputs : planned ? planned : (unsigned)words_cut(a->text);
+    a->finish = a->tool.ptr ? FINISH_TOOL : a->stop.ptr ? FINISH_SEQUENCE : FINISH_STOP;
+    if (a->tokens && !a->text.len) { // asked for more words than none
+        a->text = STR("token");
+    }
+    if (ask->tokens_max && a->tokens > ask->tokens_max) {
+        a->tokens = ask->tokens_max;
+        a->finish = FINISH_LENGTH;
+    }
+}
+
 // Fills in the answer from what was asked for and what is planned for it.
 static void call_fill(struct call *c, const struct ask *ask, const struct plan *plan) {
     struct answer *a = &c->answer;
     char *at = c->payload;
     a->model = keep(&at, ask->model);
     a->text = keep(&at, buf_str(ask->text));
-    a->tokens = ask->inputs ? ask->inputs : plan->tokens ? plan->tokens : (unsigned)words_cut(a->text);
-    if (a->tokens && !a->text.len) { // asked for more words than none
-        a->text = STR("token");
-    }
-    a->number = c->id;
-    a->created = (uint64_t)time(NULL);
+    a->tool = keep(&at, ask->tool);
+    a->stop = keep(&at, ask->stopped);
+    a->choices = (unsigned char)MAX(ask->choices, 1u);
+    call_fill_tokens(a, ask, plan);
     a->prompt_tokens = ask->prompt_tokens;
     a->dimensions = ask->dimensions;
     a->include_usage = ask->include_usage;
@@ -414,10 +424,22 @@ static void call_fill(struct call *c, const struct ask *ask, const struct plan *
     a->token_ms = plan->token_ms;
 }
 
-static void call_admit(struct call *c, const struct ask *ask) {
-    struct mock *mock = c->mock;
-    struct plan plan = plan_make(&mock->options, ask->model);
-    struct call *moved = call_make_room(c, ask->model.len + buf_len(ask->text));
+// The model's name says what will happen, fields of the request overrule it.
+static struct plan call_plan(const struct call *c, const struct ask *ask) {
+    struct plan plan = plan_make(&c->mock->options, ask->model);
+    struct str tool = fields_value(&c->head->fields, FIELD_X_MOCK_TOOL);
+    plan.tool = tool.ptr ? tool : plan.tool;
+    return plan;
+}
+
+static void call_admit(struct call *c, struct ask *ask) {
+    struct plan plan = call_plan(c, ask);
+    c->head = NULL;
+    if (!ask->inputs && !shape_content(ask, plan.tool)) {
+        call_refuse(c, 400, str_c(ask->problem), ask->param);
+        return;
+    }
+    struct call *moved = call_make_room(c, ask->model.len + buf_len(ask->text) + ask->tool.len + ask->stopped.len);
     if (!moved) {
         call_refuse(c, 503, STR("out of memory"), NULL);
         return;
@@ -427,9 +449,11 @@ static void call_admit(struct call *c, const struct ask *ask) {
     if (plan.status != 200) {
         c->answer.message = STR("the mock was asked for this error by the model's name");
         c->answer.param = NULL;
+        c->answer.limits = true;
         call_answer(c, &answer_error);
     } else {
-        call_answer(c, ask->stream ? c->route->stream : c->route->whole);
+        const struct script *script = ask->stream ? c->route->stream : c->route->whole;
+        call_answer(c, ask->tool.ptr && script->tool ? script->tool : script);
     }
 }
 
@@ -524,7 +548,16 @@ static int judge(const struct route *route, const struct head *head) {
     if (route->method != method) {
         return 405;
     }
+    if (!route->whole) {
+        return 404;
+    }
     return head->body_len > BODY_CAP ? 413 : 0;
+}
+
+// Anthropic's clients tell a version with every request.
+static bool for_anthropic(const struct route *route, const struct head *head) {
+    return (route && (route->read == ask_message || route->read == ask_count)) ||
+           fields_find(&head->fields, FIELD_ANTHROPIC_VERSION);
 }
 
 // `named` is quoted in an error, or names a model: kept in the payload until there is something to echo.
@@ -566,8 +599,12 @@ static void on_request(struct http_server *server, struct xchg *x, struct head *
         return;
     }
     c->refusal = refusal;
+    c->head = head;
+    c->answer.anthropic = for_anthropic(route, head);
+    c->answer.created = (uint64_t)time(NULL);
     if (route && route->read && route->method == head->method) {
         c->id = journal_arrived(&mock->journal, shown, now_ns(mock));
+        c->answer.number = c->id;
     }
     if (refusal == 413 || (refusal && head->expect_continue)) {
         call_refuse_from_head(c); // before the client sends it all

@@ -43,6 +43,14 @@ static bool read_latency(struct str rest, struct plan *plan) {
     return true;
 }
 
+static bool read_tool(struct str rest, struct plan *plan) {
+    if (rest.len) {
+        return false;
+    }
+    plan->tool = STR("any");
+    return true;
+}
+
 static const struct pattern {
     const char *prefix;
     const char *example;
@@ -52,6 +60,7 @@ static const struct pattern {
     {"mock-err-", "mock-err-429", read_error},
     {"mock-", "mock-100x20ms", read_tokens},
     {"mock-", "mock-5s", read_latency},
+    {"mock-tool", "mock-tool", read_tool},
 };
 
 struct plan plan_make(const struct mock_options *options, struct str model) {

@@ -10,6 +10,7 @@ struct plan {
     uint64_t first_ms; // until a stream's first token
     uint64_t token_ms; // between its tokens
     unsigned tokens;   // 0: as many as what is echoed has
+    struct str tool;   // to be called, if one is offered; "any" the first; ptr == NULL: none
 };
 
 enum { PLAN_TOKENS_MAX = 1000 * 1000 };

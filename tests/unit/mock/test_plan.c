@@ -9,25 +9,28 @@ static const struct {
     const char *model;
     struct plan plan;
 } names[] = {
-#define DEFAULTS                                                                                                       \
-    { 200, 700, 700, 30, 4 }
+#define PLAN(...)                                                                                                      \
+    {                                                                                                                  \
+        __VA_ARGS__, { NULL, 0 }                                                                                       \
+    }
+#define DEFAULTS PLAN(200, 700, 700, 30, 4)
     // latency
-    {"mock-5s", {200, 5000, 5000, 30, 4}},
-    {"mock-250ms", {200, 250, 250, 30, 4}},
-    {"mock-0s", {200, 0, 0, 30, 4}},
-    {"mock-0", {200, 0, 0, 30, 4}},
-    {"mock-1.5s", {200, 1500, 1500, 30, 4}},
-    {"mock-2m", {200, 120000, 120000, 30, 4}},
-    {"mock-720h", {200, 2592000000, 2592000000, 30, 4}},
+    {"mock-5s", PLAN(200, 5000, 5000, 30, 4)},
+    {"mock-250ms", PLAN(200, 250, 250, 30, 4)},
+    {"mock-0s", PLAN(200, 0, 0, 30, 4)},
+    {"mock-0", PLAN(200, 0, 0, 30, 4)},
+    {"mock-1.5s", PLAN(200, 1500, 1500, 30, 4)},
+    {"mock-2m", PLAN(200, 120000, 120000, 30, 4)},
+    {"mock-720h", PLAN(200, 2592000000, 2592000000, 30, 4)},
     // tokens
-    {"mock-100x20ms", {200, 2000, 0, 20, 100}},
-    {"mock-1x1ms", {200, 1, 0, 1, 1}},
-    {"mock-3x0", {200, 0, 0, 0, 3}},
-    {"mock-1000000x1ms", {200, 1000000, 0, 1, 1000000}},
+    {"mock-100x20ms", PLAN(200, 2000, 0, 20, 100)},
+    {"mock-1x1ms", PLAN(200, 1, 0, 1, 1)},
+    {"mock-3x0", PLAN(200, 0, 0, 0, 3)},
+    {"mock-1000000x1ms", PLAN(200, 1000000, 0, 1, 1000000)},
     // errors
-    {"mock-err-429", {429, 0, 0, 30, 4}},
-    {"mock-err-400", {400, 0, 0, 30, 4}},
-    {"mock-err-599", {599, 0, 0, 30, 4}},
+    {"mock-err-429", PLAN(429, 0, 0, 30, 4)},
+    {"mock-err-400", PLAN(400, 0, 0, 30, 4)},
+    {"mock-err-599", PLAN(599, 0, 0, 30, 4)},
     // names that mean nothing here
     {"", DEFAULTS},
     {"mock", DEFAULTS},
@@ -44,6 +47,7 @@ static const struct {
     {"mock-100x20", DEFAULTS},
     {"mock-1000001x1ms", DEFAULTS},
     {"mock-100x20msx", DEFAULTS},
+    {"mock-tools", DEFAULTS},
     {"mock-err-", DEFAULTS},
     {"mock-err-200", DEFAULTS},
     {"mock-err-399", DEFAULTS},
@@ -55,6 +59,7 @@ static const struct {
     {"gpt-5s", DEFAULTS},
     {"xmock-5s", DEFAULTS},
 #undef DEFAULTS
+#undef PLAN
 };
 
 static void check_plan(const char *model, const struct plan *got, const struct plan *wanted) {
@@ -72,6 +77,13 @@ static void names_override_the_options(void **state UNUSED) {
     }
 }
 
+static void a_name_asks_for_a_tool(void **state UNUSED) {
+    struct plan plan = plan_make(&options, STR("mock-tool"));
+    check_str(plan.tool, "any");
+    check_int(plan.whole_ms, options.latency_ms);
+    check(!plan_make(&options, STR("mock-tools")).tool.ptr);
+}
+
 static void a_name_need_not_be_terminated(void **state UNUSED) {
     struct plan plan = plan_make(&options, str_from("mock-250ms", 9));
     check_int(plan.whole_ms, 15000000); // 250m
@@ -81,9 +93,10 @@ static void every_example_is_understood(void **state UNUSED) {
     size_t i = 0;
     for (; plan_example(i); i++) {
         struct plan plan = plan_make(&options, str_c(plan_example(i)));
-        check(plan.status != 200 || plan.whole_ms != options.latency_ms);
+        check(plan.status != 200 || plan.tool.ptr || plan.whole_ms != options.latency_ms);
     }
     check(i > 0);
 }
 
-TESTS(TEST(names_override_the_options), TEST(a_name_need_not_be_terminated), TEST(every_example_is_understood))
+TESTS(TEST(names_override_the_options), TEST(a_name_asks_for_a_tool), TEST(a_name_need_not_be_terminated),
+      TEST(every_example_is_understood))
