@@ -198,9 +198,13 @@ bool json_number(const struct json_value *v, double *n) {
 }
 
 enum err json_append_value(struct buf *b, const struct json_value *v) {
+    yyjson_write_err problem = {0};
     size_t n = 0;
-    char *text = yyjson_val_write(val(v), YYJSON_WRITE_NOFLAG, &n);
+    char *text = yyjson_val_write_opts(val(v), YYJSON_WRITE_NOFLAG, NULL, &n, &problem);
     enum err e = text ? buf_append(b, text, n) : ERR_NOMEM;
+    if (!text && problem.code != YYJSON_WRITE_ERROR_MEMORY_ALLOCATION) {
+        e = ERR_INVALID;
+    }
     free(text);
     return e;
 }

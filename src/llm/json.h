@@ -9,7 +9,7 @@
 // Appends s as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD, control characters are escaped.
 // All or nothing: on failure the buffer holds what it held.
 MUSTCHECK enum err json_append_string(struct buf *b, struct str s);
-// Appends a value as JSON without spaces. All or nothing, too.
+// Appends a value as JSON without spaces. All or nothing, too; ERR_INVALID for NULL.
 struct json_value;
 MUSTCHECK enum err json_append_value(struct buf *b, const struct json_value *v);
 

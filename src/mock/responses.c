@@ -39,7 +39,7 @@ static void close_response(const struct answer *a, struct out *o, bool over) {
     }
     put_text(o, "],\"usage\":{\"input_tokens\":");
     put_u64(o, a->prompt_tokens);
-    put_text(o, ",\"input_tokens_details\":{\"cached_tokens\":0},\"output_tokens\":");
+    put_text(o, ",\"input_tokens_details\":{\"cached_tokens\":0,\"cache_write_tokens\":0},\"output_tokens\":");
     put_u64(o, a->tokens);
     put_text(o, ",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":");
     put_u64(o, a->prompt_tokens + a->tokens);
