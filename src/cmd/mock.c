@@ -58,11 +58,42 @@ static int take_tokens(void *options, const struct args_option *o, const char *v
     return EXIT_FINE;
 }
 
+static int take_seed(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
+    if (parse_u64(str_c(value), &m->mock.seed) != OK) {
+        return args_wrong("mock", o, value, "a number");
+    }
+    return EXIT_FINE;
+}
+
+static int take_fault(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
+    struct fault_rate *rate = &m->mock.faults[m->mock.fault_count];
+    if (m->mock.fault_count == FAULT_RATES_MAX) {
+        return args_wrong("mock", o, value, "at most 16 faults");
+    }
+    const char *wanted = fault_parse_rate(str_c(value), rate);
+    if (wanted) {
+        return args_wrong("mock", o, value, wanted);
+    }
+    double all[2] = {0, 0}; // of calls, of connections
+    for (size_t i = 0; i <= m->mock.fault_count; i++) {
+        all[m->mock.faults[i].fault.kind == FAULT_ACCEPT] += m->mock.faults[i].share;
+    }
+    if (all[0] > 1 + 1e-9 || all[1] > 1 + 1e-9) {
+        return args_wrong("mock", o, value, "shares that add up to 100% or less");
+    }
+    m->mock.fault_count++;
+    return EXIT_FINE;
+}
+
 static const struct args_option options[] = {
     {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:9000)", take_listen},
     {"latency", 0, "T", "of an answer, and of a stream's first token (0)", take_latency},
     {"token-latency", 0, "T", "between the tokens of a stream (0)", take_token_latency},
     {"tokens", 0, "N", "words of an answer (as many as the last message)", take_tokens},
+    {"fault", 0, "NAME:P%", "P percent of the calls have this fault; may repeat", take_fault},
+    {"seed", 0, "N", "of what is random (0)", take_seed},
 };
 
 // ---- running
@@ -148,11 +179,21 @@ const struct verb verb_mock = {
     .name = "mock",
     .summary = "an OpenAI-compatible upstream with set latency, without its bill",
     .usage = "[options]",
-    .about = "Answers OpenAI's chat, completions, responses, embeddings and models on\n"
-             "127.0.0.1:9000, streaming and not, and echoes the last message. A model's name\n"
+    .about = "Answers OpenAI's chat, completions, responses, embeddings and models, and\n"
+             "Anthropic's messages, on 127.0.0.1:9000, streaming and not, and echoes the last\n"
+             "message; tool calls and JSON by schema when they are asked for. A model's name\n"
              "overrides the options for its call: mock-5s answers after 5 s, mock-100x20ms has\n"
-             "100 tokens 20 ms apart, mock-err-429 fails. GET /mock/journal has a JSON line for\n"
-             "each call (arrival, first byte, last byte, client gone), /mock/stats the counts.",
+             "100 tokens 20 ms apart, mock-tool calls the first tool on offer, mock-F has\n"
+             "fault F. GET /mock/journal has a JSON line for each call (arrival, first byte,\n"
+             "last byte, client gone), /mock/stats the counts.\n"
+             "\n"
+             "Faults, by --fault, a model's name, or a field X-Mock-Fault of the request:\n"
+             "  400 ... 599            with Retry-After and what is left of rate limits\n"
+             "  hang hang-head hang-N  nothing comes; nothing behind the head, or N tokens\n"
+             "  cut-N reset-N end-N    after N tokens closed, reset, or ended as if complete\n"
+             "  close-before-head reset-before-head garbage close-on-accept\n"
+             "  wrong-length wrong-length-short malformed-chunk invalid-json empty html\n"
+             "  utf8-cut utf8-split drip drip-N 1xx-storm header-bomb",
     .example = "  thaw mock --latency 5s &\n"
                "  curl localhost:9000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                "       -d '{\"model\":\"mock\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n",

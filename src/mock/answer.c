@@ -19,11 +19,40 @@ static void next_step(struct answer *a) {
     a->step++;
 }
 
+// Enough tokens of the content were written; none at all means that nothing is.
+static bool at_halt(const struct answer *a) {
+    bool tokens = a->step->more == answer_more_tokens && a->token >= MIN(a->halt, a->tokens);
+    return a->ending != ENDING_OWN && (a->halt == 0 || tokens || a->step->write == answer_put_raw);
+}
+
 // Steps that have nothing (more) to write are stepped over.
 static void settle(struct answer *a) {
-    while (a->step->write && a->step->more && !a->step->more(a)) {
+    while (a->step->write && a->step->more && !a->step->more(a) && !at_halt(a)) {
         next_step(a);
     }
+}
+
+bool answer_halted(const struct answer *a) { return a->ending == ENDING_HALTS && at_halt(a); }
+
+// The last piece of an answer that ends early.
+static void write_ending(struct answer *a, struct out *o) {
+    static const struct step over = {.write = NULL};
+    enum ending ending = a->ending;
+    size_t before = buf_len(o->b);
+    a->ending = ENDING_OWN;
+    if (ending != ENDING_EARLY) {
+        a->step->write(a, o);
+    }
+    struct str piece = str_skip(buf_str(o->b), before);
+    bool event = str_starts(piece, STR("event:")) || str_starts(piece, STR("data:"));
+    size_t n = ending == ENDING_BROKEN ? piece.len / 2 : 0;
+    while (ending == ENDING_IN_CHARACTER && n < piece.len && (unsigned char)piece.ptr[n++] < 0xC0) {
+    }
+    o->b->end -= piece.len - n;
+    if (event) {
+        put_text(o, "\n\n");
+    }
+    a->step = &over;
 }
 
 void answer_start(struct answer *a, const struct script *script) {
@@ -47,6 +76,10 @@ uint64_t answer_due_ms(const struct answer *a) {
 enum err answer_write(struct answer *a, struct buf *out) {
     struct out o = {out, OK};
     assert(!answer_over(a));
+    if (UNLIKELY(at_halt(a))) {
+        write_ending(a, &o);
+        return o.e;
+    }
     a->step->write(a, &o);
     if (!a->step->more) {
         next_step(a);
@@ -57,7 +90,9 @@ enum err answer_write(struct answer *a, struct buf *out) {
 
 enum err answer_measure(struct answer *a, struct buf *out, uint64_t *length) {
     struct answer ahead = *a;
+    bool halts = a->ending == ENDING_HALTS;
     enum err e = OK;
+    ahead.ending = halts ? ENDING_OWN : a->ending;
     uint64_t before = 0; // bytes that were thrown away again
     buf_clear(out);
     while (!answer_over(&ahead) && e == OK) {
@@ -68,7 +103,7 @@ enum err answer_measure(struct answer *a, struct buf *out, uint64_t *length) {
         e = answer_write(&ahead, out);
     }
     *length = before + buf_len(out);
-    if (before) {
+    if (before || halts) {
         buf_clear(out);
     } else {
         *a = ahead;
@@ -94,7 +129,7 @@ void answer_put_token(struct answer *a, struct out *o) {
 
 void answer_put_content(struct answer *a, struct out *o) {
     size_t full = buf_len(o->b) + ANSWER_BATCH;
-    while (answer_more_tokens(a) && buf_len(o->b) < full && o->e == OK) {
+    while (answer_more_tokens(a) && buf_len(o->b) < full && o->e == OK && !at_halt(a)) {
         answer_put_token(a, o);
     }
 }

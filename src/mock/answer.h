@@ -26,6 +26,15 @@ struct script {
 
 enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_TOOL, FINISH_SEQUENCE };
 
+// How it ends before its time (mock/faults.h).
+enum ending {
+    ENDING_OWN,
+    ENDING_HALTS,        // behind `halt` tokens nothing more is due; what happens then is the call's
+    ENDING_EARLY,        // behind `halt` tokens it is over
+    ENDING_BROKEN,       // and half of a piece
+    ENDING_IN_CHARACTER, // and the piece up to the middle of its first character of several bytes
+};
+
 struct answer {
     const struct step *step; // the next piece is its
     uint64_t begin_ms;       // from the call's start to the first piece
@@ -45,6 +54,8 @@ struct answer {
     unsigned char choices; // how many, at least 1
     unsigned char choice;  // the one that is being written
     enum finish finish;
+    enum ending ending;
+    unsigned halt;
     bool anthropic; // errors in Anthropic's shape, and what else both APIs have under the same path
     bool limits;    // the head tells of rate limits
     bool include_usage;
@@ -63,11 +74,12 @@ enum { ANSWER_BATCH = 4096 }; // bytes after which pieces are sent rather than g
 // Everything else in *a has been set.
 void answer_start(struct answer *a, const struct script *script);
 static inline bool answer_over(const struct answer *a) { return a->step->write == NULL; }
+bool answer_halted(const struct answer *a);
 // When the next piece may leave, from the call's start.
 uint64_t answer_due_ms(const struct answer *a);
 // Appends the next piece, at most a few dozen KiB.
 MUSTCHECK enum err answer_write(struct answer *a, struct buf *out);
-// The length of the whole body. If *out holds all of it afterwards, *a is over, else as it was and *out is empty.
+// The length of the whole body, as if it did not halt. If *out holds all of it afterwards, *a is over, else as it was and *out is empty.
 MUSTCHECK enum err answer_measure(struct answer *a, struct buf *out, uint64_t *length);
 
 // ---- for scripts
@@ -94,5 +106,6 @@ extern const struct script answer_completion, answer_completion_stream;
 extern const struct script answer_response, answer_response_stream;
 extern const struct script answer_message, answer_message_stream, answer_count;
 extern const struct script answer_embeddings;
+extern const struct script answer_empty, answer_html;
 extern const struct script answer_models, answer_model, answer_health, answer_journal, answer_stats;
 extern const struct script answer_error; // from status, message, param; OpenAI's shape or Anthropic's

@@ -17,7 +17,8 @@
 //   ARRIVING  `held` gathers the body, when it does not come in one read
 //   WAITING   the timer runs; nothing but the call itself is kept
 //   SENDING   either `held` has bytes the connection did not take, and on_drain will come; or the timer runs until
-//             the next token. No token is made while one is unsent
+//             the next token. No token is made while one is unsent. Of a call with a fault: the timer may run while
+//             bytes are held back, or nothing happens any more until the client leaves
 //   OVER      in the loop's graveyard; the exchange knows nothing of us any more
 //
 // A call is one allocation: once its request is read, what is to be echoed moves in behind the struct.
@@ -46,6 +47,7 @@ enum {
     HEADER_MS = 60 * 1000,
     IDLE_MS = 10 * 60 * 1000, // longer than clients keep theirs: it is they who close
     LINGER_MS = 2000,
+    RESET_MS = 20,
 };
 
 struct mock {
@@ -54,6 +56,7 @@ struct mock {
     struct http_server server;
     struct journal journal;
     struct list calls;
+    uint64_t accepted;  // connections
     struct buf scratch; // what is being written, for the time of one callback
     struct buf text;    // what is being read
 };
@@ -75,6 +78,7 @@ struct call {
     struct buf held;
     struct answer answer;
     enum call_state state;
+    struct fault fault;
     int refusal;    // a status that was clear from the head
     char payload[]; // what answer.model and answer.text point to
 };
@@ -139,7 +143,8 @@ static void call_check(const struct call *c UNUSED) {
     assert(c->state != CALL_OVER);
     assert(c->state != CALL_ARRIVING || !timer_is_set(&c->timer));
     assert(c->state != CALL_WAITING || buf_len(&c->held) == 0);
-    assert(c->state != CALL_SENDING || buf_len(&c->held) == 0 || !timer_is_set(&c->timer));
+    assert(c->state != CALL_SENDING || buf_len(&c->held) == 0 || !timer_is_set(&c->timer) ||
+           fault_in_portions(&c->fault));
 }
 
 static void bury(struct grave *grave) { free(container_of(grave, struct call, grave)); }
@@ -172,30 +177,41 @@ static void call_break(struct call *c) {
 
 // ---- sending
 
-// Hands bytes over. False: not all were taken; the rest is held until on_drain (or the call is over).
-static bool call_send(struct call *c, struct str bytes) {
-    size_t taken = xchg_send(c->x, bytes, answer_over(&c->answer));
-    if (taken == bytes.len) {
-        return true;
-    }
-    if (buf_str_append(&c->held, str_skip(bytes, taken)) != OK) {
-        call_break(c);
-    }
-    return false;
-}
+// Are the next bytes the last ones, so that the client may be told that this is all?
+static bool call_ends(const struct call *c) { return answer_over(&c->answer) && !fault_at_end(&c->fault); }
 
+// Sends what is held. False: not all was taken, or is to leave yet; on_drain or the timer will come.
 static bool call_send_held(struct call *c) {
     struct str bytes = buf_str(&c->held);
+    size_t most = fault_in_portions(&c->fault) ? fault_portion(&c->fault, bytes) : bytes.len;
     if (bytes.len == 0) {
         return true;
     }
-    size_t taken = xchg_send(c->x, bytes, answer_over(&c->answer));
+    size_t taken = xchg_send(c->x, str_first(bytes, most), most == bytes.len && call_ends(c));
     buf_consume(&c->held, taken);
-    if (taken < bytes.len) {
+    if (taken < most) {
+        return false;
+    }
+    if (most < bytes.len) {
+        timer_set(c->mock->loop, &c->timer, fault_pause_ms(&c->fault));
         return false;
     }
     buf_finish(&c->held);
     return true;
+}
+
+// Hands bytes over. False: not all were taken; the rest is held until on_drain (or the call is over).
+static bool call_send(struct call *c, struct str bytes) {
+    bool portions = fault_in_portions(&c->fault);
+    size_t taken = portions ? 0 : xchg_send(c->x, bytes, call_ends(c));
+    if (taken == bytes.len && !portions) {
+        return true;
+    }
+    if (buf_str_append(&c->held, str_skip(bytes, taken)) != OK) {
+        call_break(c);
+        return false;
+    }
+    return portions && call_send_held(c);
 }
 
 static uint64_t call_due_ms(const struct call *c) {
@@ -213,10 +229,40 @@ static enum err call_write(struct call *c) {
     struct buf *scratch = &c->mock->scratch;
     enum err e = OK;
     buf_clear(scratch);
-    while (e == OK && !answer_over(&c->answer) && call_is_due(c) && buf_len(scratch) < ANSWER_BATCH) {
+    while (e == OK && !answer_over(&c->answer) && !answer_halted(&c->answer) && call_is_due(c) &&
+           buf_len(scratch) < ANSWER_BATCH) {
         e = answer_write(&c->answer, scratch);
     }
     return e;
+}
+
+// The fault's own end of the call: nothing any more, or bytes below HTTP, and the connection is closed or reset. What
+// was sent gets a moment to be read: a reset overtakes it.
+static void call_end_faulty(struct call *c) {
+    bool reset = c->fault.kind == FAULT_RESET;
+    struct str raw = fault_raw(&c->fault);
+    size_t written = 0;
+    timer_clear(&c->timer);
+    if (c->fault.kind == FAULT_HANG || c->fault.kind == FAULT_HANG_AT) {
+        return;
+    }
+    if (c->fault.kind == FAULT_RESET_AT) {
+        c->fault.kind = FAULT_RESET;
+        timer_set(c->mock->loop, &c->timer, RESET_MS);
+        return;
+    }
+    if (!reset && !raw.len) {
+        call_break(c);
+        return;
+    }
+    struct conn *conn = http_server_release(c->x);
+    struct iovec v = {(void *)(uintptr_t)raw.ptr, raw.len};
+    if (conn && (raw.len == 0 || conn_writev(conn, &v, 1, &written) == OK) && !reset) {
+        conn_close(conn);
+    } else if (conn) {
+        conn_abort(conn);
+    }
+    call_end(c, false);
 }
 
 static void call_go_on(struct call *c) {
@@ -225,7 +271,7 @@ static void call_go_on(struct call *c) {
     if (!call_send_held(c)) {
         return;
     }
-    while (!answer_over(&c->answer)) {
+    while (!answer_over(&c->answer) && !answer_halted(&c->answer)) {
         if (!call_is_due(c)) {
             wheel_set(&mock->loop->wheel, &c->timer, call_due_ms(c));
             return;
@@ -243,25 +289,36 @@ static void call_go_on(struct call *c) {
             return;
         }
     }
-    call_end(c, false);
+    if (fault_at_end(&c->fault) || fault_before_head(&c->fault)) {
+        call_end_faulty(c);
+    } else {
+        call_end(c, false);
+    }
 }
 
 // Head and first bytes. Whatever of the body is in the scratch buffer afterwards was not sent yet.
 static enum err send_head(struct mock *mock, struct xchg *x, const struct script *script, struct answer *a, uint64_t id,
-                          const struct route *refused) {
-    struct field room[HEAD_FIELDS];
+                          const struct route *refused, const struct fault *fault) {
+    struct field room[HEAD_FIELDS + FAULT_FIELDS];
+    bool measured =
+        script->measured ? fault->kind != FAULT_CHUNK : fault->kind == FAULT_LONG || fault->kind == FAULT_SHORT;
     struct head_texts texts;
     struct head head = {.status = a->status, .fields = FIELDS(room), .body_len = BODY_UNKNOWN};
     uint64_t length = 0;
     buf_clear(&mock->scratch);
-    enum err e = script->measured ? answer_measure(a, &mock->scratch, &length) : OK;
+    enum err e = measured ? answer_measure(a, &mock->scratch, &length) : OK;
     if (e != OK) {
         return e;
     }
-    if (script->measured) {
-        head.body_len = (int64_t)length;
+    if (measured) {
+        head.body_len = (int64_t)length + (fault->kind == FAULT_LONG ? FAULT_BYTES : 0);
+    }
+    for (unsigned i = 0; fault->kind == FAULT_INTERIM && i < fault->n; i++) {
+        static const int interim[] = {103, 102, 100};
+        xchg_send_head(x, &(struct head){.status = interim[i % ARRAY_LEN(interim)]});
     }
     head_fields(&head.fields, &texts, script, a, id, refused && refused->method == METHOD_POST ? "POST" : "GET, HEAD");
+    fault_fields(fault, &head.fields);
     xchg_send_head(x, &head);
     return OK;
 }
@@ -269,14 +326,19 @@ static enum err send_head(struct mock *mock, struct xchg *x, const struct script
 static void call_begin(struct call *c) {
     struct mock *mock = c->mock;
     call_set_state(c, CALL_SENDING);
+    if (fault_before_head(&c->fault)) {
+        call_end_faulty(c);
+        return;
+    }
     if (c->id) {
         journal_first_byte(&mock->journal, c->id, c->answer.status, now_ns(mock));
     }
-    if (send_head(mock, c->x, c->script, &c->answer, c->id, c->route) != OK) {
+    if (send_head(mock, c->x, c->script, &c->answer, c->id, c->route, &c->fault) != OK) {
         call_break(c);
         return;
     }
-    if (buf_len(&mock->scratch) == 0 || call_send(c, buf_str(&mock->scratch))) {
+    bool something = buf_len(&mock->scratch) || answer_over(&c->answer);
+    if (!something || call_send(c, buf_str(&mock->scratch))) {
         call_go_on(c);
     }
 }
@@ -425,15 +487,57 @@ static void call_fill(struct call *c, const struct ask *ask, const struct plan *
 }
 
 // The model's name says what will happen, fields of the request overrule it.
-static struct plan call_plan(const struct call *c, const struct ask *ask) {
-    struct plan plan = plan_make(&c->mock->options, ask->model);
+static struct plan call_plan(const struct call *c, const struct ask *ask, const struct fault *asked) {
+    const struct mock_options *o = &c->mock->options;
+    struct plan plan = plan_make(o, ask->model);
     struct str tool = fields_value(&c->head->fields, FIELD_X_MOCK_TOOL);
     plan.tool = tool.ptr ? tool : plan.tool;
+    if (asked) {
+        plan.status = 200;
+        plan_set_fault(&plan, *asked);
+    } else if (plan.fault.kind == FAULT_NONE) {
+        plan_set_fault(&plan, fault_by_rate(o->faults, o->fault_count, o->seed, c->id, false));
+    }
     return plan;
 }
 
+// The fault that a field of the request asks for. False: it names none.
+static bool call_fault(const struct call *c, struct fault *fault, const struct fault **asked) {
+    struct str name = fields_value(&c->head->fields, FIELD_X_MOCK_FAULT);
+    *asked = name.ptr ? fault : NULL;
+    return !name.ptr || fault_parse(name, fault);
+}
+
+// How the answer differs because of it.
+static void call_fill_fault(struct call *c, const struct fault *fault) {
+    static const enum ending endings[FAULT_ACCEPT] = {
+        [FAULT_END_AT] = ENDING_EARLY, [FAULT_JSON] = ENDING_BROKEN, [FAULT_UTF8_CUT] = ENDING_IN_CHARACTER};
+    struct answer *a = &c->answer;
+    c->fault = *fault;
+    a->halt = fault_halt(fault);
+    a->ending = fault_at_end(fault) && a->halt != UINT32_MAX ? ENDING_HALTS : endings[fault->kind];
+    if ((fault->kind == FAULT_UTF8_CUT || fault->kind == FAULT_UTF8_SPLIT) && c->route->read != ask_embeddings) {
+        a->text = STR("\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80"); // characters of two, three and four bytes
+        a->tokens = MAX(a->tokens, 3u);
+    }
+}
+
+static const struct script *call_script(const struct call *c, const struct ask *ask) {
+    const struct script *script = ask->stream ? c->route->stream : c->route->whole;
+    return c->fault.kind == FAULT_EMPTY    ? &answer_empty
+           : c->fault.kind == FAULT_HTML   ? &answer_html
+           : ask->tool.ptr && script->tool ? script->tool
+                                           : script;
+}
+
 static void call_admit(struct call *c, struct ask *ask) {
-    struct plan plan = call_plan(c, ask);
+    struct fault fault;
+    const struct fault *asked = NULL;
+    if (!call_fault(c, &fault, &asked)) {
+        call_refuse(c, 400, STR("x-mock-fault names no fault; 'thaw mock --help' lists them"), NULL);
+        return;
+    }
+    struct plan plan = call_plan(c, ask, asked);
     c->head = NULL;
     if (!ask->inputs && !shape_content(ask, plan.tool)) {
         call_refuse(c, 400, str_c(ask->problem), ask->param);
@@ -446,14 +550,14 @@ static void call_admit(struct call *c, struct ask *ask) {
     }
     c = moved;
     call_fill(c, ask, &plan);
+    call_fill_fault(c, &plan.fault);
     if (plan.status != 200) {
         c->answer.message = STR("the mock was asked for this error by the model's name");
         c->answer.param = NULL;
         c->answer.limits = true;
         call_answer(c, &answer_error);
     } else {
-        const struct script *script = ask->stream ? c->route->stream : c->route->whole;
-        call_answer(c, ask->tool.ptr && script->tool ? script->tool : script);
+        call_answer(c, call_script(c, ask));
     }
 }
 
@@ -616,9 +720,10 @@ static void on_request(struct http_server *server, struct xchg *x, struct head *
 // What came is no request: there is no call, only an answer.
 static void on_reject(struct http_server *server, struct xchg *x, enum err e, const char *problem) {
     struct mock *mock = server->owner;
+    static const struct fault none = {.kind = FAULT_NONE};
     struct answer a = {.status = err_status(e) ? err_status(e) : 400, .message = str_c(problem)};
     answer_start(&a, &answer_error);
-    if (send_head(mock, x, &answer_error, &a, 0, NULL) != OK ||
+    if (send_head(mock, x, &answer_error, &a, 0, NULL, &none) != OK ||
         xchg_send(x, buf_str(&mock->scratch), true) < buf_len(&mock->scratch)) {
         xchg_abort(x);
     }
@@ -660,13 +765,20 @@ void mock_destroy(struct mock *mock) {
     free(mock);
 }
 
-void mock_accept(struct mock *mock, struct conn *take_conn) { http_server_accept(&mock->server, take_conn); }
+void mock_accept(struct mock *mock, struct conn *take_conn) {
+    const struct mock_options *o = &mock->options;
+    if (fault_by_rate(o->faults, o->fault_count, o->seed, ++mock->accepted, true).kind == FAULT_ACCEPT) {
+        conn_close(take_conn);
+    } else {
+        http_server_accept(&mock->server, take_conn);
+    }
+}
 
 struct conn *mock_connect(void *context) {
     struct mock *mock = context;
     struct conn *near = NULL;
     struct conn *far = NULL;
     mem_pair(mock->loop, MEM_WINDOW, &near, &far);
-    http_server_accept(&mock->server, far);
+    mock_accept(mock, far);
     return near;
 }

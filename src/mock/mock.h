@@ -3,13 +3,17 @@
 // reached by a listener (thaw mock) or in memory (thaw serve --mock, flow tests) alike.
 #pragma once
 #include "http/server.h"
+#include "mock/faults.h"
 
 struct mock;
 
 struct mock_options {
-    uint64_t latency_ms;  // of a whole answer that is not streamed; of a stream's first token
-    uint64_t token_ms;    // between tokens of a stream
-    unsigned tokens;      // events of a stream with a word each; 0: as many as the echo has words
+    uint64_t latency_ms; // of a whole answer that is not streamed; of a stream's first token
+    uint64_t token_ms;   // between tokens of a stream
+    unsigned tokens;     // events of a stream with a word each; 0: as many as the echo has words
+    uint64_t seed;       // of what is random
+    struct fault_rate faults[FAULT_RATES_MAX];
+    size_t fault_count;
     size_t journal_calls; // how many of the last calls the journal keeps; 0: 100,000
 };
 

@@ -71,6 +71,17 @@ static void error_body(struct answer *a, struct out *o) { (a->anthropic ? anthro
 static const struct step error_steps[] = {{.write = error_body}, {.write = NULL}};
 const struct script answer_error = {"application/json", true, error_steps, NULL};
 
+// ---- what no API answers
+
+static void html_body(struct answer *a UNUSED, struct out *o) {
+    put_text(o, "<!doctype html>\n<title>Welcome</title>\n<p>Please sign in to use this network.\n");
+}
+
+static const struct step empty_steps[] = {{.write = NULL}};
+static const struct step html_steps[] = {{.write = html_body}, {.write = NULL}};
+const struct script answer_empty = {"application/json", true, empty_steps, NULL};
+const struct script answer_html = {"text/html; charset=utf-8", true, html_steps, NULL};
+
 // ---- models
 
 static void put_model(const struct answer *a, struct out *o, struct str id) {

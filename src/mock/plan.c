@@ -7,15 +7,26 @@ static bool read_duration(struct str s, uint64_t *ms) {
     return parse_duration_ms(s, ms) == OK && *ms <= DURATION_MAX_MS;
 }
 
-// A refusal comes at once, whatever the latency: it is what costs an upstream nothing.
-static bool read_error(struct str rest, struct plan *plan) {
-    uint64_t status = 0;
-    if (rest.len != 3 || parse_u64(rest, &status) != OK || status < 400 || status > 599) {
+void plan_set_fault(struct plan *plan, struct fault fault) {
+    plan->fault = fault;
+    if (fault.kind == FAULT_STATUS) {
+        plan->status = (int)fault.n;
+        plan->whole_ms = plan->first_ms = 0;
+    }
+}
+
+static bool read_fault(struct str rest, struct plan *plan) {
+    struct fault fault;
+    if (!fault_parse(rest, &fault)) {
         return false;
     }
-    plan->status = (int)status;
-    plan->whole_ms = plan->first_ms = 0;
+    plan_set_fault(plan, fault);
     return true;
+}
+
+static bool read_error(struct str rest, struct plan *plan) {
+    struct fault fault;
+    return fault_parse(rest, &fault) && fault.kind == FAULT_STATUS && read_fault(rest, plan);
 }
 
 // 100x20ms: the first token at once, so that even `2x1h` shows one; not streamed it takes as long as all of them.
@@ -57,10 +68,9 @@ static const struct pattern {
     bool (*read)(struct str rest, struct plan *plan); // false and the plan as it was: not a name of this kind
 } patterns[] = {
     // tried in this order; the first that understands the rest of the name wins
-    {"mock-err-", "mock-err-429", read_error},
-    {"mock-", "mock-100x20ms", read_tokens},
-    {"mock-", "mock-5s", read_latency},
-    {"mock-tool", "mock-tool", read_tool},
+    {"mock-err-", "mock-err-429", read_error}, {"mock-", "mock-100x20ms", read_tokens},
+    {"mock-", "mock-5s", read_latency},        {"mock-tool", "mock-tool", read_tool},
+    {"mock-", "mock-cut-7", read_fault},
 };
 
 struct plan plan_make(const struct mock_options *options, struct str model) {

@@ -10,11 +10,14 @@ struct plan {
     uint64_t first_ms; // until a stream's first token
     uint64_t token_ms; // between its tokens
     unsigned tokens;   // 0: as many as what is echoed has
-    struct str tool;   // to be called, if one is offered; "any" the first; ptr == NULL: none
+    struct fault fault;
+    struct str tool; // to be called, if one is offered; "any" the first; ptr == NULL: none
 };
 
 enum { PLAN_TOKENS_MAX = 1000 * 1000 };
 
 struct plan plan_make(const struct mock_options *options, struct str model);
+// A status comes at once, whatever the latency: a refusal is what costs an upstream nothing.
+void plan_set_fault(struct plan *plan, struct fault fault);
 // One name of each kind, for the list of models; NULL behind the last.
 const char *plan_example(size_t i);

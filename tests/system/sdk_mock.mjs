@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Cases for test_sdk_mock.py: `node sdk_mock.mjs CASE BASE_URL [MODEL]`. Prints one line of JSON. Runs from a folder that has
+// Cases for test_sdk_mock.py: `node sdk_mock.mjs CASE BASE_URL [JSON]`. Prints one line of JSON. Runs from a folder that has
 // openai and @anthropic-ai/sdk in its node_modules.
 import { File } from 'node:buffer';
 
@@ -7,7 +7,8 @@ globalThis.File ??= File; // Node.js 18, Debian 12's, has no global one, and the
 const { default: OpenAI } = await import('openai');
 const { default: Anthropic } = await import('@anthropic-ai/sdk');
 
-const [name, baseURL, model = 'mock'] = process.argv.slice(2);
+const [name, baseURL, argument = '[]'] = process.argv.slice(2);
+const model = 'mock';
 const settings = { apiKey: 'sk-canary-of-the-client', maxRetries: 0, timeout: 20000 };
 const openai = new OpenAI({ baseURL, ...settings });
 const anthropic = new Anthropic({ baseURL: baseURL.replace(/\/v1$/, ''), ...settings });
@@ -46,7 +47,32 @@ async function ending(promise) {
   }
 }
 
-const textOf = (chunks) => chunks.map((c) => c.choices[0]?.delta?.content ?? '').join('');
+// How each SDK ends with each fault, plain and streamed: raises, or whole, or short of an end.
+async function provoke(faults, options) {
+  const say = [{ role: 'user', content: 'one two three four' }];
+  const ways = {
+    'openai plain': async (m) => (await openai.chat.completions.create({ model: m, messages: say }, options))
+      .choices[0].finish_reason === 'stop',
+    'openai stream': async (m) => (await all(await openai.chat.completions.create({ model: m, messages: say, stream: true }, options)))
+      .at(-1)?.choices[0].finish_reason === 'stop',
+    'anthropic plain': async (m) => (await anthropic.messages.create({ model: m, max_tokens: 99, messages: say }, options))
+      .content[0].type === 'text',
+    'anthropic stream': async (m) => (await all(await anthropic.messages.create(
+      { model: m, max_tokens: 99, messages: say, stream: true }, options))).at(-1)?.type === 'message_stop',
+  };
+  const result = {};
+  for (const fault of faults) {
+    for (const [way, call] of Object.entries(ways)) {
+      let timer;
+      const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error('nothing comes')), options.patience); });
+      result[`${way} ${fault}`] = await Promise.race([call(`mock-${fault}`), late]).then(
+        (whole) => ({ ending: whole ? 'whole' : 'short' }),
+        (error) => ({ ending: 'raises', class: error.constructor.name, message: String(error.message) }));
+      clearTimeout(timer);
+    }
+  }
+  return result;
+}
 
 const cases = {
   async chat_tools() {
@@ -108,6 +134,12 @@ const cases = {
       { role: 'user', content: [{ type: 'tool_result', tool_use_id: whole.content[0].id, content: 'sunny' }] }] });
     return { whole: whole.content[0], reason: whole.stop_reason, streamed: final.content[0], after: after.content[0].text };
   },
+  async faults() {
+    return provoke(JSON.parse(argument), { patience: 15000 });
+  },
+  async hangs() {
+    return provoke(JSON.parse(argument), { timeout: 500, patience: 1000 });
+  },
   async messages_errors() {
     const result = {};
     for (const status of [400, 401, 403, 404, 409, 422, 429, 500, 503, 529]) {
@@ -118,3 +150,4 @@ const cases = {
 };
 
 process.stdout.write(JSON.stringify(await cases[name]()) + '\n');
+process.exit(0); // what hangs is left hanging

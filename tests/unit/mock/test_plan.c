@@ -11,7 +11,7 @@ static const struct {
 } names[] = {
 #define PLAN(...)                                                                                                      \
     {                                                                                                                  \
-        __VA_ARGS__, { NULL, 0 }                                                                                       \
+        __VA_ARGS__, {FAULT_NONE, 0}, { NULL, 0 }                                                                      \
     }
 #define DEFAULTS PLAN(200, 700, 700, 30, 4)
     // latency
@@ -28,9 +28,12 @@ static const struct {
     {"mock-3x0", PLAN(200, 0, 0, 0, 3)},
     {"mock-1000000x1ms", PLAN(200, 1000000, 0, 1, 1000000)},
     // errors
-    {"mock-err-429", PLAN(429, 0, 0, 30, 4)},
-    {"mock-err-400", PLAN(400, 0, 0, 30, 4)},
-    {"mock-err-599", PLAN(599, 0, 0, 30, 4)},
+    {"mock-err-429", {429, 0, 0, 30, 4, {FAULT_STATUS, 429}, {NULL, 0}}},
+    {"mock-err-400", {400, 0, 0, 30, 4, {FAULT_STATUS, 400}, {NULL, 0}}},
+    {"mock-err-599", {599, 0, 0, 30, 4, {FAULT_STATUS, 599}, {NULL, 0}}},
+    {"mock-429", {429, 0, 0, 30, 4, {FAULT_STATUS, 429}, {NULL, 0}}},
+    {"mock-cut-7", {200, 700, 700, 30, 4, {FAULT_CUT_AT, 7}, {NULL, 0}}},
+    {"mock-hang", {200, 700, 700, 30, 4, {FAULT_HANG, 0}, {NULL, 0}}},
     // names that mean nothing here
     {"", DEFAULTS},
     {"mock", DEFAULTS},
@@ -55,6 +58,9 @@ static const struct {
     {"mock-err-0429", DEFAULTS},
     {"mock-err-42", DEFAULTS},
     {"mock-err-4.9", DEFAULTS},
+    {"mock-err-hang", DEFAULTS},
+    {"mock-cut", DEFAULTS},
+    {"mock-close-on-accept", DEFAULTS},
     {"Mock-5s", DEFAULTS},
     {"gpt-5s", DEFAULTS},
     {"xmock-5s", DEFAULTS},
@@ -64,7 +70,8 @@ static const struct {
 
 static void check_plan(const char *model, const struct plan *got, const struct plan *wanted) {
     if (got->status != wanted->status || got->whole_ms != wanted->whole_ms || got->first_ms != wanted->first_ms ||
-        got->token_ms != wanted->token_ms || got->tokens != wanted->tokens) {
+        got->token_ms != wanted->token_ms || got->tokens != wanted->tokens || got->fault.kind != wanted->fault.kind ||
+        got->fault.n != wanted->fault.n) {
         fail_msg("'%s': got %d, %llu ms, %llu ms, %u x %llu ms", model, got->status, (unsigned long long)got->whole_ms,
                  (unsigned long long)got->first_ms, got->tokens, (unsigned long long)got->token_ms);
     }
@@ -93,7 +100,7 @@ static void every_example_is_understood(void **state UNUSED) {
     size_t i = 0;
     for (; plan_example(i); i++) {
         struct plan plan = plan_make(&options, str_c(plan_example(i)));
-        check(plan.status != 200 || plan.tool.ptr || plan.whole_ms != options.latency_ms);
+        check(plan.fault.kind != FAULT_NONE || plan.tool.ptr || plan.whole_ms != options.latency_ms);
     }
     check(i > 0);
 }
