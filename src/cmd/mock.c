@@ -2,20 +2,28 @@
 // thaw mock: the mock behind a listening socket, one loop, until a signal. Turns are not paced: what the mock says
 // about time is what others are measured by.
 
+#include <errno.h>
+#include <sys/stat.h>
+
 #include "cmd/claim.h"
 #include "cmd/machine.h"
 #include "cmd/signals.h"
 #include "cmd/verbs.h"
+#include "config/address.h"
 #include "config/config.h"
 #include "mock/mock.h"
 #include "net/listen.h"
 #include "net/tcp.h"
 
-enum { TOKENS_MAX = 1000 * 1000 };
+enum { TOKENS_MAX = 1000 * 1000, SPEED_MAX = 1000 };
 
 struct mock_verb {
     const char *listen;
     struct mock_options mock;
+    struct url url;     // --record
+    const char *folder; // and its second value
+    const char *replay;
+    double speed;
 };
 
 // ---- arguments
@@ -87,6 +95,40 @@ static int take_fault(void *options, const struct args_option *o, const char *va
     return EXIT_FINE;
 }
 
+static int take_record(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
+    if (m->folder) {
+        return args_wrong("mock", o, value, "to be given once");
+    }
+    if (m->url.host.ptr) {
+        m->folder = value;
+        return EXIT_FINE;
+    }
+    const char *problem = url_parse(str_c(value), &m->url);
+    if (problem) { // what was written is not shown: a URL is where passwords turn up
+        fprintf(stderr, "thaw mock: --record wants a URL, as https://api.openai.com/v1, that %s\n", problem);
+        return EXIT_USAGE;
+    }
+    return EXIT_FINE;
+}
+
+static int take_replay(void *options, const struct args_option *o UNUSED, const char *value) {
+    struct mock_verb *m = options;
+    m->replay = value;
+    return EXIT_FINE;
+}
+
+static int take_speed(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
+    char *end = NULL;
+    m->speed = strtod(value, &end);
+    bool digit = value[0] >= '0' && value[0] <= '9';
+    if (!digit || *end || !(m->speed == 0 || (m->speed >= 0.001 && m->speed <= SPEED_MAX))) {
+        return args_wrong("mock", o, value, "a factor from 0.001 to 1000, or 0 for no waiting");
+    }
+    return EXIT_FINE;
+}
+
 static const struct args_option options[] = {
     {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:9000)", take_listen},
     {"latency", 0, "T", "of an answer, and of a stream's first token (0)", take_latency},
@@ -94,6 +136,9 @@ static const struct args_option options[] = {
     {"tokens", 0, "N", "words of an answer (as many as the last message)", take_tokens},
     {"fault", 0, "NAME:P%", "P percent of the calls have this fault; may repeat", take_fault},
     {"seed", 0, "N", "of what is random (0)", take_seed},
+    {"record", 0, "URL DIR", "relay models' calls to URL, a file of each in DIR", take_record},
+    {"replay", 0, "DIR", "answer them by recordings; with --record where it can", take_replay},
+    {"replay-speed", 0, "X", "play X times as fast; 0: without waiting (1)", take_speed},
 };
 
 // ---- running
@@ -141,6 +186,57 @@ static enum err open_all(struct running *r, const struct mock_verb *m, const str
     return e;
 }
 
+// ---- recordings
+
+struct tapes {
+    struct deck_options deck;
+    char authority[AUTHORITY_TEXT];
+};
+
+static int open_library(const struct mock_verb *m, struct tapes *t) {
+    char problem[LIBRARY_PROBLEM];
+    if (!m->replay) {
+        return EXIT_FINE;
+    }
+    t->deck.library = library_open(m->replay, problem);
+    if (!t->deck.library) {
+        fprintf(stderr, "thaw mock: --replay: %s\n", problem);
+        return EXIT_USAGE;
+    }
+    fprintf(stderr, "thaw mock: %zu recordings in %s\n", library_count(t->deck.library), m->replay);
+    return EXIT_FINE;
+}
+
+static int open_recorder(const struct mock_verb *m, struct tapes *t) {
+    char problem[300];
+    struct tls_client_options tls = {.alpn = "http/1.1"};
+    if (!m->folder) {
+        return EXIT_FINE;
+    }
+    if (mkdir(m->folder, 0777) != 0 && errno != EEXIST) {
+        fprintf(stderr, "thaw mock: --record: cannot make %s: %s\n", m->folder, strerror(errno));
+        return EXIT_USAGE;
+    }
+    t->deck.folder = m->folder;
+    t->deck.host = m->url.host;
+    t->deck.port = m->url.port;
+    t->deck.base_path = m->url.base_path;
+    t->deck.authority = str_c(authority_format(m->url.tls, m->url.host, m->url.port, t->authority));
+    if (m->url.tls && tls_client_create(&tls, &t->deck.tls, problem, sizeof problem) != OK) {
+        fprintf(stderr, "thaw mock: --record: %s\n", problem);
+        return EXIT_USAGE;
+    }
+    fprintf(stderr, "thaw mock: recording %s in %s\n", t->authority, m->folder);
+    return EXIT_FINE;
+}
+
+static void close_tapes(struct tapes *t) {
+    library_close(t->deck.library);
+    tls_client_destroy(t->deck.tls);
+}
+
+// ---- all of it
+
 static int run_mock(const struct mock_verb *m) {
     struct running r = {.listener.io.fd = -1, .signals.fd = -1};
     struct address address;
@@ -169,10 +265,20 @@ static int run_mock(const struct mock_verb *m) {
 }
 
 static int run(const struct verb *verb, int argc, char **argv) {
-    struct mock_verb m = {.listen = "127.0.0.1:9000"};
+    struct mock_verb m = {.listen = "127.0.0.1:9000", .speed = 1};
+    struct tapes tapes = {.authority = ""};
     bool go = false;
     int wrong = args_take(verb, argc, argv, &m, "an address is given with --listen", &go);
-    return wrong || !go ? wrong : run_mock(&m);
+    if (wrong || !go) {
+        return wrong;
+    }
+    tapes.deck.speed = m.speed;
+    m.mock.deck = m.replay || m.folder ? &tapes.deck : NULL;
+    wrong = open_library(&m, &tapes);
+    wrong = wrong ? wrong : open_recorder(&m, &tapes);
+    wrong = wrong ? wrong : run_mock(&m);
+    close_tapes(&tapes);
+    return wrong;
 }
 
 const struct verb verb_mock = {

@@ -13,6 +13,15 @@ MUSTCHECK enum err json_append_string(struct buf *b, struct str s);
 struct json_value;
 MUSTCHECK enum err json_append_value(struct buf *b, const struct json_value *v);
 
+// Appends what is the same for the same JSON: no spaces, members in the order of their names. ERR_INVALID also where it
+// nests deeper than JSON_CANONICAL_DEPTH. On failure the buffer holds more than it held.
+enum { JSON_CANONICAL_DEPTH = 64 };
+MUSTCHECK enum err json_append_canonical(struct buf *b, const struct json_value *v);
+
+// What is at the front of s, whose first byte is 0x80 or more: how many bytes belong together; *valid tells whether
+// they are a character (one that is not is at most three bytes long).
+size_t utf8_sequence(struct str s, bool *valid);
+
 // A parsed document, for code that reads many members (the mock). All strings live until json_close.
 struct json;
 // A struct json_value is opaque; NULL is "not there" and every reader below accepts it

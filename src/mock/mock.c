@@ -55,6 +55,7 @@ struct mock {
     struct mock_options options;
     struct http_server server;
     struct journal journal;
+    struct deck *deck; // NULL: answers are made up
     struct list calls;
     uint64_t accepted;  // connections
     struct buf scratch; // what is being written, for the time of one callback
@@ -688,6 +689,10 @@ static void on_request(struct http_server *server, struct xchg *x, struct head *
     const char *shown = NULL;
     struct str path = target_path(head->target);
     const struct route *route = route_find(path, &shown);
+    if (mock->deck && (!route || str_starts(route->path, STR("/v1/")))) {
+        deck_request(mock->deck, x, head, shown ? shown : "*");
+        return;
+    }
     int refusal = judge(route, head);
     char method[24] = "";
     struct str named = {NULL, 0};
@@ -747,6 +752,7 @@ struct mock *mock_create(struct loop *loop, const struct mock_options *options) 
     };
     http_server_init(&mock->server);
     journal_init(&mock->journal, options->journal_calls ? options->journal_calls : JOURNAL_CALLS);
+    mock->deck = options->deck ? deck_create(loop, options->deck, &mock->journal) : NULL;
     list_init(&mock->calls);
     buf_init(&mock->scratch, SCRATCH_CAP);
     buf_init(&mock->text, BODY_CAP);
@@ -758,6 +764,7 @@ void mock_destroy(struct mock *mock) {
         return;
     }
     list_each(node, &mock->calls) { call_end(container_of(node, struct call, node), false); }
+    deck_destroy(mock->deck);
     http_server_finish(&mock->server);
     journal_finish(&mock->journal);
     buf_finish(&mock->scratch);

@@ -3,6 +3,7 @@
 // reached by a listener (thaw mock) or in memory (thaw serve --mock, flow tests) alike.
 #pragma once
 #include "http/server.h"
+#include "mock/deck.h"
 #include "mock/faults.h"
 
 struct mock;
@@ -14,7 +15,8 @@ struct mock_options {
     uint64_t seed;       // of what is random
     struct fault_rate faults[FAULT_RATES_MAX];
     size_t fault_count;
-    size_t journal_calls; // how many of the last calls the journal keeps; 0: 100,000
+    const struct deck_options *deck; // models' calls are played or relayed instead of made up; NULL: they are not
+    size_t journal_calls;            // how many of the last calls the journal keeps; 0: 100,000
 };
 
 // Starts to answer on the loop. `limits` of the HTTP server inside.
