@@ -297,6 +297,7 @@ const struct verb verb_mock = {
              "  400 ... 599            with Retry-After and what is left of rate limits\n"
              "  hang hang-head hang-N  nothing comes; nothing behind the head, or N tokens\n"
              "  cut-N reset-N end-N    after N tokens closed, reset, or ended as if complete\n"
+             "  error-N                the same, with an event that tells of an error\n"
              "  close-before-head reset-before-head garbage close-on-accept\n"
              "  wrong-length wrong-length-short malformed-chunk invalid-json empty html\n"
              "  utf8-cut utf8-split drip drip-N 1xx-storm header-bomb",

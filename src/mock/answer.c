@@ -34,15 +34,36 @@ static void settle(struct answer *a) {
 
 bool answer_halted(const struct answer *a) { return a->ending == ENDING_HALTS && at_halt(a); }
 
+// What a provider sends when it breaks down in the middle of a stream.
+static void put_error_event(struct answer *a, struct out *o) {
+    if (a->anthropic) {
+        put_text(o, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":"
+                    "\"Overloaded\"}}\n\n");
+    } else if (a->sequence) { // the Responses API
+        put_text(o, "event: error\ndata: {\"type\":\"error\",\"sequence_number\":");
+        put_u64(o, a->sequence++);
+        put_text(o, ",\"code\":\"server_error\",\"message\":\"The server had an error\",\"param\":null}\n\n");
+    } else {
+        put_text(o,
+                 "data: {\"error\":{\"message\":\"The server had an error\",\"type\":\"server_error\",\"param\":null,"
+                 "\"code\":null}}\n\n");
+    }
+}
+
 // The last piece of an answer that ends early.
 static void write_ending(struct answer *a, struct out *o) {
     static const struct step over = {.write = NULL};
     enum ending ending = a->ending;
     size_t before = buf_len(o->b);
     a->ending = ENDING_OWN;
-    if (ending != ENDING_EARLY) {
-        a->step->write(a, o);
+    if (ending == ENDING_EARLY || ending == ENDING_ERROR) {
+        if (ending == ENDING_ERROR && a->stream) {
+            put_error_event(a, o);
+        }
+        a->step = &over;
+        return;
     }
+    a->step->write(a, o);
     struct str piece = str_skip(buf_str(o->b), before);
     bool event = str_starts(piece, STR("event:")) || str_starts(piece, STR("data:"));
     size_t n = ending == ENDING_BROKEN ? piece.len / 2 : 0;

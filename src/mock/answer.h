@@ -32,6 +32,7 @@ enum ending {
     ENDING_HALTS,        // behind `halt` tokens nothing more is due; what happens then is the call's
     ENDING_EARLY,        // behind `halt` tokens it is over
     ENDING_BROKEN,       // and half of a piece
+    ENDING_ERROR,        // and, in a stream, an event that tells of an error
     ENDING_IN_CHARACTER, // and the piece up to the middle of its first character of several bytes
 };
 
@@ -57,7 +58,8 @@ struct answer {
     enum ending ending;
     unsigned halt;
     bool anthropic; // errors in Anthropic's shape, and what else both APIs have under the same path
-    bool limits;    // the head tells of rate limits
+    bool stream;
+    bool limits; // the head tells of rate limits
     bool include_usage;
     bool base64;
 

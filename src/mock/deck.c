@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/client.h"
+#include "llm/peek.h"
 #include "mock/answer.h"
 
 enum {
@@ -519,8 +520,13 @@ static void relay(struct deck_call *c, const struct library_key *key) {
 static void answer_call(struct deck_call *c) {
     struct deck *d = c->deck;
     struct library_key key;
+    struct peek peek;
+    struct peek_error ignored;
     const struct head *head = c->head;
     c->start_ns = now_ns(d);
+    if (peek_request(buf_str(&c->body), &peek, &ignored)) {
+        journal_asked(d->journal, c->id, peek.model, peek.stream);
+    }
     if (library_key(head->method_name, head->target, buf_str(&c->body), &d->target, &d->scratch, &key) != OK) {
         refuse(c, 503, STR("out of memory"));
         return;

@@ -32,6 +32,7 @@ static const struct row {
     {"cut", "cut-7", FAULT_CUT_AT, AT_END, NUMBER, 0, UINT32_MAX - 1, ""},
     {"reset", "reset-7", FAULT_RESET_AT, AT_END, NUMBER, 0, UINT32_MAX - 1, ""},
     {"end", "end-7", FAULT_END_AT, WHILE_SENT, NUMBER, 0, UINT32_MAX - 1, ""},
+    {"error", "error-7", FAULT_ERROR_AT, WHILE_SENT, NUMBER, 0, UINT32_MAX - 1, ""},
     {"drip", "drip", FAULT_DRIP, WHILE_SENT, NUMBER_IF_ANY, 10, 3600 * 1000, ""},
     {"malformed-chunk", "malformed-chunk", FAULT_CHUNK, AT_END, NO_NUMBER, 1, 0, "zz\r\nno chunk\r\n0\r\n\r\n"},
     {"wrong-length", "wrong-length", FAULT_LONG, AT_END, NO_NUMBER, UINT32_MAX, 0, ""},
@@ -159,8 +160,8 @@ bool fault_before_head(const struct fault *f) { return row_of(f)->place == BEFOR
 bool fault_at_end(const struct fault *f) { return row_of(f)->place == AT_END; }
 
 unsigned fault_halt(const struct fault *f) {
-    static const enum fault_kind halting[] = {FAULT_HANG_AT, FAULT_CUT_AT, FAULT_RESET_AT, FAULT_END_AT,
-                                              FAULT_CHUNK,   FAULT_JSON,   FAULT_UTF8_CUT};
+    static const enum fault_kind halting[] = {FAULT_HANG_AT,  FAULT_CUT_AT, FAULT_RESET_AT, FAULT_END_AT,
+                                              FAULT_ERROR_AT, FAULT_CHUNK,  FAULT_JSON,     FAULT_UTF8_CUT};
     for (size_t i = 0; i < ARRAY_LEN(halting); i++) {
         if (f->kind == halting[i]) {
             return f->n;

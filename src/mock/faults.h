@@ -10,6 +10,7 @@
 //   garbage             bytes that are no HTTP, instead of an answer
 //   cut-N, reset-N      after N tokens the connection is closed (reset): HTTP tells that something is missing
 //   end-N               after N tokens all ends as if that were all: only the content tells
+//   error-N             the same, and at a stream's end an event that tells of an error
 //   drip, drip-N        a byte each N ms (10)
 //   malformed-chunk     after a token comes a chunk without a length
 //   wrong-length        16 bytes fewer come than Content-Length says
@@ -38,6 +39,7 @@ enum fault_kind {
     FAULT_CUT_AT,
     FAULT_RESET_AT,
     FAULT_END_AT,
+    FAULT_ERROR_AT,
     FAULT_DRIP,
     FAULT_CHUNK,
     FAULT_LONG,

@@ -481,6 +481,7 @@ static void call_fill(struct call *c, const struct ask *ask, const struct plan *
     a->prompt_tokens = ask->prompt_tokens;
     a->dimensions = ask->dimensions;
     a->include_usage = ask->include_usage;
+    a->stream = ask->stream;
     a->base64 = ask->base64;
     a->status = plan->status;
     a->begin_ms = ask->stream ? plan->first_ms : plan->whole_ms;
@@ -511,8 +512,10 @@ static bool call_fault(const struct call *c, struct fault *fault, const struct f
 
 // How the answer differs because of it.
 static void call_fill_fault(struct call *c, const struct fault *fault) {
-    static const enum ending endings[FAULT_ACCEPT] = {
-        [FAULT_END_AT] = ENDING_EARLY, [FAULT_JSON] = ENDING_BROKEN, [FAULT_UTF8_CUT] = ENDING_IN_CHARACTER};
+    static const enum ending endings[FAULT_ACCEPT] = {[FAULT_END_AT] = ENDING_EARLY,
+                                                      [FAULT_ERROR_AT] = ENDING_ERROR,
+                                                      [FAULT_JSON] = ENDING_BROKEN,
+                                                      [FAULT_UTF8_CUT] = ENDING_IN_CHARACTER};
     struct answer *a = &c->answer;
     c->fault = *fault;
     a->halt = fault_halt(fault);

@@ -27,6 +27,7 @@ FAULTS = {
     "cut-2": ({18}, RAISES, RAISES),
     "reset-2": ({18, 56}, RAISES, RAISES),
     "end-2": ({0}, RAISES, SHORT),
+    "error-2": ({0}, RAISES, RAISES),
     "malformed-chunk": ({56}, RAISES, RAISES),
     "wrong-length": ({18}, RAISES, RAISES),
     "wrong-length-short": ({0}, WHOLE, WHOLE),
@@ -227,7 +228,7 @@ def test_node_gives_up_waiting(node, mock):
 
 # --- the gateway ------------------------------------------------------------------------------------------------------------
 
-BROKEN = [f for f, (_, plain, _) in FAULTS.items() if plain == RAISES and f not in ("end-2", "invalid-json", "utf8-cut", "empty", "html")]
+BROKEN = [f for f, (_, plain, _) in FAULTS.items() if plain == RAISES and f not in ("end-2", "error-2", "invalid-json", "utf8-cut", "empty", "html")]
 FINE = ["wrong-length-short", "utf8-split", "drip-1"]
 
 

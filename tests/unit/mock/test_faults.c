@@ -146,6 +146,9 @@ static const struct seen {
     {"end-0", true, false, true, "HTTP/1.1 200", "choices"},
     {"end-0", false, false, true, "Content-Length: 0", "choices"},
     {"cut-1", false, true, false, "\"content\":\"one", "two"},
+    {"error-2", false, false, true, "one two", "three"},
+    {"error-2", true, false, true, "data: {\"error\":{", "three"},
+    {"error-0", true, false, true, "data: {\"error\":{", "choices"},
     {"drip", false, false, true, "one two three four", "zz"},
     {"drip", true, false, true, "\r\n1\r\n]\r\n1\r\n\n\r\n", "zz"},
     {"malformed-chunk", true, true, false, "\r\nzz\r\n", "two"},
@@ -234,6 +237,23 @@ static void a_tool_call_is_cut_too(void **state UNUSED) {
     check(c.ended);
     check_has(&c, "tool_use", true);
     check_has(&c, "stop_reason", false);
+    done(&w, &c);
+}
+
+static void every_api_has_its_error_in_the_middle(void **state UNUSED) {
+    struct world w;
+    struct client c;
+    one_client(&w, &c, &(struct mock_options){.latency_ms = 0});
+    ask(&c, "/v1/messages",
+        "{\"model\":\"mock-error-1\",\"max_tokens\":9," STREAM "\"messages\":[{\"content\":\"a b\"}]}");
+    check_joined(&c, "delta.text", "a", 1);
+    check_joined(&c, "error.type", "overloaded_error", 1);
+    check(str_search(buf_str(&c.body), STR("message_stop")) == buf_len(&c.body));
+    ask(&c, "/v1/responses", "{\"model\":\"mock-error-1\"," STREAM "\"input\":\"a b\"}");
+    check_joined(&c, "delta", "a", 1);
+    check_joined(&c, "code", "server_error", 1);
+    check(str_search(buf_str(&c.body), STR("event: error\ndata: {\"type\":\"error\",\"sequence_number\":5,")) <
+          buf_len(&c.body));
     done(&w, &c);
 }
 
@@ -363,6 +383,7 @@ static void faults_survive_without_memory(void **state UNUSED) {
 TESTS(TEST(every_example_is_a_fault_and_a_models_name), TEST(names_are_understood_to_the_letter),
       TEST(rates_are_percentages), TEST(rates_are_kept_and_the_same_for_a_seed), TEST(every_fault_is_what_it_says),
       TEST(every_fault_goes_with_every_answer), TEST(a_tool_call_is_cut_too),
-      TEST(a_field_overrules_the_name_and_a_rate), TEST(a_status_tells_of_the_limits),
-      TEST(a_bomb_is_as_large_as_it_says), TEST(characters_are_split_between_two_pieces),
-      TEST(connections_are_closed_by_rate), TEST(faults_survive_without_memory))
+      TEST(every_api_has_its_error_in_the_middle), TEST(a_field_overrules_the_name_and_a_rate),
+      TEST(a_status_tells_of_the_limits), TEST(a_bomb_is_as_large_as_it_says),
+      TEST(characters_are_split_between_two_pieces), TEST(connections_are_closed_by_rate),
+      TEST(faults_survive_without_memory))
