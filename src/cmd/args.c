@@ -66,8 +66,8 @@ static const struct args_option *option_of(const struct verb *verb, const char *
     return find(verb, is_long ? *name : STR(""), !is_long && name->len == 1 ? argument[1] : '\0');
 }
 
-// `next` is the argument behind it, NULL at the end; *used is set when it was taken as the value.
-static int take_one(const struct verb *verb, const char *argument, const char *next, void *options, bool *used) {
+// `next` are the `left` arguments behind it; *used is how many of them were taken as values.
+static int take_one(const struct verb *verb, const char *argument, char **next, int left, void *options, int *used) {
     struct str name;
     const char *value;
     const struct args_option *o = option_of(verb, argument, &name, &value);
@@ -78,22 +78,28 @@ static int take_one(const struct verb *verb, const char *argument, const char *n
         fprintf(stderr, "thaw %s: --%s takes no value\n", verb->name, o->name);
         return EXIT_USAGE;
     }
-    if (o->value && !value) {
-        *used = true;
-        value = next;
+    *used = 0;
+    if (!o->value) {
+        return o->take(options, o, NULL);
     }
-    if (o->value && !value) {
-        fprintf(stderr, "thaw %s: --%s wants %s behind it\n", verb->name, o->name, o->value);
-        return EXIT_USAGE;
+    int wrong = EXIT_FINE;
+    int wanted = strchr(o->value, ' ') ? 2 : 1;
+    for (int i = 0; i < wanted && !wrong; i++) {
+        value = i == 0 && value ? value : *used < left ? next[(*used)++] : NULL;
+        if (!value) {
+            fprintf(stderr, "thaw %s: --%s wants %s behind it\n", verb->name, o->name, o->value);
+            return EXIT_USAGE;
+        }
+        wrong = o->take(options, o, value);
     }
-    return o->take(options, o, value);
+    return wrong;
 }
 
 int args_take(const struct verb *verb, int argc, char **argv, void *options, const char *word_hint, bool *go) {
     *go = false;
     for (int i = 0; i < argc; i++) {
         const char *argument = argv[i];
-        bool used = false;
+        int used = 0;
         if (argument[0] != '-' || argument[1] == '\0') {
             fprintf(stderr, "thaw %s: unexpected argument '%s'; %s\n", verb->name, argument, word_hint);
             return EXIT_USAGE;
@@ -102,7 +108,7 @@ int args_take(const struct verb *verb, int argc, char **argv, void *options, con
             print_help(verb, stdout);
             return EXIT_FINE;
         }
-        int wrong = take_one(verb, argument, i + 1 < argc ? argv[i + 1] : NULL, options, &used);
+        int wrong = take_one(verb, argument, argv + i + 1, argc - i - 1, options, &used);
         if (wrong) {
             return wrong;
         }

@@ -10,9 +10,10 @@ enum { EXIT_FINE = 0, EXIT_EXPECTATION = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3
 struct args_option {
     const char *name;  // without the dashes
     char letter;       // 0: none
-    const char *value; // what its value is called in --help; NULL: a flag
+    const char *value; // what its value is called in --help; two of them have a blank between; NULL: a flag
     const char *text;  // fits beside it in 80 columns; NULL: another name, which --help leaves out
-    // Takes it into the verb's own struct; returns EXIT_FINE or, having said why on stderr, EXIT_USAGE.
+    // Takes it into the verb's own struct, called once per value; returns EXIT_FINE or, having said why on stderr,
+    // EXIT_USAGE.
     int (*take)(void *options, const struct args_option *o, const char *value);
 };
 

@@ -2,17 +2,21 @@
 // thaw mock: the mock behind a listening socket, one loop, until a signal. Turns are not paced: what the mock says
 // about time is what others are measured by.
 
+#include <errno.h>
+#include <sys/stat.h>
+
 #include "cmd/claim.h"
 #include "cmd/machine.h"
 #include "cmd/signals.h"
 #include "cmd/verbs.h"
 #include "cmd/watch.h"
+#include "config/address.h"
 #include "config/config.h"
 #include "mock/mock.h"
 #include "net/listen.h"
 #include "net/tcp.h"
 
-enum { TITLE_MAX = 160 };
+enum { TITLE_MAX = 160, SPEED_MAX = 1000 };
 
 struct mock_verb {
     const char *listen;
@@ -20,6 +24,10 @@ struct mock_verb {
     bool has_latency;
     bool watch;
     char title[TITLE_MAX]; // what --watch is headed by: the arguments
+    struct url url;        // --record
+    const char *folder;    // and its second value
+    const char *replay;
+    double speed;
 };
 
 // ---- arguments
@@ -103,6 +111,61 @@ static int take_watch(void *options, const struct args_option *o UNUSED, const c
     return EXIT_FINE;
 }
 
+static int take_fault(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
+    struct fault_rate *rate = &m->mock.faults[m->mock.fault_count];
+    if (m->mock.fault_count == FAULT_RATES_MAX) {
+        return args_wrong("mock", o, value, "at most 16 faults");
+    }
+    const char *wanted = fault_parse_rate(str_c(value), rate);
+    if (wanted) {
+        return args_wrong("mock", o, value, wanted);
+    }
+    double all[2] = {0, 0}; // of calls, of connections
+    for (size_t i = 0; i <= m->mock.fault_count; i++) {
+        all[m->mock.faults[i].fault.kind == FAULT_ACCEPT] += m->mock.faults[i].share;
+    }
+    if (all[0] > 1 + 1e-9 || all[1] > 1 + 1e-9) {
+        return args_wrong("mock", o, value, "shares that add up to 100% or less");
+    }
+    m->mock.fault_count++;
+    return EXIT_FINE;
+}
+
+static int take_record(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
+    if (m->folder) {
+        return args_wrong("mock", o, value, "to be given once");
+    }
+    if (m->url.host.ptr) {
+        m->folder = value;
+        return EXIT_FINE;
+    }
+    const char *problem = url_parse(str_c(value), &m->url);
+    if (problem) { // what was written is not shown: a URL is where passwords turn up
+        fprintf(stderr, "thaw mock: --record wants a URL, as https://api.openai.com/v1, that %s\n", problem);
+        return EXIT_USAGE;
+    }
+    return EXIT_FINE;
+}
+
+static int take_replay(void *options, const struct args_option *o UNUSED, const char *value) {
+    struct mock_verb *m = options;
+    m->replay = value;
+    return EXIT_FINE;
+}
+
+static int take_speed(void *options, const struct args_option *o, const char *value) {
+    struct mock_verb *m = options;
+    char *end = NULL;
+    m->speed = strtod(value, &end);
+    bool digit = value[0] >= '0' && value[0] <= '9';
+    if (!digit || *end || !(m->speed == 0 || (m->speed >= 0.001 && m->speed <= SPEED_MAX))) {
+        return args_wrong("mock", o, value, "a factor from 0.001 to 1000, or 0 for no waiting");
+    }
+    return EXIT_FINE;
+}
+
 static const struct args_option options[] = {
     {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:9000)", take_listen},
     {"latency", 0, "TIME", "of an answer, and of a stream's first token (0)", take_latency},
@@ -115,6 +178,10 @@ static const struct args_option options[] = {
     {"tokens", 0, "N", "words of an answer (as many as the last message)", take_tokens},
     {"seed", 0, "N", "of all that is up to chance (0)", take_seed},
     {"capacity", 0, "MODE", "who is served when (unlimited)", take_capacity},
+    {"fault", 0, "NAME:P%", "P percent of the calls have this fault; may repeat", take_fault},
+    {"record", 0, "URL DIR", "relay models' calls to URL, a file of each in DIR", take_record},
+    {"replay", 0, "DIR", "answer them by recordings; with --record where it can", take_replay},
+    {"replay-speed", 0, "X", "play X times as fast; 0: without waiting (1)", take_speed},
     {"watch", 0, NULL, "show live who is served and who waits", take_watch},
 };
 
@@ -164,6 +231,57 @@ static enum err open_all(struct running *r, const struct mock_verb *m, const str
     return e;
 }
 
+// ---- recordings
+
+struct tapes {
+    struct deck_options deck;
+    char authority[AUTHORITY_TEXT];
+};
+
+static int open_library(const struct mock_verb *m, struct tapes *t) {
+    char problem[LIBRARY_PROBLEM];
+    if (!m->replay) {
+        return EXIT_FINE;
+    }
+    t->deck.library = library_open(m->replay, problem);
+    if (!t->deck.library) {
+        fprintf(stderr, "thaw mock: --replay: %s\n", problem);
+        return EXIT_USAGE;
+    }
+    fprintf(stderr, "thaw mock: %zu recordings in %s\n", library_count(t->deck.library), m->replay);
+    return EXIT_FINE;
+}
+
+static int open_recorder(const struct mock_verb *m, struct tapes *t) {
+    char problem[300];
+    struct tls_client_options tls = {.alpn = "http/1.1"};
+    if (!m->folder) {
+        return EXIT_FINE;
+    }
+    if (mkdir(m->folder, 0777) != 0 && errno != EEXIST) {
+        fprintf(stderr, "thaw mock: --record: cannot make %s: %s\n", m->folder, strerror(errno));
+        return EXIT_USAGE;
+    }
+    t->deck.folder = m->folder;
+    t->deck.host = m->url.host;
+    t->deck.port = m->url.port;
+    t->deck.base_path = m->url.base_path;
+    t->deck.authority = str_c(authority_format(m->url.tls, m->url.host, m->url.port, t->authority));
+    if (m->url.tls && tls_client_create(&tls, &t->deck.tls, problem, sizeof problem) != OK) {
+        fprintf(stderr, "thaw mock: --record: %s\n", problem);
+        return EXIT_USAGE;
+    }
+    fprintf(stderr, "thaw mock: recording %s in %s\n", t->authority, m->folder);
+    return EXIT_FINE;
+}
+
+static void close_tapes(struct tapes *t) {
+    library_close(t->deck.library);
+    tls_client_destroy(t->deck.tls);
+}
+
+// ---- all of it
+
 static int run_mock(const struct mock_verb *m) {
     struct running r = {.listener.io.fd = -1, .signals.fd = -1};
     struct address address;
@@ -203,13 +321,21 @@ static void make_title(struct mock_verb *m, int argc, char **argv) {
 }
 
 static int run(const struct verb *verb, int argc, char **argv) {
-    struct mock_verb m = {.listen = "127.0.0.1:9000"};
+    struct mock_verb m = {.listen = "127.0.0.1:9000", .speed = 1};
+    struct tapes tapes = {.authority = ""};
     bool go = false;
     struct mock_times *t = &m.mock.times;
     int code = args_take(verb, argc, argv, &m, "an address is given with --listen", &go);
     make_title(&m, argc, argv);
     t->as_stream = !m.has_latency; // an answer takes as long as the stream of it, if only that has a pace
-    code = code || !go ? code : run_mock(&m);
+    tapes.deck.speed = m.speed;
+    m.mock.deck = m.replay || m.folder ? &tapes.deck : NULL;
+    if (!code && go) {
+        code = open_library(&m, &tapes);
+        code = code ? code : open_recorder(&m, &tapes);
+        code = code ? code : run_mock(&m);
+    }
+    close_tapes(&tapes);
     latency_finish(&t->latency);
     latency_finish(&t->first);
     latency_finish(&t->between);
@@ -220,8 +346,9 @@ const struct verb verb_mock = {
     .name = "mock",
     .summary = "an OpenAI-compatible upstream with set latency and capacity",
     .usage = "[options]",
-    .about = "Answers OpenAI's chat, completions, responses, embeddings and models on\n"
-             "127.0.0.1:9000, streaming and not, and echoes the last message.\n"
+    .about = "Answers OpenAI's chat, completions, responses, embeddings and models, and\n"
+             "Anthropic's messages, on 127.0.0.1:9000, streaming and not, and echoes the last\n"
+             "message; tool calls and JSON by schema when they are asked for.\n"
              "\n"
              "TIME is 5s, uniform:1s-3s, normal:5s,500ms (mean, deviation), lognormal:2s,9s\n"
              "(median, 99th percentile) or file:PATH (one of its lines). Draws depend on the\n"
@@ -235,6 +362,15 @@ const struct verb verb_mock = {
              "A model's name overrides the options: mock-5s, mock-lognormal-2s-9s,\n"
              "mock-100x20ms (100 tokens 20 ms apart), mock-err-429. So do the fields\n"
              "X-Mock-Latency, -First, -Between, -Stall, -Prefill and -Tokens of a request.\n"
+             "\n"
+             "Faults, by --fault, a model's name, or a field X-Mock-Fault of the request:\n"
+             "  400 ... 599            with Retry-After and what is left of rate limits\n"
+             "  hang hang-head hang-N  nothing comes; nothing behind the head, or N tokens\n"
+             "  cut-N reset-N end-N    after N tokens closed, reset, or ended as if complete\n"
+             "  error-N                the same, with an event that tells of an error\n"
+             "  close-before-head reset-before-head garbage close-on-accept\n"
+             "  wrong-length wrong-length-short malformed-chunk invalid-json empty html\n"
+             "  utf8-cut utf8-split drip drip-N 1xx-storm header-bomb\n"
              "\n"
              "GET /mock/journal has a JSON line for each call (?since=ID&limit=N), /mock/stats\n"
              "the counts; POST /mock/reset begins anew.",

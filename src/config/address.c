@@ -357,3 +357,12 @@ struct str host_nickname(struct str host) {
     }
     return labels[n - 1];
 }
+
+const char *authority_format(bool tls, struct str host, uint16_t port, char out[AUTHORITY_TEXT]) {
+    bool v6 = str_find(host, ':') < host.len;
+    int n = snprintf(out, AUTHORITY_TEXT, "%s%.*s%s", v6 ? "[" : "", STR_ARG(host), v6 ? "]" : "");
+    if (port != (tls ? 443 : 80)) {
+        snprintf(out + n, AUTHORITY_TEXT - (size_t)n, ":%u", (unsigned)port);
+    }
+    return out;
+}

@@ -14,6 +14,9 @@ struct url {
 };
 
 const char *url_parse(struct str text, struct url *url);
+// What Host says: the port only where it is not the usual one. Returns `out`.
+enum { AUTHORITY_TEXT = 300 };
+const char *authority_format(bool tls, struct str host, uint16_t port, char out[AUTHORITY_TEXT]);
 const char *listen_parse(struct str text, struct str *host, uint16_t *port);
 // What a path in front of others may look like: begins with /, or is empty.
 const char *path_check(struct str path);

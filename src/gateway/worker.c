@@ -2,6 +2,7 @@
 #include "gateway/worker.h"
 
 #include "base/mem.h"
+#include "config/address.h"
 #include "gateway/jobs.h"
 #include "gateway/request.h"
 #include "llm/json.h"
@@ -50,17 +51,6 @@ static void on_accept(struct listener *l, struct conn *c) {
 
 // ---- what the configuration says, as this worker uses it
 
-static char *format_authority(const struct config_upstream *config) {
-    char text[300];
-    bool v6 = str_find(config->host, ':') < config->host.len;
-    bool usual = config->port == (config->tls ? 443 : 80);
-    int n = snprintf(text, sizeof text, "%s%.*s%s", v6 ? "[" : "", STR_ARG(config->host), v6 ? "]" : "");
-    if (!usual) {
-        snprintf(text + n, sizeof text - (size_t)n, ":%u", (unsigned)config->port);
-    }
-    return str_dup(str_c(text));
-}
-
 static char *format_authorization(struct str key) {
     if (key.len == 0) {
         return NULL;
@@ -75,7 +65,9 @@ static void init_upstream(struct worker *w, unsigned i) {
     const struct config_upstream *config = &w->config->upstreams[i];
     struct upstream *u = &w->upstreams[i];
     u->config = config;
-    u->authority = config->mock ? str_dup(STR("mock")) : format_authority(config);
+    char authority[AUTHORITY_TEXT];
+    authority_format(config->tls, config->host, config->port, authority);
+    u->authority = str_dup(config->mock ? STR("mock") : str_c(authority));
     u->authorization = format_authorization(config->key);
     u->origin.authority = str_c(u->authority);
     u->origin.target = (struct dial_target){

@@ -184,12 +184,9 @@ static bool would_seem_complete(const struct server_conn *s) {
     return s->wire.framing == H1_UNTIL_CLOSE && s->wire.state != WIRE_IDLE && !wire_complete(&s->wire);
 }
 
-static void close_conn(struct server_conn *s, bool abort) {
+// The end of everything but the connection below.
+static void leave_conn(struct server_conn *s) {
     struct http_server *server = s->server;
-    if (s->state == S_CLOSED) {
-        return;
-    }
-    abort = abort || would_seem_complete(s);
     set_state(s, S_CLOSED);
     give_parser_back(s);
     task_cancel(&s->work);
@@ -197,12 +194,21 @@ static void close_conn(struct server_conn *s, bool abort) {
     list_unlink(&s->node);
     server->open--;
     s->x.ops = NULL;
+    s->conn->owner = NULL;
+    loop_bury(server->loop, &s->grave, bury);
+}
+
+static void close_conn(struct server_conn *s, bool abort) {
+    if (s->state == S_CLOSED) {
+        return;
+    }
+    abort = abort || would_seem_complete(s);
+    leave_conn(s);
     if (abort) {
         conn_abort(s->conn);
     } else {
         conn_close(s->conn);
     }
-    loop_bury(server->loop, &s->grave, bury);
 }
 
 // ---- sending: what the owner calls
@@ -541,6 +547,16 @@ void http_server_accept(struct http_server *server, struct conn *take_conn) {
     take_conn->on_event = on_event;
     set_state(s, S_IDLE);
     read_some(s);
+}
+
+struct conn *http_server_release(struct xchg *x) {
+    struct server_conn *s = of(x);
+    if (xchg_over(x)) {
+        return NULL;
+    }
+    wire_flush(&s->wire, s->conn);
+    leave_conn(s);
+    return s->conn;
 }
 
 void http_server_drain(struct http_server *server) {

@@ -32,5 +32,9 @@ void http_server_init(struct http_server *s);
 void http_server_finish(struct http_server *s);
 // Takes a new connection and reads what is already there. A TCP conn is watched (tcp_watch) by the caller afterwards.
 void http_server_accept(struct http_server *s, struct conn *take_conn);
+// Takes an exchange's connection out of HTTP: the exchange is over without an event, what was taken of its answer has
+// left as far as there was room, and the connection, with nobody listening, is the caller's to write to and to close.
+// NULL if the exchange is over. For thaw mock alone, whose faults are bytes that no server should send.
+struct conn *http_server_release(struct xchg *x);
 // Idle connections are closed, the others after their current answer.
 void http_server_drain(struct http_server *s);

@@ -288,6 +288,10 @@ const struct json_value *json_member(const struct json_value *object, const char
     return value(yyjson_obj_get(val(object), name));
 }
 
+const struct json_value *json_find(const struct json_value *object, struct str name) {
+    return value(yyjson_obj_getn(val(object), name.ptr, name.len));
+}
+
 const struct json_value *json_item(const struct json_value *array, size_t index) {
     return value(yyjson_arr_get(val(array), index));
 }
@@ -337,4 +341,78 @@ const char *json_pick(const struct json_value *object, const char *const *names,
         }
     }
     return NULL;
+}
+
+// --- writing values ---
+
+enum err json_append_value(struct buf *b, const struct json_value *v) {
+    yyjson_write_err problem = {0};
+    size_t n = 0;
+    char *text = yyjson_val_write_opts(val(v), YYJSON_WRITE_NOFLAG, NULL, &n, &problem);
+    enum err e = text ? buf_append(b, text, n) : ERR_NOMEM;
+    if (!text && problem.code != YYJSON_WRITE_ERROR_MEMORY_ALLOCATION) {
+        e = ERR_INVALID;
+    }
+    free(text);
+    return e;
+}
+
+struct member {
+    struct str name;
+    yyjson_val *key;
+};
+
+static int by_name(const void *a, const void *b) {
+    struct str x = ((const struct member *)a)->name;
+    struct str y = ((const struct member *)b)->name;
+    int order = memcmp(x.ptr, y.ptr, MIN(x.len, y.len));
+    return order ? order : (x.len > y.len) - (x.len < y.len);
+}
+
+static enum err append_canonical(struct buf *b, yyjson_val *v, unsigned depth);
+
+static enum err append_members(struct buf *b, yyjson_val *object, unsigned depth) {
+    size_t n = yyjson_obj_size(object);
+    struct member *members = try_malloc(MAX(n, (size_t)1) * sizeof *members);
+    yyjson_obj_iter iter = yyjson_obj_iter_with(object);
+    enum err e = members ? buf_append(b, "{", 1) : ERR_NOMEM;
+    for (size_t i = 0; e == OK && i < n; i++) {
+        yyjson_val *key = yyjson_obj_iter_next(&iter);
+        members[i] = (struct member){str_from(yyjson_get_str(key), yyjson_get_len(key)), key};
+    }
+    if (e == OK) {
+        qsort(members, n, sizeof *members, by_name);
+    }
+    for (size_t i = 0; e == OK && i < n; i++) {
+        e = i ? buf_append(b, ",", 1) : OK;
+        e = e == OK ? json_append_string(b, members[i].name) : e;
+        e = e == OK ? buf_append(b, ":", 1) : e;
+        e = e == OK ? append_canonical(b, yyjson_obj_iter_get_val(members[i].key), depth) : e;
+    }
+    free(members);
+    return e == OK ? buf_append(b, "}", 1) : e;
+}
+
+static enum err append_items(struct buf *b, yyjson_val *array, unsigned depth) {
+    yyjson_arr_iter iter = yyjson_arr_iter_with(array);
+    enum err e = buf_append(b, "[", 1);
+    for (size_t i = 0; e == OK && yyjson_arr_iter_has_next(&iter); i++) {
+        e = i ? buf_append(b, ",", 1) : OK;
+        e = e == OK ? append_canonical(b, yyjson_arr_iter_next(&iter), depth) : e;
+    }
+    return e == OK ? buf_append(b, "]", 1) : e;
+}
+
+static enum err append_canonical(struct buf *b, yyjson_val *v, unsigned depth) {
+    bool nests = yyjson_is_obj(v) || yyjson_is_arr(v);
+    if (nests && depth == 0) {
+        return ERR_INVALID;
+    }
+    return yyjson_is_obj(v)   ? append_members(b, v, depth - 1)
+           : yyjson_is_arr(v) ? append_items(b, v, depth - 1)
+                              : json_append_value(b, value(v));
+}
+
+enum err json_append_canonical(struct buf *b, const struct json_value *v) {
+    return append_canonical(b, val(v), JSON_CANONICAL_DEPTH);
 }

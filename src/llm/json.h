@@ -13,6 +13,15 @@ MUSTCHECK enum err json_append_string(struct buf *b, struct str s);
 // Appends a number in the shortest form that reads back as the same double; ERR_INVALID when it is not finite.
 MUSTCHECK enum err json_append_number(struct buf *b, double n);
 
+// Appends a value as JSON without spaces. All or nothing, too; ERR_INVALID for NULL.
+struct json_value;
+MUSTCHECK enum err json_append_value(struct buf *b, const struct json_value *v);
+
+// Appends what is the same for the same JSON: no spaces, members in the order of their names. ERR_INVALID also where it
+// nests deeper than JSON_CANONICAL_DEPTH. On failure the buffer holds more than it held.
+enum { JSON_CANONICAL_DEPTH = 64 };
+MUSTCHECK enum err json_append_canonical(struct buf *b, const struct json_value *v);
+
 // A parsed document, for code that reads many members. All strings live until json_close; the text itself is
 // looked at again by json_raw only, and must live as long as that is called and its slices are used.
 struct json;
@@ -40,6 +49,7 @@ bool json_u64(const struct json_value *v, uint64_t *n);  // digits only, without
 struct str json_raw(struct json *json, const struct json_value *v);
 
 const struct json_value *json_member(const struct json_value *object, const char *name); // the first of that name
+const struct json_value *json_find(const struct json_value *object, struct str name); // the same, a name of any bytes
 const struct json_value *json_item(const struct json_value *array, size_t index);        // O(n) from the front
 size_t json_length(const struct json_value *array); // items of an array, members of an object, else 0
 

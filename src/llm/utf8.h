@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// UTF-8 as Unicode has it (version 15, section 3.9): private to llm/.
+// UTF-8 as Unicode has it (version 15, section 3.9).
 #pragma once
 #include <stdbool.h>
 

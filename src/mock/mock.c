@@ -22,7 +22,8 @@
 //   QUEUED    the capacity has it; nothing but the call itself is kept
 //   WAITING   the timer runs, in service; nothing but the call itself is kept
 //   SENDING   either `held` has bytes the connection did not take, and on_drain will come; or the timer runs until
-//             the next token. No token is made while one is unsent
+//             the next token. No token is made while one is unsent. Of a call with a fault: the timer may run while
+//             bytes are held back, or nothing happens any more until the client leaves
 //   OVER      in the loop's graveyard; the exchange knows nothing of us any more
 //
 // A call is one allocation: once its request is read, what is to be echoed moves in behind the struct.
@@ -35,9 +36,11 @@
 #include "llm/peek.h"
 #include "mock/answer.h"
 #include "mock/ask.h"
+#include "mock/heads.h"
 #include "mock/identity.h"
 #include "mock/inside.h"
 #include "mock/plan.h"
+#include "mock/shape.h"
 #include "mock/words.h"
 #include "net/mem.h"
 
@@ -51,6 +54,7 @@ enum {
     HEADER_MS = 60 * 1000,
     IDLE_MS = 10 * 60 * 1000, // longer than clients keep theirs: it is they who close
     LINGER_MS = 2000,
+    RESET_MS = 20,
 };
 
 struct mock {
@@ -60,7 +64,9 @@ struct mock {
     struct journal journal;
     struct capacity *capacity;
     struct draw_counts seen; // calls, by what tells them apart
+    struct deck *deck;       // NULL: answers are made up
     struct list calls;
+    uint64_t accepted;  // connections
     struct buf scratch; // what is being written, for the time of one callback
     struct buf text;    // what is being read
 };
@@ -82,6 +88,7 @@ struct call {
     };
     struct buf held;
     struct answer answer;
+    struct fault fault;
     enum call_state state;
     short refusal;  // a status that was clear from the head
     bool delayed;   // its client did not take what was due
@@ -102,6 +109,9 @@ static const struct route {
     {STR_INIT("/v1/completions"), METHOD_POST, false, ask_completion, &answer_completion, &answer_completion_stream},
     {STR_INIT("/v1/embeddings"), METHOD_POST, false, ask_embeddings, &answer_embeddings, &answer_embeddings},
     {STR_INIT("/v1/responses"), METHOD_POST, false, ask_response, &answer_response, &answer_response_stream},
+    {STR_INIT("/v1/responses/"), METHOD_GET, true, NULL, NULL, NULL}, // none is kept
+    {STR_INIT("/v1/messages"), METHOD_POST, false, ask_message, &answer_message, &answer_message_stream},
+    {STR_INIT("/v1/messages/count_tokens"), METHOD_POST, false, ask_count, &answer_count, &answer_count},
     {STR_INIT("/v1/models"), METHOD_GET, false, NULL, &answer_models, NULL},
     {STR_INIT("/v1/models/"), METHOD_GET, true, NULL, &answer_model, NULL},
     {STR_INIT("/mock/journal"), METHOD_GET, false, NULL, &answer_journal, NULL},
@@ -147,7 +157,8 @@ static void call_check(const struct call *c UNUSED) {
     assert(c->state != CALL_OVER);
     assert(c->state != CALL_ARRIVING || !timer_is_set(&c->claim.timer));
     assert((c->state != CALL_QUEUED && c->state != CALL_WAITING) || buf_len(&c->held) == 0);
-    assert(c->state != CALL_SENDING || buf_len(&c->held) == 0 || !timer_is_set(&c->claim.timer));
+    assert(c->state != CALL_SENDING || buf_len(&c->held) == 0 || !timer_is_set(&c->claim.timer) ||
+           fault_in_portions(&c->fault));
 }
 
 static void bury(struct grave *grave) { free(container_of(grave, struct call, grave)); }
@@ -193,31 +204,42 @@ static void call_break(struct call *c) {
 
 // ---- sending
 
+// Are the next bytes the last ones, so that the client may be told that this is all?
+static bool call_ends(const struct call *c) { return answer_over(&c->answer) && !fault_at_end(&c->fault); }
+
+// Sends what is held. False: not all was taken, or is to leave yet; on_drain or the timer will come.
+static bool call_send_held(struct call *c) {
+    struct str bytes = buf_str(&c->held);
+    size_t most = fault_in_portions(&c->fault) ? fault_portion(&c->fault, bytes) : bytes.len;
+    if (bytes.len == 0) {
+        return true;
+    }
+    size_t taken = xchg_send(c->x, str_first(bytes, most), most == bytes.len && call_ends(c));
+    buf_consume(&c->held, taken);
+    if (taken < most) {
+        return false;
+    }
+    if (most < bytes.len) {
+        timer_set(c->mock->loop, &c->claim.timer, fault_pause_ms(&c->fault));
+        return false;
+    }
+    buf_finish(&c->held);
+    return true;
+}
+
 // Hands bytes over. False: not all were taken; the rest is held until on_drain (or the call is over).
 static bool call_send(struct call *c, struct str bytes) {
-    size_t taken = xchg_send(c->x, bytes, answer_over(&c->answer));
-    if (taken == bytes.len) {
+    bool portions = fault_in_portions(&c->fault);
+    size_t taken = portions ? 0 : xchg_send(c->x, bytes, call_ends(c));
+    if (taken == bytes.len && !portions) {
         return true;
     }
     c->delayed = true;
     if (buf_str_append(&c->held, str_skip(bytes, taken)) != OK) {
         call_break(c);
-    }
-    return false;
-}
-
-static bool call_send_held(struct call *c) {
-    struct str bytes = buf_str(&c->held);
-    if (bytes.len == 0) {
-        return true;
-    }
-    size_t taken = xchg_send(c->x, bytes, answer_over(&c->answer));
-    buf_consume(&c->held, taken);
-    if (taken < bytes.len) {
         return false;
     }
-    buf_finish(&c->held);
-    return true;
+    return portions && call_send_held(c);
 }
 
 // A delay of nothing never waits for the clock's next millisecond.
@@ -231,10 +253,40 @@ static enum err call_write(struct call *c) {
     struct buf *scratch = &c->mock->scratch;
     enum err e = OK;
     buf_clear(scratch);
-    while (e == OK && !answer_over(&c->answer) && call_is_due(c) && buf_len(scratch) < ANSWER_BATCH) {
+    while (e == OK && !answer_over(&c->answer) && !answer_halted(&c->answer) && call_is_due(c) &&
+           buf_len(scratch) < ANSWER_BATCH) {
         e = answer_write(&c->answer, scratch);
     }
     return e;
+}
+
+// The fault's own end of the call: nothing any more, or bytes below HTTP, and the connection is closed or reset. What
+// was sent gets a moment to be read: a reset overtakes it.
+static void call_end_faulty(struct call *c) {
+    bool reset = c->fault.kind == FAULT_RESET;
+    struct str raw = fault_raw(&c->fault);
+    size_t written = 0;
+    timer_clear(&c->claim.timer);
+    if (c->fault.kind == FAULT_HANG || c->fault.kind == FAULT_HANG_AT) {
+        return;
+    }
+    if (c->fault.kind == FAULT_RESET_AT) {
+        c->fault.kind = FAULT_RESET;
+        timer_set(c->mock->loop, &c->claim.timer, RESET_MS);
+        return;
+    }
+    if (!reset && !raw.len) {
+        call_break(c);
+        return;
+    }
+    struct conn *conn = http_server_release(c->x);
+    struct iovec v = {(void *)(uintptr_t)raw.ptr, raw.len};
+    if (conn && (raw.len == 0 || conn_writev(conn, &v, 1, &written) == OK) && !reset) {
+        conn_close(conn);
+    } else if (conn) {
+        conn_abort(conn);
+    }
+    call_end(c, END_CUT);
 }
 
 static void call_go_on(struct call *c) {
@@ -243,7 +295,7 @@ static void call_go_on(struct call *c) {
     if (!call_send_held(c)) {
         return;
     }
-    while (!answer_over(&c->answer)) {
+    while (!answer_over(&c->answer) && !answer_halted(&c->answer)) {
         if (!call_is_due(c)) {
             capacity_timer_set(mock->capacity, &c->claim, call_due_ms(c));
             return;
@@ -261,63 +313,56 @@ static void call_go_on(struct call *c) {
             return;
         }
     }
-    call_end(c, END_WHOLE);
-}
-
-// Fields by what the answer is. Room for all of them is the caller's.
-static void add_fields(struct fields *f, const struct script *script, int status, const struct route *refused) {
-    const struct {
-        bool wanted;
-        const char *name, *value;
-    } all[] = {
-        {true, "Content-Type", script->content_type},
-        {!script->measured, "Cache-Control", "no-cache"},
-        {status == 429 || status == 503, "Retry-After", "1"},
-        {status == 429 || status == 503, "retry-after-ms", "1000"},
-        {status == 405, "Allow", refused && refused->method == METHOD_POST ? "POST" : "GET, HEAD"},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        enum err e = all[i].wanted ? fields_add(f, str_c(all[i].name), str_c(all[i].value)) : OK;
-        assert(e == OK); // there is room for every row
-        (void)e;
+    if (fault_at_end(&c->fault) || fault_before_head(&c->fault)) {
+        call_end_faulty(c);
+    } else {
+        call_end(c, END_WHOLE);
     }
 }
 
 // Head and first bytes. Whatever of the body is in the scratch buffer afterwards was not sent yet.
 static enum err send_head(struct mock *mock, struct xchg *x, const struct script *script, struct answer *a, uint64_t id,
-                          const struct route *refused) {
-    struct field room[8];
-    char request_id[32];
+                          const struct route *refused, const struct fault *fault) {
+    struct field room[HEAD_FIELDS + FAULT_FIELDS];
+    bool measured =
+        script->measured ? fault->kind != FAULT_CHUNK : fault->kind == FAULT_LONG || fault->kind == FAULT_SHORT;
+    struct head_texts texts;
     struct head head = {.status = a->status, .fields = FIELDS(room), .body_len = BODY_UNKNOWN};
     uint64_t length = 0;
     buf_clear(&mock->scratch);
-    enum err e = script->measured ? answer_measure(a, &mock->scratch, &length) : OK;
+    enum err e = measured ? answer_measure(a, &mock->scratch, &length) : OK;
     if (e != OK) {
         return e;
     }
-    if (script->measured) {
-        head.body_len = (int64_t)length;
+    if (measured) {
+        head.body_len = (int64_t)length + (fault->kind == FAULT_LONG ? FAULT_BYTES : 0);
     }
-    add_fields(&head.fields, script, a->status, refused);
-    if (id) {
-        int n = snprintf(request_id, sizeof request_id, "mock-%llu", (unsigned long long)id);
-        e = fields_add(&head.fields, STR("x-request-id"), str_from(request_id, (size_t)n));
+    for (unsigned i = 0; fault->kind == FAULT_INTERIM && i < fault->n; i++) {
+        static const int interim[] = {103, 102, 100};
+        xchg_send_head(x, &(struct head){.status = interim[i % ARRAY_LEN(interim)]});
     }
+    head_fields(&head.fields, &texts, script, a, id, refused && refused->method == METHOD_POST ? "POST" : "GET, HEAD");
+    fault_fields(fault, &head.fields);
     xchg_send_head(x, &head);
-    return e;
+    return OK;
 }
 
 static void call_begin(struct call *c) {
     struct mock *mock = c->mock;
     call_set_state(c, CALL_SENDING);
+    if (fault_before_head(&c->fault)) {
+        call_end_faulty(c);
+        return;
+    }
     if (c->id) {
         journal_first_byte(&mock->journal, c->id, c->answer.status, now_ns(mock));
     }
-    if (send_head(mock, c->x, c->script, &c->answer, c->id, c->route) != OK) {
+    if (send_head(mock, c->x, c->script, &c->answer, c->id, c->route, &c->fault) != OK) {
         call_break(c);
         return;
     }
-    if (buf_len(&mock->scratch) == 0 || call_send(c, buf_str(&mock->scratch))) {
+    bool something = buf_len(&mock->scratch) || answer_over(&c->answer);
+    if (!something || call_send(c, buf_str(&mock->scratch))) {
         call_go_on(c);
     }
 }
@@ -404,15 +449,27 @@ static void call_queue(struct call *c, const struct script *script) {
 }
 
 static void call_refuse_from_head(struct call *c) {
-    char message[NAMED_MAX + 120];
-    bool unknown = c->refusal == 404;
-    int n = snprintf(message, sizeof message,
-                     unknown ? "Unknown request URL: %.*s. The mock has /v1/chat/completions, /v1/completions, "
-                               "/v1/embeddings, /v1/responses, /v1/models"
-                             : "Not allowed: %.*s. See the Allow field for what is",
-                     STR_ARG(c->answer.model));
-    if (c->refusal == 413) {
-        n = snprintf(message, sizeof message, "The body is larger than the mock's limit of %d MiB", BODY_CAP >> 20);
+    static const struct {
+        int status;
+        bool known; // the path is one of ours
+        const char *before, *behind;
+    } texts[] = {
+        {404, false, "Unknown request URL: ",
+         ". The mock has /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/messages, "
+         "/v1/models"},
+        {404, true, "Nothing to be read again: ", ". The mock keeps no responses"},
+        {405, true, "Not allowed: ", ". See the Allow field for what is"},
+        {413, true, "The body is larger than the mock's limit of 64 MiB: ", ""},
+        {503, true, "Out of memory: ", ""},
+    };
+    char message[NAMED_MAX + 160];
+    int n = 0;
+    _Static_assert(BODY_CAP == 64 << 20, "a text says so");
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        if (texts[i].status == c->refusal && texts[i].known == (c->route != NULL)) {
+            n = snprintf(message, sizeof message, "%s%.*s%s", texts[i].before, STR_ARG(c->answer.model),
+                         texts[i].behind);
+        }
     }
     call_refuse(c, c->refusal, str_from(message, MIN((size_t)n, sizeof message - 1)), NULL);
 }
@@ -466,6 +523,9 @@ static void call_refuse_json(struct call *c, struct str body) {
 }
 
 static struct str keep(char **at, struct str s) {
+    if (!s.ptr) {
+        return s;
+    }
     char *to = *at;
     if (s.len) {
         memcpy(to, s.ptr, s.len);
@@ -485,21 +545,34 @@ static struct call *call_make_room(struct call *c, size_t size) {
     return moved;
 }
 
+// How many there will be, and why there are no more.
+static void call_fill_tokens(struct answer *a, const struct ask *ask, const struct plan *plan) {
+    unsigned planned = ask->fixed ? 0 : plan->tokens;
+    a->tokens = ask->inputs ? ask->inputs : planned ? planned : (unsigned)words_cut(a->text);
+    a->finish = a->tool.ptr ? FINISH_TOOL : a->stop.ptr ? FINISH_SEQUENCE : FINISH_STOP;
+    if (a->tokens && !a->text.len) { // asked for more words than none
+        a->text = STR("token");
+    }
+    if (ask->tokens_max && a->tokens > ask->tokens_max) {
+        a->tokens = ask->tokens_max;
+        a->finish = FINISH_LENGTH;
+    }
+}
+
 // Fills in the answer from what was asked for and what is planned for it.
 static void call_fill(struct call *c, const struct ask *ask, const struct plan *plan) {
     struct answer *a = &c->answer;
     char *at = c->payload;
     a->model = keep(&at, ask->model);
     a->text = keep(&at, buf_str(ask->text));
-    a->tokens = ask->inputs ? ask->inputs : plan->tokens ? plan->tokens : (unsigned)words_cut(a->text);
-    if (a->tokens && !a->text.len) { // asked for more words than none
-        a->text = STR("token");
-    }
-    a->number = c->id;
-    a->created = (uint64_t)time(NULL);
+    a->tool = keep(&at, ask->tool);
+    a->stop = keep(&at, ask->stopped);
+    a->choices = (unsigned char)MAX(ask->choices, 1u);
+    call_fill_tokens(a, ask, plan);
     a->prompt_tokens = ask->prompt_tokens;
     a->dimensions = ask->dimensions;
     a->include_usage = ask->include_usage;
+    a->stream = ask->stream;
     a->base64 = ask->base64;
     a->status = plan->status;
     a->pace = plan_pace(plan, ask->stream, a->tokens, a->prompt_tokens);
@@ -513,21 +586,50 @@ static void call_refuse_field(struct call *c, const struct field *field, const c
     call_refuse(c, 400, str_from(message, MIN((size_t)n, sizeof message - 1)), NULL);
 }
 
-// What chance and capacity know the call by.
+// What chance and capacity know the call by, and the fault that chance has for it.
 static void call_identify(const struct call *c, struct plan *plan, struct str body, struct str session) {
     struct mock *mock = c->mock;
-    enum capacity_key wanted = capacity_key(&mock->options.capacity);
-    if (wanted == KEY_CALL || plan_draws(plan)) {
-        plan->key = identity_key(&mock->seen, mock->options.seed, &c->head->fields, body);
+    const struct mock_options *o = &mock->options;
+    enum capacity_key wanted = capacity_key(&o->capacity);
+    bool rated = o->fault_count && !plan->has_fault;
+    if (wanted == KEY_CALL || plan_draws(plan) || rated) {
+        plan->key = identity_key(&mock->seen, o->seed, &c->head->fields, body);
     }
     if (wanted == KEY_CALL) {
         plan->claim_key = draw_bits(plan->key, UINT64_MAX - 1);
     } else if (wanted == KEY_SESSION && session.len) {
         plan->claim_key = draw_key(0, session) | 1;
     }
+    if (rated) {
+        plan_set_fault(plan, fault_by_rate(o->faults, o->fault_count, false, draw_unit(plan->key, UINT64_MAX - 2)));
+    }
 }
 
-static void call_admit(struct call *c, const struct ask *ask, struct str body, struct str session) {
+// How the answer differs because of it.
+static void call_fill_fault(struct call *c, const struct fault *fault) {
+    static const enum ending endings[FAULT_ACCEPT] = {[FAULT_END_AT] = ENDING_EARLY,
+                                                      [FAULT_ERROR_AT] = ENDING_ERROR,
+                                                      [FAULT_JSON] = ENDING_BROKEN,
+                                                      [FAULT_UTF8_CUT] = ENDING_IN_CHARACTER};
+    struct answer *a = &c->answer;
+    c->fault = *fault;
+    a->halt = fault_halt(fault);
+    a->ending = fault_at_end(fault) && a->halt != UINT32_MAX ? ENDING_HALTS : endings[fault->kind];
+    if ((fault->kind == FAULT_UTF8_CUT || fault->kind == FAULT_UTF8_SPLIT) && c->route->read != ask_embeddings) {
+        a->text = STR("\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80"); // characters of two, three and four bytes
+        a->tokens = MAX(a->tokens, 3u);
+    }
+}
+
+static const struct script *call_script(const struct call *c, const struct ask *ask) {
+    const struct script *script = ask->stream ? c->route->stream : c->route->whole;
+    return c->fault.kind == FAULT_EMPTY    ? &answer_empty
+           : c->fault.kind == FAULT_HTML   ? &answer_html
+           : ask->tool.ptr && script->tool ? script->tool
+                                           : script;
+}
+
+static void call_admit(struct call *c, struct ask *ask, struct str body, struct str session) {
     struct mock *mock = c->mock;
     struct plan plan = plan_make(&mock->options, ask->model);
     const char *wanted = NULL;
@@ -537,20 +639,26 @@ static void call_admit(struct call *c, const struct ask *ask, struct str body, s
         return;
     }
     call_identify(c, &plan, body, session);
+    if (!ask->inputs && !shape_content(ask, plan.tool)) {
+        call_refuse(c, 400, str_c(ask->problem), ask->param);
+        return;
+    }
     c->head = NULL;
-    struct call *moved = call_make_room(c, ask->model.len + buf_len(ask->text));
+    struct call *moved = call_make_room(c, ask->model.len + buf_len(ask->text) + ask->tool.len + ask->stopped.len);
     if (!moved) {
         call_refuse(c, 503, STR("out of memory"), NULL);
         return;
     }
     c = moved;
     call_fill(c, ask, &plan);
+    call_fill_fault(c, &plan.fault);
     if (plan.status != 200) {
         c->answer.message = STR("the mock was asked for this error by the model's name");
         c->answer.param = NULL;
+        c->answer.limits = true;
         call_answer(c, &answer_error);
     } else {
-        call_queue(c, ask->stream ? c->route->stream : c->route->whole);
+        call_queue(c, call_script(c, ask));
     }
 }
 
@@ -646,7 +754,16 @@ static int judge(const struct route *route, const struct head *head) {
     if (route->method != method) {
         return 405;
     }
+    if (!route->whole) {
+        return 404;
+    }
     return head->body_len > BODY_CAP ? 413 : 0;
+}
+
+// Anthropic's clients tell a version with every request.
+static bool for_anthropic(const struct route *route, const struct head *head) {
+    return (route && (route->read == ask_message || route->read == ask_count)) ||
+           fields_find(&head->fields, FIELD_ANTHROPIC_VERSION);
 }
 
 // `named` is quoted in an error, or names a model: kept in the payload until there is something to echo.
@@ -673,6 +790,10 @@ static void on_request(struct http_server *server, struct xchg *x, struct head *
     const char *shown = NULL;
     struct str path = target_path(head->target);
     const struct route *route = route_find(path, &shown);
+    if (mock->deck && (!route || str_starts(route->path, STR("/v1/")))) {
+        deck_request(mock->deck, x, head, shown ? shown : "*");
+        return;
+    }
     int refusal = judge(route, head);
     char method[24] = "";
     struct str named = {NULL, 0};
@@ -689,8 +810,11 @@ static void on_request(struct http_server *server, struct xchg *x, struct head *
     }
     c->refusal = (short)refusal;
     c->head = head;
+    c->answer.anthropic = for_anthropic(route, head);
+    c->answer.created = (uint64_t)time(NULL);
     if (route && route->read && route->method == head->method) {
         c->id = journal_arrived(&mock->journal, shown, now_ns(mock));
+        c->answer.number = c->id;
     }
     if (refusal == 413 || (refusal && head->expect_continue)) {
         call_refuse_from_head(c); // before the client sends it all
@@ -702,9 +826,10 @@ static void on_request(struct http_server *server, struct xchg *x, struct head *
 // What came is no request: there is no call, only an answer.
 static void on_reject(struct http_server *server, struct xchg *x, enum err e, const char *problem) {
     struct mock *mock = server->owner;
+    static const struct fault none = {.kind = FAULT_NONE};
     struct answer a = {.status = err_status(e) ? err_status(e) : 400, .message = str_c(problem)};
     answer_start(&a, &answer_error);
-    if (send_head(mock, x, &answer_error, &a, 0, NULL) != OK ||
+    if (send_head(mock, x, &answer_error, &a, 0, NULL, &none) != OK ||
         xchg_send(x, buf_str(&mock->scratch), true) < buf_len(&mock->scratch)) {
         xchg_abort(x);
     }
@@ -729,6 +854,7 @@ struct mock *mock_create(struct loop *loop, const struct mock_options *options) 
     http_server_init(&mock->server);
     mock->capacity = capacity_create(loop, &options->capacity, options->seed, &capacity_events);
     journal_init(&mock->journal, options->journal_calls ? options->journal_calls : JOURNAL_CALLS, mock->capacity);
+    mock->deck = options->deck ? deck_create(loop, options->deck, &mock->journal) : NULL;
     list_init(&mock->calls);
     buf_init(&mock->scratch, SCRATCH_CAP);
     buf_init(&mock->text, BODY_CAP);
@@ -741,6 +867,7 @@ void mock_destroy(struct mock *mock) {
     }
     capacity_close(mock->capacity);
     list_each(node, &mock->calls) { call_end(container_of(node, struct call, node), END_CUT); }
+    deck_destroy(mock->deck);
     http_server_finish(&mock->server);
     journal_finish(&mock->journal);
     capacity_destroy(mock->capacity);
@@ -750,14 +877,21 @@ void mock_destroy(struct mock *mock) {
     free(mock);
 }
 
-void mock_accept(struct mock *mock, struct conn *take_conn) { http_server_accept(&mock->server, take_conn); }
+void mock_accept(struct mock *mock, struct conn *take_conn) {
+    const struct mock_options *o = &mock->options;
+    if (fault_by_rate(o->faults, o->fault_count, true, draw_unit(o->seed, ++mock->accepted)).kind == FAULT_ACCEPT) {
+        conn_close(take_conn);
+    } else {
+        http_server_accept(&mock->server, take_conn);
+    }
+}
 
 struct conn *mock_connect(void *context) {
     struct mock *mock = context;
     struct conn *near = NULL;
     struct conn *far = NULL;
     mem_pair(mock->loop, MEM_WINDOW, &near, &far);
-    http_server_accept(&mock->server, far);
+    mock_accept(mock, far);
     return near;
 }
 

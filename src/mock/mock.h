@@ -4,6 +4,8 @@
 #pragma once
 #include "http/server.h"
 #include "mock/capacity.h"
+#include "mock/deck.h"
+#include "mock/faults.h"
 #include "mock/latency.h"
 
 struct mock;
@@ -27,8 +29,11 @@ struct mock_options {        // zeroed: everything at once
     struct mock_times times; // drawn by `seed`; files in it are the caller's
     struct capacity_options capacity;
     uint64_t seed;
-    unsigned tokens;      // events of a stream with a word each; 0: as many as the echo has words
-    size_t journal_calls; // how many of the last calls the journal keeps; 0: 100,000
+    unsigned tokens; // events of a stream with a word each; 0: as many as the echo has words
+    struct fault_rate faults[FAULT_RATES_MAX];
+    size_t fault_count;
+    const struct deck_options *deck; // models' calls are played or relayed instead of made up; NULL: they are not
+    size_t journal_calls;            // how many of the last calls the journal keeps; 0: 100,000
 };
 
 // As the options --stall and --prefill have them: 3s@20, 1ms. NULL: understood, else what is wanted.

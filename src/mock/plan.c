@@ -5,15 +5,27 @@
 
 // ---- names
 
-// A refusal comes at once, whatever the latency: it is what costs an upstream nothing.
-static bool read_error(struct str rest, struct plan *plan) {
-    uint64_t status = 0;
-    if (rest.len != 3 || parse_u64(rest, &status) != OK || status < 400 || status > 599) {
+void plan_set_fault(struct plan *plan, struct fault fault) {
+    plan->fault = fault;
+    plan->has_fault = true;
+    if (fault.kind == FAULT_STATUS) {
+        plan->status = (int)fault.n;
+        plan->times = (struct mock_times){.as_stream = false};
+    }
+}
+
+static bool read_fault(struct str rest, struct plan *plan) {
+    struct fault fault;
+    if (!fault_parse(rest, &fault)) {
         return false;
     }
-    plan->status = (int)status;
-    plan->times = (struct mock_times){.as_stream = false};
+    plan_set_fault(plan, fault);
     return true;
+}
+
+static bool read_error(struct str rest, struct plan *plan) {
+    struct fault fault;
+    return fault_parse(rest, &fault) && fault.kind == FAULT_STATUS && read_fault(rest, plan);
 }
 
 // 100x20ms: the first token at once, so that even `2x1h` shows one; not streamed it takes as long as all of them.
@@ -44,6 +56,14 @@ static bool read_latency(struct str rest, struct plan *plan) {
     return true;
 }
 
+static bool read_tool(struct str rest, struct plan *plan) {
+    if (rest.len) {
+        return false;
+    }
+    plan->tool = STR("any");
+    return true;
+}
+
 static const struct pattern {
     const char *prefix;
     const char *example;
@@ -54,6 +74,8 @@ static const struct pattern {
     {"mock-", "mock-100x20ms", read_tokens},
     {"mock-", "mock-5s", read_latency},
     {"mock-", "mock-lognormal-2s-9s", read_latency}, // the same once more, for the example
+    {"mock-tool", "mock-tool", read_tool},
+    {"mock-", "mock-cut-7", read_fault},
 };
 
 struct plan plan_make(const struct mock_options *options, struct str model) {
@@ -104,12 +126,28 @@ static const char *take_tokens(struct str value, struct plan *plan) {
     return NULL;
 }
 
+static const char *take_fault(struct str value, struct plan *plan) {
+    struct fault fault;
+    if (!fault_parse(value, &fault)) {
+        return "a fault that 'thaw mock --help' lists, as cut-7";
+    }
+    plan->status = 200;
+    plan_set_fault(plan, fault);
+    return NULL;
+}
+
+static const char *take_tool(struct str value, struct plan *plan) {
+    plan->tool = value;
+    return NULL;
+}
+
 static const struct {
     enum field_id id;
     const char *(*take)(struct str value, struct plan *plan);
 } field_rows[] = {
-    {FIELD_X_MOCK_LATENCY, take_latency}, {FIELD_X_MOCK_FIRST, take_first},     {FIELD_X_MOCK_BETWEEN, take_between},
-    {FIELD_X_MOCK_STALL, take_stall},     {FIELD_X_MOCK_PREFILL, take_prefill}, {FIELD_X_MOCK_TOKENS, take_tokens},
+    {FIELD_X_MOCK_LATENCY, take_latency}, {FIELD_X_MOCK_FIRST, take_first},   {FIELD_X_MOCK_BETWEEN, take_between},
+    {FIELD_X_MOCK_FAULT, take_fault},     {FIELD_X_MOCK_TOOL, take_tool},     {FIELD_X_MOCK_STALL, take_stall},
+    {FIELD_X_MOCK_PREFILL, take_prefill}, {FIELD_X_MOCK_TOKENS, take_tokens},
 };
 
 const struct field *plan_take_fields(struct plan *plan, const struct fields *fields, const char **wanted) {

@@ -11,9 +11,14 @@ struct plan {
     unsigned tokens;    // 0: as many as what is echoed has
     uint64_t key;       // of what is drawn for it
     uint64_t claim_key; // of its claim on capacity
+    struct fault fault;
+    bool has_fault;  // it was asked for, be it none
+    struct str tool; // to be called, if one is offered; "any" the first; ptr == NULL: none
 };
 
 struct plan plan_make(const struct mock_options *options, struct str model);
+// A status comes at once, whatever the latency: a refusal is what costs an upstream nothing.
+void plan_set_fault(struct plan *plan, struct fault fault);
 // One name of each kind, for the list of models; NULL behind the last.
 const char *plan_example(size_t i);
 

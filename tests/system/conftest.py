@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The world of a test: gateways, mocks, upstreams and clients, ended in the right order and judged at the end."""
+import json
 import os
+import pathlib
+import shutil
+import subprocess
 import sys
 import textwrap
 
@@ -11,6 +15,10 @@ sys.path.insert(0, os.path.dirname(__file__))
 import process  # noqa: E402
 import rawhttp  # noqa: E402
 import upstream  # noqa: E402
+from waiting import LIMIT  # noqa: E402
+
+NODE_PACKAGES = ["openai@6", "@anthropic-ai/sdk@0.137"]  # openai 7 needs Node.js 22
+HERE = pathlib.Path(__file__).resolve().parent
 
 
 def pytest_sessionstart(session):
@@ -90,6 +98,46 @@ def world(tmp_path):
     world = World(tmp_path)
     yield world
     world.end()
+
+
+@pytest.fixture(scope="session")
+def node_folder():
+    """Where the npm SDKs are. They are installed once, into THAW_TEST_CACHE (build/test-cache)."""
+    folder = pathlib.Path(os.environ.get("THAW_TEST_CACHE") or process.ROOT / "build" / "test-cache") / "node"
+    stamp = folder / "installed"
+    wanted = " ".join(NODE_PACKAGES)
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+        done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", *NODE_PACKAGES], cwd=folder,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"npm could not install {wanted}: {done.stderr}"
+        stamp.write_text(wanted)
+    for script in HERE.glob("*.mjs"):
+        shutil.copy(script, folder)
+    return folder
+
+
+@pytest.fixture
+def node(node_folder, world):
+    """node(case, gateway): what the case printed. With talk=True the running process itself."""
+    def start(case, gw, *more, talk=False, script="sdk_node.mjs"):
+        child = subprocess.Popen(["node", script, case, f"{gw.url}/v1", *more], cwd=node_folder, text=True,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 env={k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "ANTHROPIC_"))})
+        started.append(child)
+        if talk:
+            return child
+        out, err = child.communicate(timeout=3 * LIMIT)
+        assert child.returncode == 0, err
+        return json.loads(out)
+    started = []
+    yield start
+    for child in started:
+        if child.poll() is None:
+            child.kill()
+        child.communicate()
 
 
 def pytest_runtest_makereport(item, call):

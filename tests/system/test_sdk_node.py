@@ -1,58 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The npm `openai` SDK against thaw. It is installed once, into THAW_TEST_CACHE (build/test-cache)."""
+"""The npm `openai` SDK against thaw."""
 import json
-import os
-import pathlib
-import shutil
-import subprocess
 
 import pytest
 
 from openai_api import STREAM
-from process import ROOT
 from upstream import sends, streams
 from waiting import LIMIT
 
-VERSION = "openai@6"  # 7 needs Node 22
-HERE = pathlib.Path(__file__).resolve().parent
 TEXT = "ping 4711 é你😀 and some more words"
-
-
-@pytest.fixture(scope="session")
-def folder():
-    folder = pathlib.Path(os.environ.get("THAW_TEST_CACHE") or ROOT / "build" / "test-cache") / "node"
-    stamp = folder / "installed"
-    if not stamp.exists() or stamp.read_text() != VERSION:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
-        done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", VERSION], cwd=folder,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, f"npm could not install {VERSION}: {done.stderr}"
-        stamp.write_text(VERSION)
-    shutil.copy(HERE / "sdk_node.mjs", folder)
-    return folder
-
-
-@pytest.fixture
-def node(folder, world):
-    """node(case, gateway): what the case printed. With talk=True the running process itself."""
-    def start(case, gw, talk=False):
-        process = subprocess.Popen(["node", "sdk_node.mjs", case, f"{gw.url}/v1"], cwd=folder, text=True,
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   env={k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")})
-        started.append(process)
-        if talk:
-            return process
-        out, err = process.communicate(timeout=3 * LIMIT)
-        assert process.returncode == 0, err
-        return json.loads(out)
-    started = []
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 @pytest.fixture

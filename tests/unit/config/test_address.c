@@ -240,8 +240,28 @@ static void hosts_have_nicknames(void **state UNUSED) {
     }
 }
 
-TESTS(TEST(url_has_scheme_host_and_path), TEST(url_scheme_has_no_case), TEST(url_port_is_read),
-      TEST(url_port_out_of_range_is_refused), TEST(url_host_may_be_an_address),
+static void an_authority_has_no_usual_port(void **state UNUSED) {
+    static const struct {
+        bool tls;
+        const char *host;
+        uint16_t port;
+        const char *authority;
+    } cases[] = {
+        {false, "a.example", 80, "a.example"},
+        {true, "a.example", 443, "a.example"},
+        {true, "a.example", 80, "a.example:80"},
+        {false, "127.0.0.1", 8000, "127.0.0.1:8000"},
+        {false, "::1", 80, "[::1]"},
+        {true, "::1", 8443, "[::1]:8443"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char out[AUTHORITY_TEXT];
+        check_str(str_c(authority_format(cases[i].tls, str_c(cases[i].host), cases[i].port, out)), cases[i].authority);
+    }
+}
+
+TESTS(TEST(an_authority_has_no_usual_port), TEST(url_has_scheme_host_and_path), TEST(url_scheme_has_no_case),
+      TEST(url_port_is_read), TEST(url_port_out_of_range_is_refused), TEST(url_host_may_be_an_address),
       TEST(url_host_that_is_no_address_is_refused), TEST(url_without_a_host_is_refused),
       TEST(url_host_name_has_only_what_names_have), TEST(url_host_name_has_its_longest),
       TEST(url_slashes_at_the_end_are_dropped), TEST(url_with_a_user_is_refused),

@@ -34,11 +34,13 @@ struct app {
     struct http_server server;
     struct peer client;
     struct ask *asks;
+    struct conn *released;
     unsigned count;
     unsigned rejects;
     // What the owner does:
     enum moment answer_at;
     enum moment abort_at;
+    enum moment release_at;
     enum moment pause_at; // at every one of these
     bool send_100;
     bool no_end; // never says that the body is whole
@@ -73,6 +75,11 @@ static void at(struct ask *a, enum moment now) {
     }
     if (!a->over && app->answer_at == now && a->sent == 0) {
         answer(a);
+    }
+    if (!a->over && app->release_at == now) {
+        app->released = http_server_release(a->x);
+        check(xchg_over(a->x) && http_server_release(a->x) == NULL);
+        let_go(a);
     }
 }
 
@@ -1022,6 +1029,49 @@ static void an_exchange_may_be_given_up_in_every_callback(void **state) {
     EVERY_WINDOW(aborted);
 }
 
+// What was taken of the answer leaves before what is written below; nobody hears of the connection any more.
+static void released(size_t window) {
+    static const struct {
+        enum moment at;
+        const char *got; // in the end
+    } cases[] = {
+        {AT_HEAD, "raw"},
+        {AT_BODY, "raw"},
+        {AT_END, "HTTP/1.1 200 OK" RN "A: b" RN "Content-Length: 9" RN RN "hellraw"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct app app;
+        size_t written = 0;
+        size_t n = 0;
+        app_init(&app, MAX(window, (size_t)100));
+        app.release_at = cases[i].at;
+        app.answer_at = AT_END;
+        app.no_end = true;
+        app.body = STR("hell");
+        app.body_len = 9;
+        say(&app, "POST / HTTP/1.1" RN HOST "Content-Length: 6" RN RN "123");
+        say(&app, "456");
+        check(app.released != NULL && app.asks[0].over && app.server.open == 0);
+        check_int(app.asks[0].failed, OK);
+        struct iovec v = {(void *)(uintptr_t) "raw", 3};
+        check_ok(conn_writev(app.released, &v, 1, &written));
+        check_int(written, 3);
+        say(&app, "nobody reads this");
+        check_str(peer_got(&app.client), cases[i].got);
+        n = app.count;
+        conn_close(app.released);
+        settle(&app.world);
+        check_int(app.count, n);
+        check(closed(&app));
+        app_finish(&app);
+    }
+}
+
+static void a_connection_can_be_taken_out_of_http(void **state) {
+    (void)state;
+    EVERY_WINDOW(released);
+}
+
 static void a_head_of_an_answer_without_body_is_not_sent_by_giving_up(void **state) {
     struct app app;
     (void)state;
@@ -1203,7 +1253,7 @@ TESTS(TEST(requests_follow_each_other_on_a_connection), TEST(an_answer_may_be_gi
       TEST(what_is_no_request_is_answered_and_nothing_behind_it_is_read), TEST(requests_before_a_bad_one_are_answered),
       TEST(a_bad_chunk_fails_its_request_and_is_answered), TEST(a_bad_chunk_behind_an_early_answer_cuts_it),
       TEST(a_paused_request_is_not_read), TEST(an_answer_waits_for_its_reader),
-      TEST(an_exchange_may_be_given_up_in_every_callback),
+      TEST(an_exchange_may_be_given_up_in_every_callback), TEST(a_connection_can_be_taken_out_of_http),
       TEST(a_head_of_an_answer_without_body_is_not_sent_by_giving_up), TEST(a_body_of_the_wrong_length_fails),
       TEST(finishing_the_server_calls_nobody), TEST(draining_closes_idle_connections_at_once),
       TEST(draining_lets_a_request_finish), TEST(draining_serves_what_was_sent_before),

@@ -207,6 +207,60 @@ static void the_cap_on_memory_holds(void **state UNUSED) {
     buf_finish(&b);
 }
 
+static void values_are_found_by_any_name_and_written_again(void **state UNUSED) {
+    static const char text[] =
+        "{\"a\\u0000b\":[1,-2.5,\"x\\n\",null,{\"c\":true}],\"n\":123456789012345678901234567890}";
+    struct json *json = json_open(str_c(text), CAP);
+    struct buf b;
+    buf_init(&b, 200);
+    check(json_is_array(json_find(json_root(json), STR("a\0b"))));
+    check(json_find(json_root(json), STR("a")) == NULL);
+    check(json_find(NULL, STR("a")) == NULL);
+    check_ok(json_append_value(&b, json_root(json)));
+    check_str(buf_str(&b), text);
+    check_err(json_append_value(&b, NULL), ERR_INVALID);
+    check_int(json_append_value(&b, json_root(json)) == OK && json_append_value(&b, json_root(json)) == OK, 0);
+    check(buf_len(&b) >= strlen(text));
+    buf_finish(&b);
+    json_close(json);
+}
+
+static const struct {
+    const char *text;
+    const char *canonical;
+} canonicals[] = {
+    {"{ \"b\" : [ 1 , {\"y\":null,\"x\":true} ] ,\n\"a\":\"\\u00e9\" }",
+     "{\"a\":\"\xC3\xA9\",\"b\":[1,{\"x\":true,\"y\":null}]}"},
+    {"[]", "[]"},
+    {" {} ", "{}"},
+    {"{\"ab\":1,\"a\":2,\"\":3,\"a\\u0000\":4}", "{\"\":3,\"a\":2,\"a\\u0000\":4,\"ab\":1}"},
+    {"1.50", "1.5"},
+    {"\"x\"", "\"x\""},
+};
+
+static void a_canonical_form_is_the_same_for_the_same_json(void **state UNUSED) {
+    struct buf b;
+    buf_init(&b, CAP);
+    for (size_t i = 0; i < ARRAY_LEN(canonicals); i++) {
+        struct json *json = json_open(str_c(canonicals[i].text), CAP);
+        buf_clear(&b);
+        check_ok(json_append_canonical(&b, json_root(json)));
+        check_str(buf_str(&b), canonicals[i].canonical);
+        json_close(json);
+    }
+    for (int depth = JSON_CANONICAL_DEPTH; depth <= JSON_CANONICAL_DEPTH + 1; depth++) {
+        buf_clear(&b);
+        for (int i = 0; i < 2 * depth; i++) {
+            check_ok(buf_append(&b, i < depth ? "[" : "]", 1));
+        }
+        struct json *json = json_open(buf_str(&b), CAP);
+        buf_clear(&b);
+        check_err(json_append_canonical(&b, json_root(json)), depth > JSON_CANONICAL_DEPTH ? ERR_INVALID : OK);
+        json_close(json);
+    }
+    buf_finish(&b);
+}
+
 static void open_and_close(void *arg UNUSED) {
     struct json *json =
         json_open(STR("{\"a\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27]}"), CAP);
@@ -421,6 +475,7 @@ TESTS(TEST(strings_are_quoted_and_escaped), TEST(utf8_is_left_alone),
       TEST(what_is_no_utf8_is_replaced_by_maximal_parts), TEST(random_bytes_become_json),
       TEST(a_full_buffer_is_left_as_it_was), TEST(writing_survives_every_failing_allocation), TEST(a_document_is_read),
       TEST(what_is_not_there_is_null_all_the_way), TEST(big_numbers_are_read_as_far_as_a_double_goes),
+      TEST(values_are_found_by_any_name_and_written_again), TEST(a_canonical_form_is_the_same_for_the_same_json),
       TEST(what_is_no_json_does_not_open), TEST(the_cap_on_memory_holds),
       TEST(reading_survives_every_failing_allocation), TEST(kinds_are_told_apart), TEST(whole_numbers_are_read_as_such),
       TEST(members_and_items_come_in_order), TEST(raw_bytes_are_as_they_were_written),

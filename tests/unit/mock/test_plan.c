@@ -12,27 +12,34 @@ static const struct row {
         int status;
         uint64_t whole_ms, first_ms, token_ms;
         unsigned tokens;
+        struct fault fault;
     } plan;
 } names[] = {
-#define DEFAULTS                                                                                                       \
-    { 200, 700, 700, 30, 4 }
+#define PLAN(...)                                                                                                      \
+    {                                                                                                                  \
+        __VA_ARGS__, { FAULT_NONE, 0 }                                                                                 \
+    }
+#define DEFAULTS PLAN(200, 700, 700, 30, 4)
     // latency
-    {"mock-5s", {200, 5000, 5000, 30, 4}},
-    {"mock-250ms", {200, 250, 250, 30, 4}},
-    {"mock-0s", {200, 0, 0, 30, 4}},
-    {"mock-0", {200, 0, 0, 30, 4}},
-    {"mock-1.5s", {200, 1500, 1500, 30, 4}},
-    {"mock-2m", {200, 120000, 120000, 30, 4}},
-    {"mock-720h", {200, 2592000000, 2592000000, 30, 4}},
+    {"mock-5s", PLAN(200, 5000, 5000, 30, 4)},
+    {"mock-250ms", PLAN(200, 250, 250, 30, 4)},
+    {"mock-0s", PLAN(200, 0, 0, 30, 4)},
+    {"mock-0", PLAN(200, 0, 0, 30, 4)},
+    {"mock-1.5s", PLAN(200, 1500, 1500, 30, 4)},
+    {"mock-2m", PLAN(200, 120000, 120000, 30, 4)},
+    {"mock-720h", PLAN(200, 2592000000, 2592000000, 30, 4)},
     // tokens
-    {"mock-100x20ms", {200, 2000, 0, 20, 100}},
-    {"mock-1x1ms", {200, 1, 0, 1, 1}},
-    {"mock-3x0", {200, 0, 0, 0, 3}},
-    {"mock-1000000x1ms", {200, 1000000, 0, 1, 1000000}},
+    {"mock-100x20ms", PLAN(200, 2000, 0, 20, 100)},
+    {"mock-1x1ms", PLAN(200, 1, 0, 1, 1)},
+    {"mock-3x0", PLAN(200, 0, 0, 0, 3)},
+    {"mock-1000000x1ms", PLAN(200, 1000000, 0, 1, 1000000)},
     // errors
-    {"mock-err-429", {429, 0, 0, 30, 4}},
-    {"mock-err-400", {400, 0, 0, 30, 4}},
-    {"mock-err-599", {599, 0, 0, 30, 4}},
+    {"mock-err-429", {429, 0, 0, 30, 4, {FAULT_STATUS, 429}}},
+    {"mock-err-400", {400, 0, 0, 30, 4, {FAULT_STATUS, 400}}},
+    {"mock-err-599", {599, 0, 0, 30, 4, {FAULT_STATUS, 599}}},
+    {"mock-429", {429, 0, 0, 30, 4, {FAULT_STATUS, 429}}},
+    {"mock-cut-7", {200, 700, 700, 30, 4, {FAULT_CUT_AT, 7}}},
+    {"mock-hang", {200, 700, 700, 30, 4, {FAULT_HANG, 0}}},
     // names that mean nothing here
     {"", DEFAULTS},
     {"mock", DEFAULTS},
@@ -49,6 +56,7 @@ static const struct row {
     {"mock-100x20", DEFAULTS},
     {"mock-1000001x1ms", DEFAULTS},
     {"mock-100x20msx", DEFAULTS},
+    {"mock-tools", DEFAULTS},
     {"mock-err-", DEFAULTS},
     {"mock-err-200", DEFAULTS},
     {"mock-err-399", DEFAULTS},
@@ -56,10 +64,14 @@ static const struct row {
     {"mock-err-0429", DEFAULTS},
     {"mock-err-42", DEFAULTS},
     {"mock-err-4.9", DEFAULTS},
+    {"mock-err-hang", DEFAULTS},
+    {"mock-cut", DEFAULTS},
+    {"mock-close-on-accept", DEFAULTS},
     {"Mock-5s", DEFAULTS},
     {"gpt-5s", DEFAULTS},
     {"xmock-5s", DEFAULTS},
 #undef DEFAULTS
+#undef PLAN
 };
 
 static uint64_t whole_ms(const struct plan *plan) { return plan_pace(plan, false, 10, 0).due_us / 1000; }
@@ -71,7 +83,7 @@ static void check_plan(const struct row *row) {
     uint64_t token_ms = latency_draw_us(&got.times.between, 1, 1) / 1000;
     if (got.status != row->plan.status || whole_ms(&got) != row->plan.whole_ms ||
         first_ms(&got) != row->plan.first_ms || (got.status == 200 && token_ms != row->plan.token_ms) ||
-        got.tokens != row->plan.tokens) {
+        got.tokens != row->plan.tokens || got.fault.kind != row->plan.fault.kind || got.fault.n != row->plan.fault.n) {
         fail_msg("'%s': got %d, %llu ms, %llu ms, %u x %llu ms", row->model, got.status,
                  (unsigned long long)whole_ms(&got), (unsigned long long)first_ms(&got), got.tokens,
                  (unsigned long long)token_ms);
@@ -97,6 +109,13 @@ static void names_ask_for_distributions(void **state UNUSED) {
     }
 }
 
+static void a_name_asks_for_a_tool(void **state UNUSED) {
+    struct plan plan = plan_make(&options, STR("mock-tool"));
+    check_str(plan.tool, "any");
+    check_int(whole_ms(&plan), 700);
+    check(!plan_make(&options, STR("mock-tools")).tool.ptr);
+}
+
 static void a_name_need_not_be_terminated(void **state UNUSED) {
     struct plan plan = plan_make(&options, str_from("mock-250ms", 9));
     check_int(whole_ms(&plan), 15000000); // 250m
@@ -106,7 +125,7 @@ static void every_example_is_understood(void **state UNUSED) {
     size_t i = 0;
     for (; plan_example(i); i++) {
         struct plan plan = plan_make(&options, str_c(plan_example(i)));
-        check(plan.status != 200 || plan_draws(&plan) || whole_ms(&plan) != 700);
+        check(plan.fault.kind != FAULT_NONE || plan.tool.ptr || plan_draws(&plan) || whole_ms(&plan) != 700);
     }
     check(i > 0);
 }
@@ -198,7 +217,8 @@ static void a_field_that_is_not_understood_is_told(void **state UNUSED) {
     }
 }
 
-TESTS(TEST(names_override_the_options), TEST(names_ask_for_distributions), TEST(a_name_need_not_be_terminated),
-      TEST(every_example_is_understood), TEST(an_answer_may_take_as_long_as_its_stream),
-      TEST(a_prompt_and_a_pause_take_their_time), TEST(what_is_no_stall_or_prefill_is_refused),
-      TEST(fields_override_names_and_options), TEST(a_field_that_is_not_understood_is_told))
+TESTS(TEST(names_override_the_options), TEST(a_name_asks_for_a_tool), TEST(names_ask_for_distributions),
+      TEST(a_name_need_not_be_terminated), TEST(every_example_is_understood),
+      TEST(an_answer_may_take_as_long_as_its_stream), TEST(a_prompt_and_a_pause_take_their_time),
+      TEST(what_is_no_stall_or_prefill_is_refused), TEST(fields_override_names_and_options),
+      TEST(a_field_that_is_not_understood_is_told))
