@@ -19,11 +19,19 @@ struct route {
     unsigned methods;                        // bits of 1 << enum method; others: relayed if prefixed, else 405
     bool open;                               // no key needed
     bool by_id;                              // none needed where tapes are read by their ids (tape.read)
+    bool forms;                              // the body may be a form as well as JSON
     bool looked_at;                          // the body is read whole, looked at, and may be sent again
     void (*answer)(struct request *r);       // local; NULL: what `produce` starts writes a tape, or a call does
     enum verdict (*look)(struct request *r); // instead of peeking at the body for a model
     void (*produce)(struct request *r, struct tape *tape);
 };
 
+// NULL: there is nothing at this path.
+const struct route *route_find(const struct worker *w, struct str path, enum method method);
+// Looks at the body of a call, the request's own or one of several: *model_raw is where it names its model (ptr NULL:
+// nowhere), *targets where it goes. False: answered; the error is about a member of `within` ("calls[2].body"), NULL: of
+// the request's body.
+MUSTCHECK bool steps_peek(struct request *r, struct str body, const char *within, struct str *model_raw,
+                          const struct targets **targets);
 // What follows the path of a route that stands for all below it.
 struct str route_below(const struct request *r);
