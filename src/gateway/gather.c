@@ -476,6 +476,7 @@ static void write_answer(struct gather *g) {
         while (g->part < parts && g->error == OK && buf_len(&g->out) < OUT_WINDOW) {
             note(g, g->plan->face->part(g, g->part, &g->out));
             g->part++;
+            note(g, buf_str_append(&g->out, g->part == parts ? STR("\n") : STR("")));
         }
         if (g->error == OK) {
             flush(g, g->part == parts);
@@ -514,6 +515,7 @@ static void end_wait(struct gather *g) {
     } else {
         buf_clear(&g->out); // results that nobody was told of
         note(g, face->fail(g, &g->out));
+        note(g, buf_append(&g->out, "\n", 1));
     }
     g->part = g->plan->count + 1;
 }

@@ -115,9 +115,14 @@ static enum err chunk(struct branch *b, const struct sse_event *event, struct bu
     return e == OK ? buf_append(out, "}", 1) : e;
 }
 
+// Many end their answers with a line break, which is no part of the value.
 static void take(struct branch *b) {
-    enum err e = look_whether_json(buf_str(&b->body));
+    struct buf *body = &b->body;
+    enum err e = look_whether_json(buf_str(body));
     b->is_json = e == OK;
+    while (b->is_json && strchr(" \t\r\n", body->ptr[body->end - 1])) {
+        body->end--;
+    }
     if (e != OK && e != ERR_INVALID) {
         branch_blame(b, 503, NULL, NULL, "There was no memory for looking at the answer.");
     }
@@ -162,8 +167,7 @@ static enum err part(struct gather *g, unsigned n, struct buf *out) {
         return e == OK ? result(&g->branches[n], out) : e;
     }
     enum err e = buf_str_append(out, STR("],"));
-    e = e == OK ? append_counts(g, out) : e;
-    return e == OK ? buf_append(out, "\n", 1) : e;
+    return e == OK ? append_counts(g, out) : e;
 }
 
 static enum err done(struct gather *g, struct buf *out) {

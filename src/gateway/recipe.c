@@ -374,7 +374,7 @@ static enum err result(struct branch *b, struct buf *out) {
 
 static enum err part_of_one(struct gather *g, unsigned n, struct buf *out) {
     if (n > 0) {
-        return buf_str_append(out, STR("}\n"));
+        return buf_append(out, "}", 1);
     }
     enum err e = buf_str_append(out, STR("{\"response\":"));
     return e == OK ? append_response(&g->branches[0], out) : e;
@@ -408,7 +408,7 @@ static enum err part_of_many(struct gather *g, unsigned n, struct buf *out) {
     }
     enum err e = buf_append(out, "}", 1);
     e = e == OK ? append_errors(g, out) : e;
-    return e == OK ? buf_str_append(out, STR("}\n")) : e;
+    return e == OK ? buf_append(out, "}", 1) : e;
 }
 
 // What would have been the answer.

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+#include "flow.h"
+static void nothing(void **state UNUSED) {}
+FLOWS(TEST(nothing))
