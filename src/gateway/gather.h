@@ -52,7 +52,8 @@ struct gather_plan {
 
 struct gather_plan *gather_plan_create(const struct gather_face *face, size_t arena_cap);
 void gather_plan_branches(struct gather_plan *plan, unsigned count);
-// Where a branch's body goes, and what it names there. False: answered; `within` is told with the error, may be NULL.
+// Where a branch's body goes, and what it names there. False: answered, and the plan is gone; `within` is told with the
+// error, may be NULL.
 MUSTCHECK bool gather_plan_peek(struct request *r, struct branch_plan *branch, struct str body, const char *within);
 // Accepts NULL.
 void gather_plan_destroy(struct gather_plan *plan);

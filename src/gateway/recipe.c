@@ -80,15 +80,19 @@ static bool may_be_simple(struct request *r) {
     return false;
 }
 
-// curl's -d says that it is a form, whatever it is.
-static bool looks_like_json(const struct request *r) {
+// Said to be JSON: what a page has to ask for leave for. (Other types than a form have been refused by then.)
+static bool is_declared_json(const struct request *r) {
     struct str type = fields_value(&r->head->fields, FIELD_CONTENT_TYPE);
-    struct str body = r->whole;
-    while (body.len && (body.ptr[0] == ' ' || body.ptr[0] == '\n' || body.ptr[0] == '\r' || body.ptr[0] == '\t')) {
+    struct str form = STR("application/x-www-form-urlencoded");
+    return type.ptr && !str_ieq(str_first(type, form.len), form);
+}
+
+// curl's -d says that it is a form, whatever it is.
+static bool looks_like_json(struct str body) {
+    while (body.len && strchr(" \t\r\n", body.ptr[0])) {
         body = str_skip(body, 1);
     }
-    bool is_form = str_ieq(str_first(type, 33), STR("application/x-www-form-urlencoded"));
-    return (type.ptr && !is_form) || str_starts(body, STR("{"));
+    return str_starts(body, STR("{"));
 }
 
 static bool refuse_json(struct filling *f, enum err e, struct str twice) {
@@ -114,25 +118,24 @@ static bool refuse_json(struct filling *f, enum err e, struct str twice) {
 static bool read_body(struct filling *f, struct arena *arena) {
     struct request *r = f->r;
     struct str twice = {NULL, 0};
-    bool is_json = looks_like_json(r);
-    bool declared = fields_find(&r->head->fields, FIELD_CONTENT_TYPE) && is_json;
+    bool declared = is_declared_json(r);
     enum err e = OK;
-    if (r->whole.len == 0) {
-        return declared || may_be_simple(r);
+    if (!declared && !may_be_simple(r)) {
+        return false;
     }
-    if (is_json) {
+    if (r->whole.len && (declared || looks_like_json(r->whole))) {
         e = values_from_json(f->values, f->n, r->whole, arena, &twice);
-        return e == OK ? declared || may_be_simple(r) : refuse_json(f, e, twice);
+        return e == OK || refuse_json(f, e, twice);
     }
     e = values_from_form(f->values, f->n, r->whole, VALUE_BODY, arena);
-    return e == OK ? may_be_simple(r) : e == ERR_FULL ? too_large(r) : exhausted(r);
+    return e == OK || (e == ERR_FULL ? too_large(r) : exhausted(r));
 }
 
 static bool read_query(struct filling *f, struct arena *arena) {
     struct str target = f->r->head->target;
     struct str query = str_skip(target, str_find(target, '?') + 1);
     enum err e = values_from_form(f->values, f->n, query, VALUE_QUERY, arena);
-    return e == OK ? true : e == ERR_FULL ? too_large(f->r) : exhausted(f->r);
+    return e == OK || (e == ERR_FULL ? too_large(f->r) : exhausted(f->r));
 }
 
 static bool check_missing(struct filling *f) {
@@ -165,16 +168,17 @@ static bool read_stream(struct filling *f) {
     } words[] = {{STR_INIT("true"), true}, {STR_INIT("1"), true}, {STR_INIT("false"), false}, {STR_INIT("0"), false}};
     const struct value *value = &f->values[STREAM];
     f->r->gather->streams = f->recipe->stream;
-    for (size_t i = 0; value->given && i < ARRAY_LEN(words); i++) {
+    if (!value->given) {
+        return true;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         if (str_eq(value->text, words[i].text)) {
             f->r->gather->streams = words[i].streams;
             return true;
         }
     }
-    if (value->given) {
-        request_error(f->r, 422, OUTCOME_REFUSED, "stream", "invalid_value", "'stream' must be true or false.");
-    }
-    return !value->given;
+    request_error(f->r, 422, OUTCOME_REFUSED, "stream", "invalid_value", "'stream' must be true or false.");
+    return false;
 }
 
 // ---- the calls

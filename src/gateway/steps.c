@@ -356,11 +356,13 @@ static bool find_targets(struct request *r, const char *within, struct str model
                       "The request names no model.");
         return false;
     }
-    *targets = targets_of(r->worker, model);
-    if (!*targets) {
-        unknown_model(r, within, model);
+    const struct targets *found = targets_of(r->worker, model);
+    if (!found) {
+        unknown_model(r, within, model); // and what the request asks for is gone, *targets with it
+        return false;
     }
-    return *targets != NULL;
+    *targets = found;
+    return true;
 }
 
 bool steps_peek(struct request *r, struct str body, const char *within, struct str *model_raw,
