@@ -353,6 +353,24 @@ static void in_the_background_and_cancelled(void **state UNUSED) {
     world_close(&w);
 }
 
+static void a_stream_that_is_cancelled_says_so(void **state UNUSED) {
+    struct world w;
+    world_open(&w, ONE_UPSTREAM);
+    struct peer *client = client_open(&w);
+    struct peer *other = client_open(&w);
+    send_with(client, "X-Thaw-Resume: 1\r\n", THREE(",\"stream\":true"));
+    answer(upstream_peer(&w, "up", 0), JSON_ANSWER);
+    struct parsed m = message_at(client, 0);
+    tape_request(other, "DELETE", &m, "");
+    check_has(client, "event: result\ndata: {\"id\":\"a\"");
+    check_has(client, "event: error\ndata: {\"error\":{\"message\":\"its client cancelled it\",\"type\":\"cancelled\"");
+    check_lacks(client, "event: done");
+    check(!message_at(client, 0).whole);
+    check_int(w.worker.outcomes[OUTCOME_CANCELLED], 1);
+    check_int(w.worker.shelf.running, 0);
+    world_close(&w);
+}
+
 static void in_the_background_and_read_later(void **state UNUSED) {
     struct world w;
     world_open(&w, ONE_UPSTREAM);
@@ -736,7 +754,11 @@ static void play(const char *json, const char *fields, unsigned n, int forever, 
 static void every_allocation_may_fail(void **state UNUSED) {
     static const struct {
         const char *json, *fields;
-    } scenes[] = {{THREE(""), ""}, {THREE(",\"stream\":true"), ""}, {THREE(",\"on_error\":\"fail\""), ""}};
+    } scenes[] = {{THREE(""), ""},
+                  {THREE(",\"stream\":true"), ""},
+                  {THREE(",\"on_error\":\"fail\""), ""},
+                  {THREE(",\"stream\":true"), "X-Thaw-Resume: 1\r\n"},
+                  {THREE(""), "Idempotency-Key: k\r\n"}};
     for (size_t i = 0; i < ARRAY_LEN(scenes); i++) {
         for (int forever = 0; forever <= 1; forever++) {
             bool fired = true;
@@ -756,10 +778,10 @@ FLOWS(TEST(calls_are_made_at_once_and_told_in_order), TEST(a_call_is_sent_as_it_
       TEST(a_strict_one_fails_with_its_first_failure), TEST(a_strict_one_goes_on_while_enough_may_succeed),
       TEST(the_deadline_ends_the_wait), TEST(a_strict_one_over_its_deadline_is_504),
       TEST(a_call_has_a_timeout_of_its_own), TEST(a_client_that_leaves_drops_all),
-      TEST(in_the_background_and_cancelled), TEST(in_the_background_and_read_later), TEST(the_same_key_joins),
-      TEST(streams_are_told_apart), TEST(a_stream_is_over_when_the_wait_is),
-      TEST(a_stream_that_was_cut_is_told_and_never_whole), TEST(a_strict_stream_fails_as_an_error_or_by_an_event),
-      TEST(a_stream_is_read_on_behind_an_event), TEST(a_slow_client_holds_up_the_streams),
-      TEST(a_slow_client_gets_all_results), TEST(what_cannot_be_done_is_refused_by_name), TEST(only_post_is_answered),
-      TEST(as_many_as_are_allowed), TEST(shutdown_leaves_nothing), TEST(draining_says_that_a_stream_was_cut),
-      TEST(every_allocation_may_fail))
+      TEST(in_the_background_and_cancelled), TEST(a_stream_that_is_cancelled_says_so),
+      TEST(in_the_background_and_read_later), TEST(the_same_key_joins), TEST(streams_are_told_apart),
+      TEST(a_stream_is_over_when_the_wait_is), TEST(a_stream_that_was_cut_is_told_and_never_whole),
+      TEST(a_strict_stream_fails_as_an_error_or_by_an_event), TEST(a_stream_is_read_on_behind_an_event),
+      TEST(a_slow_client_holds_up_the_streams), TEST(a_slow_client_gets_all_results),
+      TEST(what_cannot_be_done_is_refused_by_name), TEST(only_post_is_answered), TEST(as_many_as_are_allowed),
+      TEST(shutdown_leaves_nothing), TEST(draining_says_that_a_stream_was_cut), TEST(every_allocation_may_fail))
