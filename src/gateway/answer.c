@@ -10,14 +10,10 @@
 
 enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64, LOCATION_MAX = 400 };
 
-// OpenAI's `type`, and the `code` where nothing more exact is known.
-static const struct {
-    int status;
-    const char *type;
-    const char *code;
-} kinds[] = {
+static const struct answer_kind kinds[] = {
     {400, "invalid_request_error", "bad_request"},
     {401, "authentication_error", "invalid_api_key"},
+    {403, "permission_error", "forbidden"},
     {404, "invalid_request_error", "not_found"},
     {405, "invalid_request_error", "method_not_allowed"},
     {408, "invalid_request_error", "request_timeout"},
@@ -35,6 +31,16 @@ static const struct {
     {505, "invalid_request_error", "http_version"},
     {508, "invalid_request_error", "loop_detected"},
 };
+
+const struct answer_kind *answer_kind(int status) {
+    static const struct answer_kind other = {0, "server_error", "error"};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (kinds[i].status == status) {
+            return &kinds[i];
+        }
+    }
+    return &other;
+}
 
 static void add_allow(const struct route *route, struct fields *fields, char room[ALLOW_MAX]) {
     size_t at = 0;
@@ -105,32 +111,39 @@ void request_answer(struct request *r, int status, enum outcome outcome, struct 
     request_send_local(r);
 }
 
-static enum err write_error(struct buf *out, const char *type, const char *param, const char *code,
-                            struct str message) {
-    enum err e = buf_str_append(out, STR("{\"error\":{\"message\":"));
+enum err answer_write_object(struct buf *out, const char *type, const char *param, const char *code,
+                             struct str message) {
+    enum err e = buf_str_append(out, STR("{\"message\":"));
     e = e == OK ? json_append_string(out, message) : e;
-    e = e == OK ? buf_printf(out, ",\"type\":\"%s\",\"param\":", type) : e;
-    e = e == OK ? buf_printf(out, param ? "\"%s\"" : "null", param) : e;
-    return e == OK ? buf_printf(out, ",\"code\":\"%s\"}}\n", code) : e;
+    e = e == OK ? buf_str_append(out, STR(",\"type\":")) : e;
+    e = e == OK ? json_append_string(out, str_c(type)) : e;
+    e = e == OK ? buf_str_append(out, STR(",\"param\":")) : e;
+    e = e == OK ? (param ? json_append_string(out, str_c(param)) : buf_str_append(out, STR("null"))) : e;
+    e = e == OK ? buf_str_append(out, STR(",\"code\":")) : e;
+    e = e == OK ? json_append_string(out, str_c(code)) : e;
+    return e == OK ? buf_append(out, "}", 1) : e;
+}
+
+enum err answer_write_error(struct buf *out, const char *type, const char *param, const char *code,
+                            struct str message) {
+    enum err e = buf_str_append(out, STR("{\"error\":"));
+    e = e == OK ? answer_write_object(out, type, param, code, message) : e;
+    return e == OK ? buf_append(out, "}", 1) : e;
 }
 
 void request_error(struct request *r, int status, enum outcome outcome, const char *param, const char *code,
                    const char *format, ...) {
     char message[MESSAGE_MAX];
-    const char *type = "server_error";
+    const struct answer_kind *kind = answer_kind(status);
     struct buf json;
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        if (kinds[i].status == status) {
-            type = kinds[i].type;
-            code = code ? code : kinds[i].code;
-        }
-    }
     va_list args;
     va_start(args, format);
     (void)vsnprintf(message, sizeof message, format, args);
     va_end(args);
     buf_init(&json, ERROR_MAX);
-    if (write_error(&json, type, param, code ? code : "error", str_c(message)) != OK) {
+    enum err e = answer_write_error(&json, kind->type, param, code ? code : kind->code, str_c(message));
+    e = e == OK ? buf_append(&json, "\n", 1) : e;
+    if (e != OK) {
         buf_clear(&json);
     }
     request_answer(r, status, outcome, buf_str(&json));

@@ -93,6 +93,18 @@ void request_answer(struct request *r, int status, enum outcome outcome, struct 
 // OpenAI's error shape; `type` and, where it is NULL, `code` follow from the status. `param` may be NULL.
 void request_error(struct request *r, int status, enum outcome outcome, const char *param, const char *code,
                    const char *format, ...) PRINTF(6, 7);
+// Appends {"message":..,"type":..,"param":..,"code":..}; and the same as {"error":..}, a whole answer.
+MUSTCHECK enum err answer_write_object(struct buf *out, const char *type, const char *param, const char *code,
+                                       struct str message);
+MUSTCHECK enum err answer_write_error(struct buf *out, const char *type, const char *param, const char *code,
+                                      struct str message);
+// What an error of that status is called where nothing more exact is known; never NULL.
+struct answer_kind {
+    int status;
+    const char *type; // OpenAI's
+    const char *code;
+};
+const struct answer_kind *answer_kind(int status);
 // Sends what is left of a local answer.
 void request_send_local(struct request *r);
 

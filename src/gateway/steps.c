@@ -5,7 +5,10 @@
 
 #include <inttypes.h>
 
+#include "gateway/gather.h"
 #include "gateway/origin.h"
+#include "gateway/parallel.h"
+#include "gateway/recipe.h"
 #include "gateway/responses.h"
 #include "gateway/resume.h"
 #include "gateway/tapes.h"
@@ -13,7 +16,7 @@
 #include "llm/json.h"
 #include "llm/peek.h"
 
-enum { LOOPS_MAX = 8, MODELS_JSON_MAX = 4 << 20 };
+enum { LOOPS_MAX = 8, MODELS_JSON_MAX = 4 << 20, PARAM_MAX = 80 };
 
 #define M(method) (1u << METHOD_##method)
 
@@ -75,6 +78,14 @@ static const struct route routes[] = {
      .below = true,
      .methods = M(GET) | M(POST) | M(DELETE),
      .answer = responses_route},
+    {.path = STR_INIT("/messages"), .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = STR_INIT("/parallel"),
+     .prefixed = true,
+     .methods = M(POST),
+     .ours = true,
+     .looked_at = true,
+     .look = parallel_look,
+     .produce = gather_start},
     {.path = STR_INIT("/tapes/"),
      .prefixed = true,
      .below = true,
@@ -89,6 +100,15 @@ static const struct route routes[] = {
      .by_id = true,
      .ours = true,
      .answer = tapes_delete},
+};
+// The path of a recipe.
+static const struct route recipe = {
+    .methods = M(POST),
+    .ours = true,
+    .looked_at = true,
+    .forms = true,
+    .look = recipe_look,
+    .produce = gather_start,
 };
 // Any other path below the prefix.
 static const struct route relayed = {
@@ -138,7 +158,7 @@ static bool is_at(const struct route *route, struct str known) {
 }
 
 // A path may have several rows, for several methods. Paths of our own are not relayed with any method.
-static const struct route *find_route(const struct worker *w, struct str path, enum method method) {
+const struct route *route_find(const struct worker *w, struct str path, enum method method) {
     struct str below = below_prefix(w, path);
     const struct route *other_method = NULL;
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
@@ -152,6 +172,9 @@ static const struct route *find_route(const struct worker *w, struct str path, e
     }
     if (other_method) {
         return other_method->prefixed && !other_method->ours ? &relayed : other_method;
+    }
+    if (config_recipe_find(w->config, path)) {
+        return &recipe;
     }
     return below.ptr && path_plain(path) ? &relayed : NULL;
 }
@@ -186,7 +209,7 @@ static enum verdict step_path(struct request *r) {
         return DONE;
     }
     bool everything = str_eq(head->target, STR("*")); // OPTIONS only
-    r->route = everything ? &relayed : find_route(r->worker, target_path(head->target), head->method);
+    r->route = everything ? &relayed : route_find(r->worker, target_path(head->target), head->method);
     if (!r->route) {
         struct str prefix = r->worker->config->prefix;
         request_error(r, 404, OUTCOME_REFUSED, NULL, NULL, "There is nothing at this path; the API is below %.*s/.",
@@ -198,8 +221,8 @@ static enum verdict step_path(struct request *r) {
         return DONE;
     }
     if (!(r->route->methods & 1u << head->method)) {
-        request_error(r, 405, OUTCOME_REFUSED, NULL, NULL, "The path does not answer to %s.",
-                      method_name(head->method));
+        request_error(r, 405, OUTCOME_REFUSED, NULL, NULL, "The path does not answer to %s%s.",
+                      method_name(head->method), r->route->methods & M(POST) ? "; send a POST" : "");
         return DONE;
     }
     return NEXT;
@@ -254,8 +277,9 @@ static enum verdict step_loop(struct request *r) {
 
 // ---- body: wait for all of a looked-at body
 
-static bool is_json(struct str type) {
-    type = str_trim(str_first(type, str_find(type, ';'))); // a missing type is let pass
+static struct str media_type(struct str type) { return str_trim(str_first(type, str_find(type, ';'))); }
+
+static bool is_json(struct str type) { // a missing type is let pass
     return !type.ptr || str_ieq(type, STR("application/json")) ||
            (type.len > 5 && str_ieq(str_skip(type, type.len - 5), STR("+json")));
 }
@@ -268,9 +292,11 @@ static bool body_acceptable(struct request *r) {
                       "Compressed request bodies are not accepted; send plain JSON.");
         return false;
     }
-    if (!is_json(fields_value(&head->fields, FIELD_CONTENT_TYPE))) {
+    struct str type = media_type(fields_value(&head->fields, FIELD_CONTENT_TYPE));
+    if (!is_json(type) && !(r->route->forms && str_ieq(type, STR("application/x-www-form-urlencoded")))) {
         request_error(r, 415, OUTCOME_REFUSED, NULL, NULL,
-                      "The body must be JSON: send 'Content-Type: application/json'.");
+                      "The body must be JSON%s: send 'Content-Type: application/json'.",
+                      r->route->forms ? " or a form (application/x-www-form-urlencoded)" : "");
         return false;
     }
     if (head->body_len > 0 && (uint64_t)head->body_len > r->worker->config->max_body) {
@@ -303,18 +329,27 @@ static const struct targets *targets_of(const struct worker *w, struct str model
     return found ? &w->models[found - w->config->models] : NULL;
 }
 
-static enum verdict unknown_model(struct request *r, struct str model) {
+// "calls[2].body.model"
+static const char *param_of(char room[PARAM_MAX], const char *within, const char *member) {
+    if (!within || !member) {
+        return within ? within : member;
+    }
+    snprintf(room, PARAM_MAX, "%s.%s", within, member);
+    return room;
+}
+
+static void unknown_model(struct request *r, const char *within, struct str model) {
     const struct config *config = r->worker->config;
+    char param[PARAM_MAX];
     const char **names = xcalloc(config->model_count, sizeof *names);
     for (unsigned i = 0; i < config->model_count; i++) {
         names[i] = config->models[i].name.ptr; // strings of a configuration end with a NUL
     }
     const char *near = str_nearest(model, names, config->model_count);
-    request_error(r, 404, OUTCOME_REFUSED, "model", "model_not_found",
+    request_error(r, 404, OUTCOME_REFUSED, param_of(param, within, "model"), "model_not_found",
                   "The model '%.*s' is not configured here%s%s%s. GET %.*s/models lists what is.", STR_ARG(model),
                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", STR_ARG(config->prefix));
     free(names);
-    return DONE;
 }
 
 // OpenAI does `background: true` itself; for upstreams that do not, thaw does.
@@ -324,23 +359,42 @@ static void find_background(struct request *r, const struct peek *peek) {
     r->true_raw = r->background ? peek->background_raw : (struct str){NULL, 0};
 }
 
-static enum verdict find_targets(struct request *r, const struct peek *peek) {
-    r->model_raw = peek->model_raw;
+static bool find_targets(struct request *r, const char *within, struct str model, const struct targets **targets) {
+    char param[PARAM_MAX];
+    *targets = &r->worker->any;
     if (r->worker->config->model_count == 0) {
-        r->targets = &r->worker->any;
-        return NEXT;
+        return true;
     }
-    if (!peek->model.ptr) {
-        request_error(r, 400, OUTCOME_REFUSED, "model", "missing_model", "The request names no model.");
-        return DONE;
+    if (!model.ptr) {
+        request_error(r, 400, OUTCOME_REFUSED, param_of(param, within, "model"), "missing_model",
+                      "The request names no model.");
+        return false;
     }
-    r->targets = targets_of(r->worker, peek->model);
-    return r->targets ? NEXT : unknown_model(r, peek->model);
+    const struct targets *found = targets_of(r->worker, model);
+    if (!found) {
+        unknown_model(r, within, model); // and what the request asks for is gone, *targets with it
+        return false;
+    }
+    *targets = found;
+    return true;
+}
+
+bool steps_peek(struct request *r, struct str body, const char *within, struct peek *peek,
+                const struct targets **targets) {
+    struct peek_error error;
+    char param[PARAM_MAX];
+    if (!peek_request(body, peek, &error)) {
+        request_error(r, 400, OUTCOME_REFUSED, param_of(param, within, error.param),
+                      error.problem == PEEK_NOT_JSON ? "invalid_json" : NULL, "%s%s%s", within ? within : "",
+                      within ? ": " : "", error.message);
+        return false;
+    }
+    return find_targets(r, within, peek->model, targets);
 }
 
 static enum verdict step_peek(struct request *r) {
     struct peek peek;
-    struct peek_error error;
+    const struct targets *targets;
     if (r->route->look) {
         return r->route->look(r);
     }
@@ -348,16 +402,13 @@ static enum verdict step_peek(struct request *r) {
         r->targets = &r->worker->any;
         return NEXT;
     }
-    if (!peek_request(r->whole, &peek, &error)) {
-        request_error(r, 400, OUTCOME_REFUSED, error.param, error.problem == PEEK_NOT_JSON ? "invalid_json" : NULL,
-                      "%s", error.message);
+    if (!steps_peek(r, r->whole, NULL, &peek, &targets)) {
         return DONE;
     }
-    enum verdict verdict = find_targets(r, &peek);
-    if (verdict == NEXT) {
-        find_background(r, &peek);
-    }
-    return verdict;
+    r->model_raw = peek.model_raw;
+    r->targets = targets;
+    find_background(r, &peek);
+    return NEXT;
 }
 
 // ---- answer: here, or by a call

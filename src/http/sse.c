@@ -11,7 +11,7 @@
 //
 // Invariants: no byte decides differently for the feed it comes in; work is linear in the bytes fed (the two
 // memchr results are kept until they are passed, else lines of CR alone would cost a scan of the feed each);
-// memory is at most SSE_TYPE_MAX + SSE_DATA_MAX, and KEEP_ROOM between events.
+// memory is at most SSE_TYPE_MAX + data_max, and KEEP_ROOM between events.
 #include "http/sse.h"
 
 #include "base/mem.h"
@@ -24,7 +24,7 @@ static const struct str field_names[] = {[FIELD_DATA] = {"data", 4}, [FIELD_EVEN
 static const struct str byte_order_mark = {"\xEF\xBB\xBF", 3};
 
 void sse_init(struct sse *sse, void (*on_event)(struct sse *sse, const struct sse_event *event)) {
-    *sse = (struct sse){.on_event = on_event, .state = STREAM_START, .at_boundary = true};
+    *sse = (struct sse){.on_event = on_event, .state = STREAM_START, .at_boundary = true, .data_max = SSE_DATA_MAX};
 }
 
 void sse_finish(struct sse *sse) {
@@ -39,7 +39,7 @@ static bool have_room(struct sse *sse, size_t n) {
     if (sse->kept && sse->kept_room >= n) {
         return true;
     }
-    size_t room = MIN(MAX(MAX(sse->kept_room * 2, n), (size_t)FIRST_ROOM), (size_t)SSE_DATA_MAX);
+    size_t room = MIN(MAX(MAX(sse->kept_room * 2, n), (size_t)FIRST_ROOM), sse->data_max);
     char *kept = try_realloc(sse->kept, SSE_TYPE_MAX + room);
     if (!kept) {
         sse->truncated = true;
@@ -54,7 +54,7 @@ static void keep_data(struct sse *sse, struct str s) {
     if (sse->truncated) {
         return;
     }
-    if (s.len > SSE_DATA_MAX - sse->kept_len) {
+    if (s.len > sse->data_max - sse->kept_len) {
         sse->truncated = true;
     } else if (s.len && have_room(sse, sse->kept_len + s.len)) {
         memcpy(sse->kept + SSE_TYPE_MAX + sse->kept_len, s.ptr, s.len);

@@ -6,7 +6,7 @@
 #include "base/str.h"
 
 enum {
-    SSE_DATA_MAX = 64 * 1024, // of one event's data that is offered to on_event; more is counted, not kept
+    SSE_DATA_MAX = 64 * 1024, // of one event's data that is offered to on_event, unless data_max says otherwise
     SSE_TYPE_MAX = 256,       // of its type; a longer one makes the event `truncated`
 };
 
@@ -27,6 +27,7 @@ struct sse {
     // Called where an event ends, whether or not on_event is set: `at` is the offset, in the bytes being fed, behind the
     // first byte of the blank line's end. A line put in just before that byte belongs to the event.
     void (*on_boundary)(struct sse *sse, size_t at);
+    size_t data_max; // bytes; of more an event is `truncated`. May be set before the first feed
     // private
     unsigned char state;
     unsigned char field;

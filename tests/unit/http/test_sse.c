@@ -418,6 +418,22 @@ static void data_is_kept_up_to_the_limit(void **state UNUSED) {
     check_data_of(SSE_DATA_MAX + 2, 0, 1, true);
 }
 
+static void the_limit_may_be_another_one(void **state UNUSED) {
+    static const size_t sizes[] = {10, 11, 200 * 1000, 200 * 1000 + 1};
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        struct counter c;
+        counter_init(&c);
+        c.sse.data_max = i < 2 ? 10 : 200 * 1000;
+        sse_feed(&c.sse, STR("data:"));
+        feed_bytes(&c.sse, 'x', sizes[i], 777);
+        sse_feed(&c.sse, STR("\n\n"));
+        check_int(c.events, 1);
+        check_int(c.truncated, sizes[i] > c.sse.data_max);
+        check_int(c.len, c.truncated ? 0 : sizes[i]);
+        sse_finish(&c.sse);
+    }
+}
+
 static void memory_stays_bounded_whatever_comes(void **state UNUSED) {
     struct counter c;
     counter_init(&c);
@@ -517,7 +533,7 @@ TESTS(TEST(events_as_the_standard_has_them), TEST(line_ends_of_every_kind), TEST
       TEST(comments_are_no_events), TEST(fields_of_every_shape), TEST(a_nul_is_a_byte_like_any_other),
       TEST(an_event_without_its_blank_line_is_none), TEST(a_chat_stream_is_read),
       TEST(boundaries_are_where_an_id_belongs), TEST(numbered_streams_hold_the_same_events),
-      TEST(data_is_kept_up_to_the_limit), TEST(memory_stays_bounded_whatever_comes),
+      TEST(data_is_kept_up_to_the_limit), TEST(the_limit_may_be_another_one), TEST(memory_stays_bounded_whatever_comes),
       TEST(a_type_is_kept_up_to_its_limit), TEST(bytes_add_up_to_the_stream),
       TEST(random_streams_do_not_depend_on_the_split), TEST(survives_every_failing_allocation),
       TEST(finish_accepts_zeroed_and_leaves_zeroed))
