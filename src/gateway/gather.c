@@ -470,13 +470,20 @@ static void flush(struct gather *g, bool last) {
     tape_unref(tape);
 }
 
+static void append_part(struct gather *g) {
+    enum err e = g->plan->face->part(g, g->part, &g->out);
+    if (e == OK && g->part == g->plan->count) {
+        e = buf_append(&g->out, "\n", 1);
+    }
+    g->part++;
+    note(g, e);
+}
+
 static void write_answer(struct gather *g) {
     unsigned parts = g->plan->count + 1;
     while (g->state == GATHER_WRITING && g->error == OK && !tape_full(g->tape)) {
         while (g->part < parts && g->error == OK && buf_len(&g->out) < OUT_WINDOW) {
-            note(g, g->plan->face->part(g, g->part, &g->out));
-            g->part++;
-            note(g, buf_str_append(&g->out, g->part == parts ? STR("\n") : STR("")));
+            append_part(g);
         }
         if (g->error == OK) {
             flush(g, g->part == parts);

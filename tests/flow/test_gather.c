@@ -717,6 +717,53 @@ static void shutdown_leaves_nothing(void **state UNUSED) {
     }
 }
 
+// Stopped, or left by its client, after each turn of the loop that it needs. True once it was all done before.
+static bool end_after(unsigned turns, const char *json, bool leaves) {
+    static const char *const answers[] = {STREAM_HEAD "9\r\ndata: 1\n\n\r\n0\r\n\r\n", JSON_ANSWER, REFUSAL};
+    struct world w;
+    bool answered[3] = {false, false, false};
+    bool done = false;
+    world_open(&w, ONE_UPSTREAM);
+    struct peer *client = client_open(&w);
+    char head[200];
+    snprintf(head, sizeof head, "POST " PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n", strlen(json));
+    peer_queue(client, str_c(head));
+    peer_queue(client, str_c(json));
+    for (unsigned quiet = 0; turns && quiet < 3; turns--) {
+        quiet = loop_turn(&w.worker.loop, 0) ? 0 : quiet + 1;
+        for (unsigned i = 0; i < upstream_count(&w, "up"); i++) {
+            if (!answered[i] && message_at(upstream_peer(&w, "up", i), 0).whole) {
+                answered[i] = true;
+                peer_queue(upstream_peer(&w, "up", i), str_c(answers[i]));
+            }
+        }
+        done = outcomes_total(&w) == 1;
+    }
+    if (leaves) {
+        reset(client);
+        check_int(w.worker.shelf.running, 0);
+        check_int(w.worker.in_flight, 0);
+    }
+    world_finish_worker(&w);
+    check(w.worker.outcomes[OUTCOME_COMPLETE] == done);
+    world_close(&w);
+    return done && turns;
+}
+
+static void it_may_end_at_any_turn(void **state UNUSED) {
+    static const char *const asked[] = {THREE(""), THREE(",\"stream\":true"), THREE(",\"wait\":\"any\"")};
+    for (size_t i = 0; i < ARRAY_LEN(asked); i++) {
+        for (int leaves = 0; leaves <= 1; leaves++) {
+            unsigned turns = 0;
+            while (!end_after(turns, asked[i], leaves)) {
+                turns += 1 + (small_window() ? turns / 8 : 0);
+                check(turns < 1000 * 1000);
+            }
+            check(turns > 3);
+        }
+    }
+}
+
 static void draining_says_that_a_stream_was_cut(void **state UNUSED) {
     struct scene s;
     open_scene(&s, ONE_UPSTREAM, THREE(",\"stream\":true"));
@@ -784,4 +831,5 @@ FLOWS(TEST(calls_are_made_at_once_and_told_in_order), TEST(a_call_is_sent_as_it_
       TEST(a_strict_stream_fails_as_an_error_or_by_an_event), TEST(a_stream_is_read_on_behind_an_event),
       TEST(a_slow_client_holds_up_the_streams), TEST(a_slow_client_gets_all_results),
       TEST(what_cannot_be_done_is_refused_by_name), TEST(only_post_is_answered), TEST(as_many_as_are_allowed),
-      TEST(shutdown_leaves_nothing), TEST(draining_says_that_a_stream_was_cut), TEST(every_allocation_may_fail))
+      TEST(shutdown_leaves_nothing), TEST(it_may_end_at_any_turn), TEST(draining_says_that_a_stream_was_cut),
+      TEST(every_allocation_may_fail))
