@@ -23,6 +23,7 @@ struct mirror {
     struct tape *tape;    // NULL: asked for
     struct digest tenant; // whose it is
     struct list waits;    // until the first news, or the next ones
+    bool serving;         // them: whoever leaves meanwhile is not the last
 };
 
 // ---- messages
@@ -287,7 +288,7 @@ static void mirror_end(struct mirror *m) {
 
 static void mirror_on_abandoned(struct tape *t) {
     struct mirror *m = t->writer;
-    if (!list_empty(&m->waits)) {
+    if (m->serving || !list_empty(&m->waits)) {
         return;
     }
     if (!m->shelf->all->closing) {
@@ -316,20 +317,38 @@ static struct mirror *find_mirror(const struct shelf *shelf, const struct tape_i
     return NULL;
 }
 
-// Everybody who waits gets the tape, or hears why not. May end the mirror, by its last reader.
-static void serve_waits(struct mirror *m, enum shelf_find found) {
-    struct list waits;
+// Everybody who waits gets the tape, or hears why not.
+static void serve(struct list *waits, enum shelf_find found, struct tape *t, const struct digest *tenant) {
     struct list *node;
-    struct tape *t = m->tape ? tape_ref(m->tape) : NULL;
-    struct digest tenant = m->tenant;
-    list_move_all(&waits, &m->waits);
-    list_init(&m->waits);
-    while ((node = list_pop_front(&waits))) {
+    while ((node = list_pop_front(waits))) {
         struct mirror_wait *wait = container_of(node, struct mirror_wait, node);
-        bool allowed = found == SHELF_HERE && (wait->anybody || digest_equal(&wait->tenant, &tenant));
+        bool allowed = found == SHELF_HERE && (wait->anybody || digest_equal(&wait->tenant, tenant));
         wait->on_tape(wait, allowed ? SHELF_HERE : found == SHELF_HERE ? SHELF_UNKNOWN : found, allowed ? t : NULL);
     }
+}
+
+// May end the mirror: nobody may want the tape after all.
+static void serve_tape(struct mirror *m) {
+    struct list waits;
+    struct tape *t = tape_ref(m->tape);
+    bool inside = m->serving;
+    list_move_all(&waits, &m->waits);
+    m->serving = true;
+    serve(&waits, SHELF_HERE, t, &m->tenant);
+    m->serving = inside;
+    if (!inside && tape_running(t) && list_empty(&t->readers)) {
+        mirror_on_abandoned(t);
+    }
     tape_unref(t);
+}
+
+// There is no such tape; who asks for it again asks anew.
+static void serve_refusal(struct mirror *m, enum shelf_find found) {
+    struct list waits;
+    struct digest nobody = {{0}};
+    list_move_all(&waits, &m->waits);
+    mirror_end(m);
+    serve(&waits, found, NULL, &nobody);
 }
 
 static void begin_mirror(struct mirror *m, const struct news *n) {
@@ -382,8 +401,7 @@ static void deliver_news(struct message *message) {
         return;
     }
     if (n->found != SHELF_HERE) {
-        serve_waits(m, n->found);
-        mirror_end(m);
+        serve_refusal(m, n->found);
         free_news(n);
         return;
     }
@@ -393,16 +411,13 @@ static void deliver_news(struct message *message) {
     struct tape *t = tape_ref(m->tape);
     take_news(t, n);
     // Readers may leave at any time, and the mirror with the last one.
-    if (find_mirror(n->shelf, &n->id) == m && m->tape == t) {
-        serve_waits(m, SHELF_HERE);
+    bool there = t->events == &mirror_events;
+    if (there) {
+        serve_tape(m);
+        there = t->events == &mirror_events;
     }
-    m = find_mirror(n->shelf, &n->id);
-    if (m && m->tape == t) {
-        if (!tape_running(t)) {
-            mirror_end(m);
-        } else if (list_empty(&t->readers)) {
-            mirror_on_abandoned(t);
-        }
+    if (there && !tape_running(t)) {
+        mirror_end(m);
     }
     tape_unref(t);
     free_news(n);
@@ -426,7 +441,7 @@ void mirror_ask(struct shelf *shelf, const struct tape_id *id, unsigned where, s
     }
     list_push_back(&m->waits, &wait->node);
     if (m->tape) {
-        serve_waits(m, SHELF_HERE);
+        serve_tape(m);
     }
 }
 
