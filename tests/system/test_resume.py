@@ -336,8 +336,7 @@ def test_a_page_of_an_allowed_origin(world):
     preflight = client.ask(request("OPTIONS", CHAT, [mine, ("Access-Control-Request-Method", "POST"),
                                                      ("Access-Control-Request-Headers", "authorization,idempotency-key")]))
     assert preflight.status == 204 and preflight["access-control-allow-origin"] == mine[1]
-    allowed = {h.strip().lower() for h in preflight["access-control-allow-headers"].split(",")}
-    assert {"authorization", "content-type", "idempotency-key", "last-event-id", "x-thaw-resume"} <= allowed
+    assert preflight["access-control-allow-headers"] == "authorization,idempotency-key"
     answer = client.ask(post(CHAT, {"model": "m"}, [mine, key]))
     assert answer.status == 200 and answer["access-control-allow-origin"] == mine[1]
     assert "X-Thaw-Tape" in answer["access-control-expose-headers"]
