@@ -358,7 +358,6 @@ def test_clients_killed_anywhere_leave_nothing_behind(world):
         routes: {{/v1/embeddings: {{coalesce: true}}}}
     """
     gw = world.serve(config=config, workers=2)
-    before = gw.descriptors()
     wishes = [[], [("X-Thaw-Resume", "1")], [("Idempotency-Key", "one")], [("Prefer", "respond-async")]]
 
     def one(number):
@@ -389,5 +388,4 @@ def test_clients_killed_anywhere_leave_nothing_behind(world):
     poll(lambda: journal(world.connect(mock))[1]["in_flight"] == 0, "the upstream to be left alone")
     world.clients[-1].close()
     assert world.connect(gw).ask(request("GET", "/healthz")).json()["in_flight"] == 0
-    gw.stop()  # drains, and says so if anything is left
-    assert before > 0
+    gw.stop()  # drains: nothing may be left that it would wait for
