@@ -503,6 +503,8 @@ static void deleting_an_answer_that_has_ended_forgets_it(void **state UNUSED) {
         check_status(read_tape(&s.w, worker, &s.id, ""), 410, "tape_gone");
         client_ask(stop, POST_CHAT, KEY, CHAT); // its key is free
         check_int(upstream_count(&s.w, "up"), worker ? 2 : 1);
+        answer(upstream_peer(&s.w, "up", worker), OK_ANSWER); // on the connection that is there, or on a new one
+        check_str(last_message(stop).body, "{}");
         peer_read(slow, SIZE_MAX); // who was reading reads on
         settle(&s.w);
         check_read(slow, s.id, 0, 4);
