@@ -17,21 +17,25 @@ enum verdict origin_step(struct request *r) {
     return NEXT;
 }
 
+// What else a page may send is no question: its origin is one that was chosen, and no field of ours is let in by it.
+static void add_preflight(const struct request *r, struct fields *fields) {
+    struct str wanted = fields_value(&r->head->fields, FIELD_CORS_HEADERS);
+    worker_add(fields, STR("Access-Control-Allow-Methods"), STR("GET, HEAD, POST, PUT, PATCH, DELETE"));
+    worker_add(fields, STR("Access-Control-Max-Age"), STR("7200"));
+    if (wanted.len) {
+        worker_add(fields, STR("Access-Control-Allow-Headers"), wanted);
+    }
+}
+
 void origin_add_fields(struct request *r, struct fields *fields) {
+    bool any = str_eq(*r->cors, STR("*"));
     fields_remove_flagged(fields, FIELD_CORS); // an upstream's are about itself
     worker_add(fields, STR("Access-Control-Allow-Origin"), *r->cors);
-    if (!str_eq(*r->cors, STR("*"))) {
-        worker_add(fields, STR("Vary"), STR("Origin"));
+    if (!any || r->preflight) {
+        worker_add(fields, STR("Vary"), r->preflight ? STR("Origin, Access-Control-Request-Headers") : STR("Origin"));
     }
     if (r->preflight) {
-        worker_add(fields, STR("Access-Control-Allow-Methods"), STR("GET, HEAD, POST, PUT, PATCH, DELETE"));
-        worker_add(fields, STR("Access-Control-Allow-Headers"),
-                   STR("Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-Api-Key, X-Request-Id, "
-                       "X-Thaw-Resume, X-Thaw-Progress, OpenAI-Organization, OpenAI-Project, OpenAI-Beta, "
-                       "Anthropic-Version, Anthropic-Beta, X-Stainless-Arch, X-Stainless-Lang, X-Stainless-OS, "
-                       "X-Stainless-Package-Version, X-Stainless-Retry-Count, X-Stainless-Runtime, "
-                       "X-Stainless-Runtime-Version, X-Stainless-Timeout"));
-        worker_add(fields, STR("Access-Control-Max-Age"), STR("7200"));
+        add_preflight(r, fields);
     } else {
         worker_add(fields, STR("Access-Control-Expose-Headers"),
                    STR("X-Thaw-Tape, X-Request-Id, Location, Retry-After, Idempotent-Replayed"));

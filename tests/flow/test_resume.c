@@ -269,6 +269,42 @@ static void head_of_a_tape_is_told_at_once(void **state UNUSED) {
     }
 }
 
+// Both wait for the first news of the tape; the first one is content with its head.
+static void reader_behind_one_that_only_looks_gets_it_all(void **state UNUSED) {
+    static const char *const methods[] = {"HEAD", "GET"};
+    struct stream s;
+    struct peer *clients[2];
+    char request[200];
+    stream_begin(&s, ONE_UPSTREAM, RESUME);
+    for (unsigned i = 0; i < 2; i++) {
+        clients[i] = client_open_at(&s.w, 1);
+        snprintf(request, sizeof request, "%s /v1/tapes/%s HTTP/1.1\r\nHost: h\r\n\r\n", methods[i], s.id.text);
+        peer_queue(clients[i], str_c(request));
+    }
+    stream_end(&s);
+    check_int(answer_to_head(clients[0]).status, 200);
+    check_read(clients[1], s.id, 0, 4);
+    check(message_at(clients[1], 0).whole);
+    check_only(&s.w, OUTCOME_COMPLETE, 3);
+    world_close(&s.w);
+}
+
+static void stream_of_known_length_grows_by_its_ids(void **state UNUSED) {
+    struct world w;
+    world_open_with_workers(&w, ONE_UPSTREAM, 2);
+    struct peer *client = client_open(&w);
+    client_ask(client, POST_CHAT, RESUME, CHAT);
+    answer(upstream_peer(&w, "up", 0),
+           "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 20\r\n\r\n"
+           "data: e0\n\ndata: e1\n\n");
+    struct id id = tape_of(client);
+    check_events(client, id, 0, 2);
+    check(message_at(client, 0).whole);
+    check_read(read_tape(&w, 1, &id, ""), id, 0, 2);
+    check_only(&w, OUTCOME_COMPLETE, 2);
+    world_close(&w);
+}
+
 static void wrong_positions_are_refused(void **state UNUSED) {
     static const struct {
         const char *query, *fields, *says;
@@ -354,13 +390,13 @@ static void page_of_an_allowed_origin_may_read(void **state UNUSED) {
     check(field_of(&m, "access-control-allow-origin").ptr == NULL);
     page = ask_tape(&s.w, 1, "OPTIONS", &s.id, "",
                     "Origin: https://app.test\r\nAccess-Control-Request-Method: DELETE\r\n"
-                    "Access-Control-Request-Headers: last-event-id\r\n");
+                    "Access-Control-Request-Headers: last-event-id, x-mine\r\n");
     m = message_at(page, 0);
     check_int(m.status, 204);
     check(str_search(field_of(&m, "access-control-allow-methods"), STR("DELETE")) <
           field_of(&m, "access-control-allow-methods").len);
-    check(str_search(field_of(&m, "access-control-allow-headers"), STR("Last-Event-ID")) <
-          field_of(&m, "access-control-allow-headers").len);
+    check_str(field_of(&m, "access-control-allow-headers"), "last-event-id, x-mine"); // whatever it wants to send
+    check(str_search(field_of(&m, "vary"), STR("Access-Control-Request-Headers")) < field_of(&m, "vary").len);
     page = ask_tape(&s.w, 1, "OPTIONS", &s.id, "",
                     "Origin: https://evil.test\r\nAccess-Control-Request-Method: DELETE\r\n");
     m = message_at(page, 0);
@@ -467,6 +503,8 @@ static void deleting_an_answer_that_has_ended_forgets_it(void **state UNUSED) {
         check_status(read_tape(&s.w, worker, &s.id, ""), 410, "tape_gone");
         client_ask(stop, POST_CHAT, KEY, CHAT); // its key is free
         check_int(upstream_count(&s.w, "up"), worker ? 2 : 1);
+        answer(upstream_peer(&s.w, "up", worker), OK_ANSWER); // on the connection that is there, or on a new one
+        check_str(last_message(stop).body, "{}");
         peer_read(slow, SIZE_MAX); // who was reading reads on
         settle(&s.w);
         check_read(slow, s.id, 0, 4);
@@ -794,7 +832,8 @@ FLOWS(TEST(every_answer_of_a_call_names_its_tape), TEST(plain_relay_is_not_chang
       TEST(tape_is_read_from_its_start_and_followed), TEST(reading_goes_on_behind_an_event),
       TEST(last_event_of_another_tape_is_not_about_this_one), TEST(reading_goes_on_behind_a_byte),
       TEST(answer_of_known_length_is_read_in_parts), TEST(coded_stream_is_read_again_as_it_is),
-      TEST(head_of_a_tape_is_told_at_once), TEST(wrong_positions_are_refused),
+      TEST(head_of_a_tape_is_told_at_once), TEST(reader_behind_one_that_only_looks_gets_it_all),
+      TEST(stream_of_known_length_grows_by_its_ids), TEST(wrong_positions_are_refused),
       TEST(position_that_is_still_to_come_from_another_worker_is_waited_for),
       TEST(event_source_reconnects_until_nothing_is_left), TEST(page_of_an_allowed_origin_may_read),
       TEST(failed_answers_are_told_again), TEST(deleting_a_running_answer_cancels_it),

@@ -30,6 +30,20 @@ async function thrown(promise) {
   return { class: null };
 }
 
+// Gives up waiting after a second and tries again by itself; says so as soon as it does.
+async function retried(client, options) {
+  let requests = 0;
+  client.fetch = (url, init) => {
+    requests += 1;
+    if (requests === 2) {
+      process.stdout.write('again\n');
+    }
+    return fetch(url, init);
+  };
+  const answer = await client.chat.completions.create({ model: 'm', messages }, { timeout: 1000, maxRetries: 10, ...options });
+  return { text: answer.choices[0].message.content, retried: requests > 1 };
+}
+
 const cases = {
   async chat() {
     const { data, request_id } = await client.chat.completions.create({ model: 'mock', messages }).withResponse();
@@ -107,6 +121,13 @@ const cases = {
   async upload() {
     const file = await OpenAI.toFile(Buffer.alloc(3000000, 'u'), 'big.jsonl');
     return client.files.create({ file, purpose: 'batch' });
+  },
+  async retry_per_call() {
+    return retried(client, { headers: { 'Idempotency-Key': 'one-question' } });
+  },
+  async retry_whole_client() { // a new key for every call, the same for its retries
+    client.idempotencyHeader = 'Idempotency-Key';
+    return retried(client, {});
   },
   async parallel() {
     return Promise.all(Array.from({ length: 50 }, async (_, n) => {
