@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Three shelves whose loops stand on one fake clock and are turned by hand, and calls that write tapes.
 #pragma once
+#include "chance.h"
 #include "support.h"
 #include "tape/shelf.h"
 
