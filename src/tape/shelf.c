@@ -115,6 +115,13 @@ bool shelf_lookup(struct shelves *all, const struct digest *wanted, struct tape_
     return key;
 }
 
+size_t shelf_key_count(struct shelves *all) {
+    pthread_mutex_lock(&all->table->lock);
+    size_t count = all->table->map.count;
+    pthread_mutex_unlock(&all->table->lock);
+    return count;
+}
+
 void shelf_add_stored_key(struct shelves *all, const struct digest *wanted, const struct digest *asked, struct str id,
                           uint64_t expires_s) {
     if (id.len != TAPE_ID_LEN) {

@@ -135,6 +135,8 @@ enum shelf_claim shelf_claim(struct tape_kept *kept, const struct digest *key, c
                              struct tape_id *id);
 // The tape that a key leads to.
 bool shelf_lookup(struct shelves *all, const struct digest *key, struct tape_id *id);
+// How many keys there are, expired ones that were not swept yet among them.
+size_t shelf_key_count(struct shelves *all);
 // A key of a tape that is not in memory (of a store), until `expires_s`.
 void shelf_add_stored_key(struct shelves *all, const struct digest *key, const struct digest *asked, struct str id,
                           uint64_t expires_s);

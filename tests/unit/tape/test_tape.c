@@ -3,6 +3,7 @@
 // ended; a tape that is not kept is bounded by its window, a kept one by what it keeps.
 #include "tape/tape.h"
 
+#include "chance.h"
 #include "support.h"
 
 static const struct tape_why given_up = {TAPE_CANCELLED, OK, 0, NULL};
@@ -951,7 +952,8 @@ static void check_kept(const struct kept_life *l) {
 }
 
 static void append_some(struct kept_life *l) {
-    size_t n = MIN(some_size(), (size_t)PATTERN - l->written - 100);
+    size_t n = some_size();
+    n = MIN(n, (size_t)PATTERN - l->written - 100);
     for (size_t at = below(n + 1); below(3) && l->marks_count < MARKS_MAX && at <= n; at += below(300)) {
         l->marks[l->marks_count++] = l->written + at;
         tape_mark(l->t, l->written + at);
