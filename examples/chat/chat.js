@@ -13,7 +13,7 @@ const HINT = 'This answer is an echo of its question, one word at a time, becaus
     'often as you like: the answer goes on where it was, for the gateway keeps it on a tape and the page remembers how far ' +
     'it has read. Open a second tab and both show it live. Whatever you do, the slow call behind it was made once, and is ' +
     'paid once. Only Stop ends it.';
-const DEFAULTS = {gateway: 'http://localhost:8080', model: 'mock-100x120ms', by: 'fetch'};
+const DEFAULTS = {gateway: 'http://localhost:8080', model: 'mock-79x120ms', by: 'fetch'};
 const READERS = {fetch: byFetch, eventsource: byEventSource};
 
 // 128 random bits. (crypto.randomUUID is not there for pages that come over plain HTTP from another machine.)
@@ -106,8 +106,10 @@ async function follow(turn) {
         }
         if (!(error instanceof Refusal)) {
             turn.problem = `This page has a problem: ${error}`;
+        } else if (error.code === 'cancelled') {
+            answer.end = 'stopped';
         } else if (error.status === 0) { // it is on the tape: so it ended, for every tab
-            answer.end = error.code === 'cancelled' ? 'stopped' : inWords(error);
+            answer.end = inWords(error);
         } else {
             turn.problem = inWords(error);
         }

@@ -176,7 +176,7 @@ export async function byEventSource(call, on) {
     const source = new EventSource(`${call.api}/tapes/${call.place.tape}${after}`);
     let complete = false;
     try {
-        await new Promise((closed, failed) => {
+        await new Promise((over, failed) => {
             source.onopen = () => on.open?.();
             source.onmessage = ({data, lastEventId}) => {
                 try {
@@ -184,15 +184,18 @@ export async function byEventSource(call, on) {
                 } catch (error) {
                     failed(error);
                 }
+                if (complete) {
+                    over();
+                }
             };
-            source.onerror = () => source.readyState === EventSource.CLOSED ? closed() : on.pause?.();
+            source.onerror = () => source.readyState === EventSource.CLOSED ? over() : on.pause?.();
             call.signal?.addEventListener('abort', () => failed(call.signal.reason));
         });
     } finally {
         source.close();
     }
     if (!complete) {
-        await byFetch(call, on); // EventSource closes at a 204, which is the end, and at refusals, and does not say which
+        await byFetch(call, on); // it was refused, or 204 came, which is the end: EventSource does not say which
     }
 }
 

@@ -79,9 +79,14 @@ class Browser:
         assert "error" not in answer, f"{method}: {answer['error']}"
         return answer["result"]
 
-    def open(self, url, **more):
-        """A tab. All tabs share what they store, as a user's do."""
-        return Page(self, **more).go(url)
+    def user(self):
+        """Somebody new, who has stored nothing: a function that opens a tab of theirs."""
+        context = self.ask("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
+
+        def tab(url, **more):
+            return Page(self, context, **more).go(url)
+        tab.leave = lambda: self.ask("Target.disposeBrowserContext", browserContextId=context)
+        return tab
 
     def close(self):
         if self.process.poll() is None:
@@ -95,11 +100,11 @@ class Browser:
 
 
 class Page:
-    def __init__(self, browser, width=None, height=None, dark=False):
+    def __init__(self, browser, context, width=None, height=None, dark=False):
         self.browser = browser
         self.problems = []
         self.loaded = 0
-        self.target = browser.ask("Target.createTarget", url="about:blank")["targetId"]
+        self.target = browser.ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         self.session = browser.ask("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
         browser.sessions[self.session] = self
         for domain in ("Page", "Runtime"):
