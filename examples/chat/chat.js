@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The page around resumable.js: what is asked, what is remembered, what is shown.
+// The page around resumable.mjs: what is asked, what is remembered, what is shown.
 //
 // localStorage has it all, so that a reload and every other tab find it:
 //   thaw-chat            the questions: [{key, model, question}]
 //   thaw-chat/KEY        how far the answer is: {key, tape, last, text, end}; the text goes exactly to the event `last`
 //   thaw-chat/settings   {gateway, model, by}
 // Each tab reads the answer for itself; two that write the same answer both write the truth, and the one ahead wins.
-import {Refusal, byEventSource, byFetch, cancel} from './resumable.js';
+import {Refusal, byEventSource, byFetch, cancel} from './resumable.mjs';
 
 const $ = id => document.getElementById(id);
 const HINT = 'This answer is an echo of its question, one word at a time, because a mock gives it. Reload the page now, as ' +

@@ -111,12 +111,12 @@ function take(call, on, {data, id}) {
 const rest = (ms, signal) => new Promise((resolve, reject) => {
     const over = () => {
         clearTimeout(timer);
-        removeEventListener('online', over);
+        globalThis.removeEventListener?.('online', over);
         signal?.removeEventListener('abort', over);
         signal?.aborted ? reject(signal.reason) : resolve();
     };
     const timer = setTimeout(over, ms);
-    addEventListener('online', over);
+    globalThis.addEventListener?.('online', over); // Node.js has none
     signal?.addEventListener('abort', over);
     if (signal?.aborted) {
         over();
