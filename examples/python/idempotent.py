@@ -18,8 +18,7 @@ def ask(key):
 
 key = str(uuid.uuid4())
 raw, answer = ask(key)
-print(f"{answer.choices[0].message.content!r}: asked again {'and again ' if raw.retries_taken > 1 else ''}by the SDK:",
-      raw.retries_taken > 0)
+print(f"{answer.choices[0].message.content}: the SDK asked again: {raw.retries_taken > 0}")
 
 raw, same = ask(key)  # ten minutes long: the answer of that call, and no other one
 print("the same answer again, at once:", same.id == answer.id and raw.headers["idempotent-replayed"] == "true")

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import socket
+import sys
 import time
 import urllib.parse
 import uuid
@@ -54,7 +55,7 @@ def answer(question):
             pass
         finally:
             connection.close()
-        print(f" [lost behind {last}, going on]", end="")
+        print(" [cut] ", end="", file=sys.stderr, flush=True)
         time.sleep(0.2)
 
 
