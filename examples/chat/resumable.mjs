@@ -123,7 +123,7 @@ const rest = (ms, signal) => new Promise((resolve, reject) => {
     }
 });
 
-// Tries until `work` gives true, resting longer and longer as long as nothing comes of it.
+// Tries until `work` gives true, resting longer and longer until it makes progress.
 async function persist(call, on, work) {
     const shortest = 200;
     let pause = shortest;
@@ -156,11 +156,12 @@ export function byFetch(call, on) {
             return true; // there is nothing behind what we have
         }
         on.open?.();
+        progress(); // before an event has come: Chromium drops what it has not handed over yet when the connection is broken
+                    // off, which is how an answer ends that was cut, so that its end may have to be read more than once
         for await (const event of events(response.body)) {
             if (take(call, on, event)) {
                 return true;
             }
-            progress();
         }
         return false;
     });

@@ -6,6 +6,7 @@ import http.server
 import json
 import random
 import re
+import signal
 import socket
 import threading
 
@@ -316,7 +317,6 @@ def test_an_eventsource_of_the_browsers_own_stops_at_the_end(scene, world):
     ends = ['{"id":'] * 61 + ["[DONE]"]
     assert page.js("heard") == [f"{n}{data}" for n, data in enumerate(ends)]
     assert not scene.at.cuts and b"HTTP/1.1 204 " in scene.at.answered
-    assert scene.at.asked.lower().rindex(b"last-event-id: ") > 0
 
 
 def test_a_gateway_that_is_not_there_yet(scene):
@@ -433,8 +433,9 @@ def test_a_gateway_that_was_started_anew(scene):
     writers[0].say(5)
     chat.shows(WORDS[:5])
     chat.page.go("about:blank")
-    scene.gw.signal(15)
-    scene.gw.signal(15)
+    scene.gw.signal(signal.SIGTERM)
+    scene.gw.wait_text("a second signal stops at once")
+    scene.gw.signal(signal.SIGTERM)
     scene.gw.wait_end()
     scene.gw.judged = True
     scene.gateway(scene.upstream, port=scene.gw.port)
