@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from process import ROOT, environment, with_parent
-from test_sdk_node import folder as node_folder  # noqa: F401  a fixture
 from waiting import LIMIT
 
 EXAMPLES = ROOT / "examples"
@@ -38,7 +37,7 @@ def test_python(world, program, said):
 
 
 @pytest.mark.parametrize(("program", "said"), documented("node"))
-def test_node(world, node_folder, program, said):  # noqa: F811
+def test_node(world, node_folder, program, said):
     for name in ("node", "chat"):  # the SDK is found in the folders above
         shutil.copytree(EXAMPLES / name, node_folder / "examples" / name, dirs_exist_ok=True)
     prints(world, ["node", node_folder / "examples" / "node" / program], said)
