@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sqlite3
+import statistics
 import threading
 import time
 
@@ -66,6 +67,8 @@ class Job:
             return False  # it runs again, or its turn comes
         if end == "interrupted":
             assert self.end != "complete", f"{self} was complete before"
+            said = client.ask(request("GET", f"/v1/tapes/{self.id}"))
+            assert said.status == 502 and "ended while this call ran" in said.error()["message"], said
         else:
             assert end == "complete", f"{self} ended as {end}"
             self.check(client.ask(request("GET", f"/v1/tapes/{self.id}")))
@@ -181,16 +184,15 @@ def come_back(gw, jobs):
 
 def test_no_acknowledged_job_is_lost(world, tmp_path):
     dice = random.Random(SEED)
-    numbers, jobs, unanswered, slowest = itertools.count(), [], [], 0
+    numbers, jobs, unanswered, ready = itertools.count(), [], [], []
     mock = world.mock("--latency", "40ms", "--token-latency", "10ms")
     config = CONFIG.format(mock=mock.port, store=tmp_path / "thaw.db")
     port = free_port()
 
     def start():
-        nonlocal slowest
         begin = time.monotonic()
         gw = world.serve(config=config, workers=2, port=port)
-        slowest = max(slowest, time.monotonic() - begin)
+        ready.append((time.monotonic() - begin) * 1000)
         return gw
 
     gw = start()
@@ -217,7 +219,8 @@ def test_no_acknowledged_job_is_lost(world, tmp_path):
 
     ends = [job.end for job in jobs]
     print(f"{ROUNDS} kills, seed {SEED}: {len(jobs)} jobs acknowledged, {ends.count('complete')} complete, "
-          f"{ends.count('interrupted')} interrupted; ready after at most {slowest * 1000:.0f} ms")
+          f"{ends.count('interrupted')} interrupted; ready after {statistics.median(ready):.0f} ms, at most "
+          f"{max(ready):.0f} ms")
     assert "complete" in ends and "interrupted" in ends
     with sqlite3.connect(tmp_path / "thaw.db") as file:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
