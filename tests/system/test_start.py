@@ -152,6 +152,19 @@ def test_of_two_upstreams_the_first_gets_every_model(world):
     assert not second.requests
 
 
+def test_a_client_that_comes_too_early_is_refused_and_never_reset(world):
+    """Nothing listens before there is somebody who answers."""
+    def served(port):
+        try:
+            client = world.connect(port)
+        except ConnectionRefusedError:
+            return False
+        return client.ask(request("GET", "/healthz")).status == 200
+    for _ in range(10):
+        gw = world.serve(None, "--mock", ready=False)
+        poll(lambda: served(gw.port), "an answer", every=0)
+
+
 def test_a_port_that_is_taken_is_named(world):
     taken = world.mock()
     result = run("serve", "--mock", "--listen", f"127.0.0.1:{taken.port}")
