@@ -19,7 +19,7 @@ struct step {
 };
 
 struct script {
-    const char *content_type;
+    struct str content_type;
     bool measured; // told with its length; else chunked
     const struct step *steps;
     const struct script *tool; // instead of this one when a tool is called; NULL: this one knows how

@@ -160,8 +160,8 @@ static const struct step chat_stream_steps[] = {
     {.write = done},
     {.write = NULL},
 };
-const struct script answer_chat = {"application/json", true, chat_steps, NULL};
-const struct script answer_chat_stream = {"text/event-stream; charset=utf-8", false, chat_stream_steps, NULL};
+const struct script answer_chat = {STR_INIT("application/json"), true, chat_steps, NULL};
+const struct script answer_chat_stream = {STR_INIT("text/event-stream; charset=utf-8"), false, chat_stream_steps, NULL};
 
 // ---- completions
 
@@ -216,6 +216,6 @@ static const struct step completion_stream_steps[] = {
     {.write = done},
     {.write = NULL},
 };
-const struct script answer_completion = {"application/json", true, completion_steps, NULL};
-const struct script answer_completion_stream = {"text/event-stream; charset=utf-8", false, completion_stream_steps,
-                                                NULL};
+const struct script answer_completion = {STR_INIT("application/json"), true, completion_steps, NULL};
+const struct script answer_completion_stream = {STR_INIT("text/event-stream; charset=utf-8"), false,
+                                                completion_stream_steps, NULL};

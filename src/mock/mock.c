@@ -664,23 +664,20 @@ static void call_admit(struct call *c, struct ask *ask, struct str body, struct 
 
 static void call_read(struct call *c, struct str body) {
     struct mock *mock = c->mock;
-    struct ask ask = {.text = &mock->text};
-    struct json *json = json_open(body, body.len * 12 + 64 * 1024); // as llm/peek.h
-    if (!json || !json_is_object(json_root(json))) {
-        json_close(json);
+    struct ask ask;
+    if (!ask_open(&ask, body, &mock->text)) {
         call_refuse_json(c, body);
         return;
     }
-    buf_clear(&mock->text);
-    bool fine = c->route->read(json_root(json), &ask);
-    struct str session = identity_session(&c->head->fields, json_root(json));
+    bool fine = c->route->read(&ask);
+    struct str session = identity_session(&c->head->fields, &ask);
     journal_asked(&mock->journal, c->id, ask.model, session, ask.stream);
     if (fine) {
         call_admit(c, &ask, body, session);
     } else {
         call_refuse(c, 400, str_c(ask.problem), ask.param);
     }
-    json_close(json);
+    ask_close(&ask);
     if (mock->text.room > TEXT_KEEP) {
         buf_finish(&mock->text);
     }

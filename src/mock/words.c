@@ -13,17 +13,30 @@ static lanes load(const char *bytes) {
     return v;
 }
 
+// Where, of the bytes behind the first, does a word begin? What is true is -1.
+static lanes begins_at(const char *bytes) { return (lanes)((load(bytes + 1) > ' ') & (load(bytes) <= ' ')); }
+
+static uint64_t sum(lanes counts) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < LANES; i++) {
+        n += counts[i];
+    }
+    return n;
+}
+
 // How many words begin behind the first of these bytes: at most LANE_MOST times LANES of them.
 static uint64_t count_block(const char *bytes, size_t blocks) {
     lanes begins = {0};
-    uint64_t n = 0;
     for (; blocks; blocks--, bytes += LANES) {
-        begins -= (lanes)((load(bytes + 1) > ' ') & (load(bytes) <= ' ')); // what is true is -1
+        begins -= begins_at(bytes);
     }
-    for (size_t i = 0; i < LANES; i++) {
-        n += begins[i];
-    }
-    return n;
+    return sum(begins);
+}
+
+// The same for the last n of LANES bytes.
+static uint64_t count_last(const char *bytes, size_t n) {
+    const lanes index = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return sum(-(begins_at(bytes) & (lanes)(index >= (unsigned char)(LANES - n))));
 }
 
 // Sixteen bytes at a time, each beside the one before it: most of a request is a prompt, and counting it byte by byte
@@ -35,6 +48,9 @@ uint64_t words_count(struct str text) {
         size_t blocks = MIN((text.len - 1 - i) / LANES, (size_t)LANE_MOST);
         n += count_block(text.ptr + i, blocks);
         i += blocks * LANES;
+    }
+    if (text.len > LANES) {
+        return n + count_last(text.ptr + text.len - 1 - LANES, text.len - 1 - i);
     }
     for (i++; i < text.len; i++) {
         n += !is_blank(text.ptr[i]) && is_blank(text.ptr[i - 1]);
@@ -69,10 +85,30 @@ size_t word_len(struct str text) {
     return rest.len < WORD_MAX && run(rest, true) == rest.len ? text.len : n;
 }
 
+// None is cut in a text that is no longer than a word may be.
+static bool words_are_tokens(struct str text) { return text.len <= WORD_MAX; }
+
 uint64_t words_cut(struct str text) {
     uint64_t n = 0;
+    if (words_are_tokens(text)) {
+        return text.len ? MAX(words_count(text), (uint64_t)1) : 0; // blanks alone are one, too
+    }
     for (; text.len; n++) {
         text = str_skip(text, word_len(text));
+    }
+    return n;
+}
+
+size_t words_take(struct str text, size_t enough, unsigned most, unsigned *tokens) {
+    size_t n = 0;
+    *tokens = 0;
+    uint64_t all = words_are_tokens(text) ? words_cut(text) : UINT64_MAX;
+    if (all <= most) {
+        *tokens = (unsigned)all;
+        return text.len;
+    }
+    for (; *tokens < most && n < text.len && n < enough; ++*tokens) {
+        n += word_len(str_skip(text, n));
     }
     return n;
 }
