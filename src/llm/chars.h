@@ -25,15 +25,3 @@ static inline unsigned chars_special(const char *p) {
     return (unsigned)(half[0] | half[1] << 8);
 #endif
 }
-
-// The same where fewer than 16 are left.
-static inline unsigned chars_special_at_end(const char *p, size_t left) {
-    char last[CHARS] = {0};
-    memcpy(last, p, left);
-    return chars_special(last) & ((1u << left) - 1);
-}
-
-// Of the first CHARS bytes, or of what there is.
-static inline unsigned chars_special_in(const char *p, size_t left) {
-    return left >= CHARS ? chars_special(p) : chars_special_at_end(p, left);
-}

@@ -11,22 +11,23 @@
 #include "llm/raw.h"
 #include "llm/utf8.h"
 
+static bool is_plain(char c) { return (signed char)c >= 0x20 && c != '"' && c != '\\'; } // no ASCII is below 0
+
 // How many bytes at the front of s are written as they are.
 static size_t plain_run(struct str s) {
     size_t n = 0;
-    bool valid = true;
-    while (valid && n < s.len) {
-        unsigned special = chars_special_in(s.ptr + n, s.len - n);
-        size_t plain = special ? (size_t)__builtin_ctz(special) : MIN(s.len - n, (size_t)CHARS);
-        n += plain;
-        valid = special == 0;
-        while (n < s.len && (unsigned char)s.ptr[n] >= 0x80) {
-            size_t sequence = utf8_sequence(str_skip(s, n), &valid);
-            if (!valid) {
-                return n;
-            }
-            n += sequence;
+    for (bool valid = true; valid;) {
+        while (s.len - n >= CHARS && !chars_special(s.ptr + n)) {
+            n += CHARS;
         }
+        while (n < s.len && is_plain(s.ptr[n])) {
+            n++;
+        }
+        if (n == s.len || (unsigned char)s.ptr[n] < 0x80) {
+            break;
+        }
+        size_t sequence = utf8_sequence(str_skip(s, n), &valid);
+        n += valid ? sequence : 0;
     }
     return n;
 }

@@ -29,6 +29,13 @@ static inline const char *skip_blanks(const char *p, const char *end) {
 
 // --- strings ---
 
+// The same where fewer than 16 are left.
+static COLD unsigned special_at_end(const char *p, size_t left) {
+    char last[CHARS] = {0};
+    memcpy(last, p, left);
+    return chars_special(last) & ((1u << left) - 1);
+}
+
 // A hex digit's value with 16 added; 0 for what is none.
 static const unsigned char hex_digits[256] = {
     ['0'] = 16, ['1'] = 17, ['2'] = 18, ['3'] = 19, ['4'] = 20, ['5'] = 21, ['6'] = 22, ['7'] = 23,
@@ -123,7 +130,7 @@ static const char *skip_rest(struct scan *s, const char *p, const char *end) {
         }
         size_t left = (size_t)(end - p);
         const char *next = p + MIN(left, CHARS);
-        special = special ? special : chars_special_at_end(p, left);
+        special = special ? special : special_at_end(p, left);
         while (special) {
             const char *at = p + __builtin_ctz(special);
             if (*at == '"') {

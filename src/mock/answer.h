@@ -52,8 +52,9 @@ struct answer {
     unsigned tokens;   // how many there will be
     unsigned sequence; // events of the Responses API so far
     unsigned dimensions;
-    unsigned char choices; // how many, at least 1
-    unsigned char choice;  // the one that is being written
+    unsigned short opening; // bytes that each piece of a stream begins with
+    unsigned char choices;  // how many, at least 1
+    unsigned char choice;   // the one that is being written
     enum finish finish;
     enum ending ending;
     unsigned halt;

@@ -3,6 +3,14 @@
 
 #include "llm/json.h"
 
+void put_again(struct out *o, size_t n) {
+    o->e = o->e == OK ? buf_reserve(o->b, n) : o->e;
+    if (o->e == OK) {
+        memcpy(buf_tail(o->b), buf_str(o->b).ptr, n);
+        buf_added(o->b, n);
+    }
+}
+
 void put_u64(struct out *o, uint64_t n) {
     o->e = o->e == OK ? buf_reserve(o->b, FORMAT_U64_MAX) : o->e;
     if (o->e == OK) {

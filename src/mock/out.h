@@ -9,12 +9,15 @@ struct out {
     enum err e;
 };
 
-static inline void put(struct out *o, struct str s) {
+// Inlined wherever it stands: nearly all is literals, and their copies become a few moves.
+static inline __attribute__((always_inline)) void put(struct out *o, struct str s) {
     if (o->e == OK) {
         o->e = buf_str_append(o->b, s);
     }
 }
 #define put_text(o, literal) put((o), STR(literal))
+// Once more the first n bytes of what was written.
+void put_again(struct out *o, size_t n);
 void put_u64(struct out *o, uint64_t n);
 // As a JSON string, with its quotes.
 void put_json(struct out *o, struct str s);
