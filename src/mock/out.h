@@ -9,8 +9,7 @@ struct out {
     enum err e;
 };
 
-// Inlined wherever it stands: nearly all is literals, and their copies become a few moves.
-static inline __attribute__((always_inline)) void put(struct out *o, struct str s) {
+static inline void put(struct out *o, struct str s) {
     if (o->e == OK) {
         o->e = buf_str_append(o->b, s);
     }
