@@ -3,13 +3,19 @@
 
 #include "llm/json.h"
 
+void put_again(struct out *o, size_t n) {
+    o->e = o->e == OK ? buf_reserve(o->b, n) : o->e;
+    if (o->e == OK) {
+        memcpy(buf_tail(o->b), buf_str(o->b).ptr, n);
+        buf_added(o->b, n);
+    }
+}
+
 void put_u64(struct out *o, uint64_t n) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + n % 10);
-    } while ((n /= 10));
-    put(o, str_from(digits + at, sizeof digits - at));
+    o->e = o->e == OK ? buf_reserve(o->b, FORMAT_U64_MAX) : o->e;
+    if (o->e == OK) {
+        o->b->end += (size_t)(format_u64(buf_tail(o->b), n) - buf_tail(o->b));
+    }
 }
 
 void put_json(struct out *o, struct str s) {
@@ -19,13 +25,8 @@ void put_json(struct out *o, struct str s) {
 }
 
 void put_escaped(struct out *o, struct str s) {
-    size_t before = buf_len(o->b);
-    put_json(o, s);
     if (o->e == OK) {
-        char *quoted = o->b->ptr + o->b->start + before;
-        size_t n = buf_len(o->b) - before - 2;
-        memmove(quoted, quoted + 1, n);
-        o->b->end -= 2;
+        o->e = json_append_inside(o->b, s);
     }
 }
 

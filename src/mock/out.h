@@ -15,6 +15,8 @@ static inline void put(struct out *o, struct str s) {
     }
 }
 #define put_text(o, literal) put((o), STR(literal))
+// Once more the first n bytes of what was written.
+void put_again(struct out *o, size_t n);
 void put_u64(struct out *o, uint64_t n);
 // As a JSON string, with its quotes.
 void put_json(struct out *o, struct str s);
