@@ -338,10 +338,10 @@ static void error_names_are_lower_case(void **state UNUSED) {
     }
 }
 
-TESTS(TEST(parse_u64_takes_plain_digits_only), TEST(durations_need_a_unit), TEST(seconds_have_no_unit),
-      TEST(no_duration_is_rounded_down_to_nothing), TEST(fine_durations_go_to_the_microsecond),
-      TEST(sizes_count_in_1024), TEST(what_is_formatted_is_read_back), TEST(formats_are_the_shortest),
-      TEST(nearest_finds_slips_and_nothing_far), TEST(nearest_survives_long_words),
+TESTS(TEST(parse_u64_takes_plain_digits_only), TEST(numbers_are_formatted_as_they_are_read),
+      TEST(durations_need_a_unit), TEST(seconds_have_no_unit), TEST(no_duration_is_rounded_down_to_nothing),
+      TEST(fine_durations_go_to_the_microsecond), TEST(sizes_count_in_1024), TEST(what_is_formatted_is_read_back),
+      TEST(formats_are_the_shortest), TEST(nearest_finds_slips_and_nothing_far), TEST(nearest_survives_long_words),
       TEST(comparing_ignores_case_in_ascii_only), TEST(starts_ends_find_and_search), TEST(trim_takes_spaces_and_tabs),
       TEST(split_yields_every_part), TEST(skip_and_first_stay_inside), TEST(dup_adds_a_terminator), TEST(hex_digits),
       TEST(error_names_are_lower_case))
