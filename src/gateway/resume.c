@@ -258,8 +258,7 @@ static bool is_over(const struct resume *s, const struct tape *t, uint64_t posit
 }
 
 void resume_attach(struct request *r, struct tape *t) {
-    if (r->resume->object) {
-        responses_answer(r, t);
+    if (r->resume->name && responses_take(r, t)) {
         return;
     }
     uint64_t position = 0;
@@ -280,7 +279,17 @@ void resume_attach(struct request *r, struct tape *t) {
     }
 }
 
+static void find(struct request *r);
+
 static void on_stored(struct request *r, const struct store_record *record) {
+    if (record && jobs_runs_again(r, record)) {
+        find(r);
+        return;
+    }
+    if (record && !r->resume->reads && jobs_unfinished(record)) {
+        resume_missing(r, SHELF_GONE); // nobody's answer
+        return;
+    }
     struct tape *t = record ? jobs_restore(r->worker, record) : NULL;
     if (t) {
         resume_attach(r, t);
@@ -349,6 +358,8 @@ void resume_missing(struct request *r, enum shelf_find found) {
     } else if (!s->reads) {
         request_error(r, 503, OUTCOME_REFUSED, NULL, "tape_lost",
                       "The calls with this Idempotency-Key end before they can be joined. Try again.");
+    } else if (s->name && responses_pass_on(r, found)) {
+        return;
     } else if (found == SHELF_GONE) {
         request_error(
             r, 410, OUTCOME_REFUSED, NULL, "tape_gone",
@@ -393,7 +404,9 @@ enum verdict resume_step(struct request *r) {
     }
     struct resume *s = r->resume;
     kept = place_tape(r);
-    switch (s->joins ? shelf_claim(kept, &s->key, &s->asked, &s->id) : CLAIM_NEW) {
+    enum shelf_claim claim = s->joins ? shelf_claim(kept, &s->key, &s->asked, &s->id) : CLAIM_NEW;
+    claim = claim == CLAIM_TAKEN && s->rerun ? CLAIM_OTHER : claim; // it was asked for anew before it was run again
+    switch (claim) {
     case CLAIM_NEW: return NEXT;
     case CLAIM_OTHER:
         withdraw_tape(r);

@@ -12,6 +12,13 @@ enum resume_from {
     FROM_BYTE,
 };
 
+// Who has a response that is asked for by its id.
+enum response_of {
+    RESPONSE_OURS,      // thaw alone
+    RESPONSE_PERHAPS,   // thaw, if its store has it; else the upstream
+    RESPONSE_UPSTREAMS, // the upstream, and the tape is a copy
+};
+
 struct job;
 
 struct resume {
@@ -39,6 +46,7 @@ struct resume {
     bool replayed;              // is an earlier call's answer
     bool responses;             // of the Responses API
     bool object;                // reads, and wants a Responses object
+    enum response_of of;        // of it
     bool rerun;                 // a job without a client, run again under `id`
 };
 

@@ -41,6 +41,7 @@ struct tape_kept {
     uint64_t wait_ms;        // of TAPE_WAITS
     size_t cost;             // bytes it counts for; 0: not finished yet
     uint64_t stored_until_s; // a store has it until then, and its keys stay; 0: no store has it
+    bool job;                // it was promised to somebody, and a store was given what was asked for
     bool replay_failures;    // the keys stay also when it failed
     bool brief;              // goes with its end: it was kept for those who come while it runs
 };
@@ -57,6 +58,7 @@ struct shelves {
     _Atomic uint64_t finished_bytes;
     _Atomic bool closing;
     _Atomic unsigned idle;  // workers that have nothing to do any more, ever
+    _Atomic bool rerunning; // jobs that a store has as interrupted are being run again (gateway/jobs.c)
     struct shelf **shelves; // options.count
     struct shelf_table *table;
 };
