@@ -526,16 +526,14 @@ static void on_rerun(struct store_op *op) {
 // One after the other: each has its request in memory. What cannot be asked for now is so with the next sweep; what a
 // draining thaw has not begun is the next one's.
 static void next_rerun(struct worker *w) {
-    w->shelves->rerunning = !list_empty(&w->reruns) && !w->server.draining;
-    if (!w->shelves->rerunning) {
-        return;
-    }
+    bool more = !list_empty(&w->reruns) && !w->server.draining;
     struct rerun *rerun = container_of(w->reruns.next, struct rerun, node);
-    rerun->op.loop = &w->loop;
-    rerun->op.on_done = on_rerun;
-    if (!rerun->op.task && store_load(w->store, &rerun->op, str_c(rerun->id.text)) != OK) {
-        log_warning("a job that was interrupted waits: the store has too much to do");
+    if (more && !rerun->op.task) {
+        rerun->op.loop = &w->loop;
+        rerun->op.on_done = on_rerun;
+        more = store_load(w->store, &rerun->op, str_c(rerun->id.text)) == OK;
     }
+    w->shelves->rerunning = more;
 }
 
 static void on_sweep(struct timer *timer) {
@@ -595,7 +593,7 @@ void jobs_start(struct worker *w, struct list *interrupted) {
         list_each(node, &w->reruns) { container_of(node, struct rerun, node)->worker = w; }
         w->sweep.on_timer = on_sweep;
         timer_set(&w->loop, &w->sweep, 0);
-        w->shelves->rerunning = !list_empty(&w->reruns);
+        next_rerun(w);
     }
 }
 
