@@ -503,7 +503,7 @@ void resume_add_fields(struct request *r, struct fields *fields) {
     if (s->reads && !http_is_event_stream(fields)) {
         fields_remove(fields, FIELD_CACHE_CONTROL);
         worker_add(fields, STR("Cache-Control"), STR("no-store"));
-    } else if (s->reads && !coded && s->from != FROM_BYTE) { // who counts bytes gets those of the answer
+    } else if (s->reads && !coded && !s->name && s->from != FROM_BYTE) { // neither who counts bytes, nor OpenAI's SDKs
         s->prelude_left = (unsigned char)prelude.len;
     }
 }
