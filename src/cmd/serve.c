@@ -15,6 +15,7 @@
 #include "gateway/jobs.h"
 #include "gateway/worker.h"
 #include "mock/mock.h"
+#include "net/digest.h"
 
 enum {
     DRAIN_MS = 15 * 60 * 1000,
@@ -289,7 +290,9 @@ static void on_signal(struct io *io, unsigned events UNUSED) {
 }
 
 static void *make_mock(struct loop *loop) {
-    struct mock_options options = {.tokens = 0}; // what the model's name says, else at once
+    uint32_t from; // each worker has one, and after a restart a store knows the ids of the last ones
+    random_bytes(&from, sizeof from);
+    struct mock_options options = {.numbers_from = (uint64_t)from << 24}; // the rest: what the model's name says
     return mock_create(loop, &options);
 }
 

@@ -606,6 +606,9 @@ static void pack(struct call *c, const struct call_request *request) {
     if (request->answered) {
         fields_remove(&fields, FIELD_PREFER);
     }
+    if (request->plain) {
+        fields_remove(&fields, FIELD_ACCEPT_ENCODING);
+    }
     worker_add(&fields, STR("x-request-id"), request->request_id);
     uint32_t target_len = (uint32_t)head->target.len;
     c->asked = xmalloc(sizeof target_len + head->target.len + fields_packed_size(&fields));

@@ -29,6 +29,7 @@ struct call_request {
     void *owner;
     bool goes_on;  // when its last reader has left, too
     bool answered; // the client was told to come back: the upstream is not asked to do so (Prefer)
+    bool plain;    // the answer is read by thaw: in no coding
 };
 
 // Starts it, as the writer of a tape that has its place on the worker's shelf. The call is looked after by its worker.

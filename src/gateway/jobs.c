@@ -6,6 +6,15 @@
 //            the upstream's own key or none
 //   head     body_len (int64_t), fields (packed)
 //   marks    position of the first byte kept, number of the first mark, marks; each a uint64_t
+// What fields.def calls a name is looked up anew: its rows move from one thaw to the next.
+//
+// A job, from its request to its answer:
+//
+//     put RUNNING --on the disk--> told (202; of a stream: its first bytes) ... its call ends: put over it
+//         |                                          |
+//         | refused                                  | the process ends: INTERRUPTED at the next start
+//         v                                          v
+//     503, the call is stopped             rerun: put RUNNING again, under the same id; else it stays so
 #include "gateway/jobs.h"
 
 #include <assert.h>
@@ -14,7 +23,7 @@
 #include "gateway/resume.h"
 #include "gateway/tapes.h"
 
-enum { SWEEP_MS = 60 * 1000, PARTS = 64 };
+enum { SWEEP_MS = 60 * 1000, PARTS = 64, LOOKS_MAX = 4 };
 
 // ---- packing
 
@@ -50,7 +59,15 @@ static enum err pack_request(const struct request *r, struct buf *out) {
     return e == OK ? buf_str_append(out, r->whole) : e;
 }
 
-// The fields go to the worker's scratch array.
+// Onto the worker's scratch array. NULL: they are more than this configuration lets heads have.
+static const char *unpack_fields(struct fields *fields, const char *packed) {
+    const char *end = fields_unpack(fields, packed);
+    for (unsigned i = 0; i < fields->n; i++) {
+        fields->v[i].id = field_id(fields->v[i].name);
+    }
+    return end;
+}
+
 static bool unpack_request(struct worker *w, struct str from, struct head *head, struct str *body, bool *background) {
     struct packed_request packed;
     if (from.len < sizeof packed) {
@@ -67,7 +84,7 @@ static bool unpack_request(struct worker *w, struct str from, struct head *head,
     head->body_len = packed.body_len;
     *body = str_skip(from, packed.target_len + packed.fields_len);
     *background = packed.background;
-    return fields_unpack(&head->fields, from.ptr + packed.target_len) ==
+    return unpack_fields(&head->fields, from.ptr + packed.target_len) ==
            from.ptr + packed.target_len + packed.fields_len;
 }
 
@@ -184,15 +201,19 @@ static enum outcome outcome_named(struct str name) {
     return OUTCOME_UPSTREAM_LOST;
 }
 
-static void restore_head(struct worker *w, struct tape *t, const struct store_record *record) {
+// False: there is one, and it cannot be read.
+static bool restore_head(struct worker *w, struct tape *t, const struct store_record *record) {
     struct tape_head head = {.status = record->status, .fields = worker_scratch(w)};
-    if (record->status == 0 || record->head.len <= sizeof head.body_len) {
-        return;
+    if (record->status == 0) {
+        return true;
+    }
+    if (record->head.len <= sizeof head.body_len ||
+        !unpack_fields(&head.fields, record->head.ptr + sizeof head.body_len)) {
+        return false;
     }
     memcpy(&head.body_len, record->head.ptr, sizeof head.body_len);
-    if (fields_unpack(&head.fields, record->head.ptr + sizeof head.body_len)) {
-        tape_put_head(t, &head);
-    }
+    tape_put_head(t, &head);
+    return true;
 }
 
 static void restore_marks(struct tape *t, struct str marks) {
@@ -211,6 +232,7 @@ static void restore_marks(struct tape *t, struct str marks) {
 }
 
 static void restore_end(struct tape *t, const struct store_record *record) {
+    static const char lost[] = "the answer had ended, but could not be stored";
     char problem[STORE_PROBLEM_MAX];
     struct tape_why why = {TAPE_CUT, ERR_CUT, OUTCOME_SHUTDOWN,
                            "thaw was ended while this call ran, and the call was not run again"};
@@ -221,7 +243,7 @@ static void restore_end(struct tape *t, const struct store_record *record) {
         why = (struct tape_why){TAPE_CUT, error_named(record->error), (int)outcome_named(record->reason), problem};
         break;
     case STORE_CANCELLED: why = (struct tape_why){TAPE_CANCELLED, OK, 0, problem}; break;
-    case STORE_RUNNING:
+    case STORE_RUNNING: why.problem = lost; break; // it is not in memory, where all are that run
     case STORE_INTERRUPTED: break;
     }
     tape_finish(t, &why);
@@ -233,8 +255,12 @@ struct tape *jobs_restore(struct worker *w, const struct store_record *record) {
     memcpy(t->id->text, record->id.ptr, MIN(record->id.len, (size_t)TAPE_ID_LEN));
     t->keep = record->body.len + 1;
     t->created_s = record->created_s;
-    restore_head(w, t, record);
+    bool readable = restore_head(w, t, record);
     restore_marks(t, record->marks);
+    if (tape_running(t) && !readable) {
+        tape_finish(t,
+                    &(struct tape_why){TAPE_CUT, ERR_CUT, OUTCOME_UPSTREAM_LOST, "the stored answer cannot be read"});
+    }
     if (tape_running(t)) {
         tape_append(t, record->body, record->state == STORE_WHOLE);
     }
@@ -248,7 +274,7 @@ struct tape *jobs_restore(struct worker *w, const struct store_record *record) {
 
 struct job {
     struct store_op op;
-    struct request *request;
+    struct request *request; // NULL: its client left; what was begun is looked after nevertheless
     struct tape_id id;
     struct tape *tape; // that was begun; NULL: one is looked for,
     jobs_then *then;   // and this is told
@@ -264,21 +290,38 @@ static struct job *job_create(struct request *r, const struct tape_id *id, void 
 }
 
 static void job_destroy(struct job *job) {
-    job->request->resume->job = NULL;
+    if (job->request) {
+        job->request->resume->job = NULL;
+    }
     tape_unref(job->tape);
     free(job);
 }
 
 void jobs_leave(struct request *r) {
     struct job *job = r->resume ? r->resume->job : NULL;
-    if (job) {
+    if (job && job->tape) {
+        r->resume->job = NULL;
+        job->request = NULL;
+    } else if (job) {
         store_cancel(&job->op);
         job_destroy(job);
     }
 }
 
-static void refuse_job(struct request *r, const char *problem) {
-    request_error(r, 503, OUTCOME_EXHAUSTED, NULL, "store_failed", "The job could not be stored: %s", problem);
+void jobs_refuse(struct request *r, const char *problem) {
+    request_error(r, 503, OUTCOME_EXHAUSTED, NULL, "store_failed", "The job could not be stored: %s.", problem);
+}
+
+// Nothing was promised, so nothing of it is stored, and it is for those alone who read it now.
+static void give_up(struct tape *t) {
+    if (!t->kept || !tape_running(t)) {
+        return;
+    }
+    t->kept->brief = true;
+    t->kept->disconnect = TAPE_ENDS;
+    if (t->wanting == 0) {
+        tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the job could not be stored"});
+    }
 }
 
 static void on_begun(struct store_op *op) {
@@ -289,13 +332,47 @@ static void on_begun(struct store_op *op) {
     enum err e = op->result;
     const char *problem = op->problem;
     job_destroy(job);
-    if (e == OK) {
+    if (e != OK) {
+        give_up(t);
+    }
+    if (r && e != OK) {
+        jobs_refuse(r, problem);
+    } else if (r && resume_is_async(r)) {
         resume_acknowledge(r, &id, tape_end_name(t->why.end));
-    } else {
-        tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the job could not be stored"});
-        refuse_job(r, problem);
+    } else if (r) {
+        request_follow(r, t, tape_start(t));
     }
     tape_unref(t);
+}
+
+// What a store is to know of a job: all but what was asked.
+static struct store_record begun(const struct tape_kept *kept, const struct tape_id *id) {
+    struct store_record record = {
+        .id = str_c(id->text),
+        .state = STORE_RUNNING,
+        .created_s = kept->tape->created_s,
+        .expires_s = kept->tape->created_s + kept->shelf->all->options.keep_ms / 1000,
+    };
+    memcpy(record.tenant, kept->tenant.bytes, sizeof record.tenant);
+    memcpy(record.key, kept->key.bytes, sizeof record.key);
+    memcpy(record.asked, kept->asked.bytes, sizeof record.asked);
+    return record;
+}
+
+enum err jobs_pack(const struct request *r, struct buf *out) {
+    const struct config *config = r->worker->config;
+    buf_init(out, sizeof(struct packed_request) + 2 * config->max_head + config->max_body);
+    return pack_request(r, out);
+}
+
+void jobs_adopt(struct worker *w, struct tape_kept *kept, struct str request) {
+    if (!w->store || kept->job) {
+        return;
+    }
+    struct tape_id id = shelf_id(&w->shelf, kept->tape);
+    struct store_record record = begun(kept, &id);
+    record.request = request;
+    kept->job = store_put(w->store, NULL, &record) == OK; // whoever waits for it looks whether it is there
 }
 
 bool jobs_begin(struct request *r, struct tape *t) {
@@ -305,28 +382,21 @@ bool jobs_begin(struct request *r, struct tape *t) {
         return true;
     }
     struct tape_id id = shelf_id(&w->shelf, t);
-    struct store_record record = {
-        .id = str_c(id.text),
-        .state = STORE_RUNNING,
-        .created_s = t->created_s,
-        .expires_s = t->created_s + w->config->tape_keep_ms / 1000,
-    };
-    memcpy(record.tenant, t->kept->tenant.bytes, sizeof record.tenant);
-    memcpy(record.key, t->kept->key.bytes, sizeof record.key);
-    memcpy(record.asked, t->kept->asked.bytes, sizeof record.asked);
-    buf_init(&request, sizeof(struct packed_request) + 2 * w->config->max_head + w->config->max_body);
+    struct store_record record = begun(t->kept, &id);
     struct job *job = job_create(r, &id, on_begun);
     job->tape = tape_ref(t);
     r->resume->job = job;
-    enum err e = pack_request(r, &request);
+    enum err e = jobs_pack(r, &request);
     record.request = buf_str(&request);
     e = e == OK ? store_put(w->store, &job->op, &record) : e;
     buf_finish(&request);
     if (e != OK) {
         job_destroy(job);
-        refuse_job(r, e == ERR_FULL ? "too much waits for the disk already." : "there is no memory for it.");
+        jobs_refuse(r, e == ERR_FULL ? "too much waits for the disk already" : "there is no memory for it");
+        return false;
     }
-    return e == OK;
+    t->kept->job = true;
+    return true;
 }
 
 static void on_found(struct store_op *op) {
@@ -336,6 +406,10 @@ static void on_found(struct store_op *op) {
     bool anybody = s->reads && r->worker->config->tape_read_by_id;
     bool there =
         op->result == OK && (anybody || memcmp(op->record.tenant, s->tenant.bytes, sizeof op->record.tenant) == 0);
+    bool undecided = there && op->record.state == STORE_INTERRUPTED && r->worker->shelves->rerunning;
+    if (undecided && store_load(r->worker->store, &job->op, str_c(job->id.text)) == OK) {
+        return; // it may be one that is run again
+    }
     r->resume->job = NULL; // `then` may end the request
     if (there || op->result == OK || op->result == ERR_MISSING) {
         job->then(r, there ? &op->record : NULL);
@@ -378,13 +452,20 @@ static struct digest alias_of(const struct tape_id *id) {
     return digest_parts(parts, ARRAY_LEN(parts));
 }
 
-struct tape_id jobs_place(const struct worker *w, const struct tape_id *id) {
+static bool find_place(const struct worker *w, const struct tape_id *id, struct tape_id *place) {
     struct digest alias = alias_of(id);
+    return w->store && shelf_lookup(w->shelves, &alias, place);
+}
+
+struct tape_id jobs_place(const struct worker *w, const struct tape_id *id) {
     struct tape_id place = *id;
-    if (w->store && shelf_lookup(w->shelves, &alias, &place)) {
-        return place;
-    }
-    return *id;
+    return find_place(w, id, &place) ? place : *id;
+}
+
+bool jobs_runs_again(struct request *r, const struct store_record *record) {
+    struct resume *s = r->resume;
+    struct tape_id place;
+    return jobs_unfinished(record) && s->attempts < LOOKS_MAX && find_place(r->worker, &s->id, &place) && ++s->attempts;
 }
 
 void jobs_name(struct tape_kept *kept, const struct tape_id *id) {
@@ -404,6 +485,11 @@ struct rerun {
 };
 
 static void next_rerun(struct worker *w);
+
+static void drop_rerun(struct rerun *rerun) {
+    list_unlink(&rerun->node);
+    free(rerun);
+}
 
 static void run_again(struct worker *w, const struct store_record *record) {
     struct head head;
@@ -430,31 +516,30 @@ static void on_rerun(struct store_op *op) {
     struct worker *w = rerun->worker;
     if (op->result == OK && op->record.state == STORE_INTERRUPTED) {
         run_again(w, &op->record);
+    } else if (op->result != OK && op->result != ERR_MISSING) {
+        log_warning("job %s was interrupted and is not run again: %s", rerun->id.text, op->problem);
     }
-    list_unlink(&rerun->node);
-    free(rerun);
+    drop_rerun(rerun);
     next_rerun(w);
 }
 
-// One after the other: each has its request in memory.
+// One after the other: each has its request in memory. What cannot be asked for now is so with the next sweep; what a
+// draining thaw has not begun is the next one's.
 static void next_rerun(struct worker *w) {
-    if (list_empty(&w->reruns)) {
-        return;
-    }
+    bool more = !list_empty(&w->reruns) && !w->server.draining;
     struct rerun *rerun = container_of(w->reruns.next, struct rerun, node);
-    rerun->op.loop = &w->loop;
-    rerun->op.on_done = on_rerun;
-    if (store_load(w->store, &rerun->op, str_c(rerun->id.text)) != OK) {
-        log_warning("a job of the store could not be looked at: too much waits for the disk");
-        list_unlink(&rerun->node);
-        free(rerun);
-        next_rerun(w);
+    if (more && !rerun->op.task) {
+        rerun->op.loop = &w->loop;
+        rerun->op.on_done = on_rerun;
+        more = store_load(w->store, &rerun->op, str_c(rerun->id.text)) == OK;
     }
+    w->shelves->rerunning = more;
 }
 
 static void on_sweep(struct timer *timer) {
     struct worker *w = container_of(timer, struct worker, sweep);
     store_sweep(w->store, clock_unix_s());
+    next_rerun(w);
     timer_set(&w->loop, timer, SWEEP_MS);
 }
 

@@ -415,6 +415,7 @@ static struct call *start_call(struct request *r, struct tape *tape, bool kept) 
         .owner = kept ? NULL : r,
         .goes_on = !tape->kept && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
+        .plain = r->background,
     };
     return call_start(r->worker, &asked, tape);
 }
@@ -431,7 +432,8 @@ void request_start(struct request *r) {
         struct head leave = {.status = 100};
         xchg_send_head(r->x, &leave);
     }
-    if (r->resume && resume_is_async(r) && !jobs_begin(r, tape)) {
+    bool is_job = r->resume && (resume_is_async(r) || r->background);
+    if (is_job && !jobs_begin(r, tape)) {
         shelf_withdraw(&r->worker->shelf, tape);
         tape_unref(tape);
         return;
@@ -445,7 +447,7 @@ void request_start(struct request *r) {
         r->call = call;
     }
     if (r->resume && r->resume->responses) {
-        responses_watch(r->worker, tape);
+        responses_watch(r->worker, tape, r->background);
     }
     if (r->resume && r->resume->job) {
         request_set_state(r, REQUEST_FOLLOWING); // until the disk has it

@@ -35,6 +35,11 @@ static enum err read_all(const struct tape *t, struct buf *out) {
 
 static bool is_stream(const struct tape *t) { return t->has_head && http_is_event_stream(&t->head.fields); }
 
+static bool is_coded(const struct tape *t) {
+    struct str coding = t->has_head ? fields_value(&t->head.fields, FIELD_CONTENT_ENCODING) : STR("");
+    return coding.len && !str_ieq(coding, STR("identity"));
+}
+
 // ---- the upstream's own name for a response
 
 // Looks at a stream's first event, or at the whole object at its end.
@@ -44,6 +49,7 @@ struct watch {
     struct worker *worker;
     struct task at_end;
     struct grave grave;
+    bool ours;
 };
 
 static void bury_watch(struct grave *grave) {
@@ -60,16 +66,18 @@ static void end_watch(struct watch *watch) {
     }
 }
 
-static struct digest alias_of(const struct digest *tenant, struct str id) {
-    struct str parts[] = {STR("response"), str_from((const char *)tenant->bytes, sizeof tenant->bytes), id};
+static struct digest alias_of(const struct digest *tenant, bool ours, struct str id) {
+    struct str parts[] = {ours ? STR("response") : STR("copy"),
+                          str_from((const char *)tenant->bytes, sizeof tenant->bytes), id};
     return digest_parts(parts, ARRAY_LEN(parts));
 }
 
-static void learn(const struct tape *t, struct str json) {
+static void learn(const struct watch *watch, struct str json) {
+    const struct tape *t = watch->reader.tape;
     struct str id;
     struct tape_id other;
     if (t->kept && reply_id(json, &id) == OK) {
-        struct digest alias = alias_of(&t->kept->tenant, id);
+        struct digest alias = alias_of(&t->kept->tenant, watch->ours, id);
         enum shelf_claim claim = shelf_claim(t->kept, &alias, NULL, &other);
         (void)claim; // an id that comes twice goes on leading to the first answer
     }
@@ -78,7 +86,7 @@ static void learn(const struct tape *t, struct str json) {
 static void on_event(struct sse *sse, const struct sse_event *event) {
     struct watch *watch = container_of(sse, struct watch, sse);
     if (watch->reader.tape) {
-        learn(watch->reader.tape, event->data); // the first event names it, or none does
+        learn(watch, event->data); // the first event names it, or none does
         end_watch(watch);
     }
 }
@@ -111,18 +119,19 @@ static void look_at_whole(struct task *task) {
     struct watch *watch = container_of(task, struct watch, at_end);
     struct buf json;
     if (read_all(watch->reader.tape, &json) == OK && !is_stream(watch->reader.tape)) {
-        learn(watch->reader.tape, buf_str(&json));
+        learn(watch, buf_str(&json));
     }
     buf_finish(&json);
     end_watch(watch);
 }
 
-void responses_watch(struct worker *w, struct tape *t) {
+void responses_watch(struct worker *w, struct tape *t, bool ours) {
     if (!t->kept || !tape_running(t)) {
         return;
     }
     struct watch *watch = xcalloc(1, sizeof *watch);
     watch->worker = w;
+    watch->ours = ours;
     watch->at_end.run = look_at_whole;
     sse_init(&watch->sse, on_event);
     tape_watch(t, &watch->reader, &watch_events);
@@ -138,8 +147,8 @@ static void answer_object(struct request *r, struct str id, uint64_t created_s, 
     e = e == OK ? json_append_string(&json, id) : e;
     e = e == OK ? buf_printf(&json,
                              ",\"object\":\"response\",\"created_at\":%" PRIu64
-                             ",\"status\":\"%s\",\"background\":true,\"error\":",
-                             created_s, status)
+                             ",\"status\":\"%s\",\"background\":%s,\"error\":",
+                             created_s, status, r->resume->of == RESPONSE_UPSTREAMS ? "false" : "true")
                 : e;
     e = e == OK ? buf_str_append(&json, error.len ? error : STR("null")) : e;
     e = e == OK ? buf_printf(&json,
@@ -222,6 +231,14 @@ static struct str data_of(struct str event) {
     return STR("");
 }
 
+// Will it stay as it is?
+static bool is_done(const struct json_value *response) {
+    struct str status = json_string(json_member(response, "status"));
+    return json_is_object(response) && !str_eq(status, STR("queued")) && !str_eq(status, STR("in_progress"));
+}
+
+static struct json *read_json(struct str json) { return json_open(json, JSON_COST * json.len + JSON_EXTRA); }
+
 // One of a stream's last events carries the object as it is in the end.
 static bool answer_from_stream(struct request *r, const struct tape *t, struct str bytes) {
     uint64_t from = tape_start(t);
@@ -233,9 +250,9 @@ static bool answer_from_stream(struct request *r, const struct tape *t, struct s
         }
         struct str event = str_from(bytes.ptr + (begin - from), (size_t)(t->marks[i] - begin));
         struct str data = data_of(event);
-        struct json *json = json_open(data, JSON_COST * data.len + JSON_EXTRA);
-        const struct json_value *response = json ? json_member(json_root(json), "response") : NULL;
-        struct str raw = response ? json_raw(json, response) : STR("");
+        struct json *json = read_json(data);
+        const struct json_value *response = json_member(json_root(json), "response");
+        struct str raw = is_done(response) ? json_raw(json, response) : STR("");
         if (raw.len) {
             answer_whole(r, raw);
             answered = true;
@@ -245,7 +262,19 @@ static bool answer_from_stream(struct request *r, const struct tape *t, struct s
     return answered;
 }
 
-void responses_answer(struct request *r, struct tape *t) {
+static void answer_ended(struct request *r, struct tape *t, struct str bytes) {
+    if (t->head.status >= 400) {
+        answer_refused(r, t, bytes);
+    } else if (is_coded(t)) {
+        request_follow(r, t, tape_start(t)); // as it is
+    } else if (!is_stream(t)) {
+        answer_whole(r, bytes);
+    } else if (!answer_from_stream(r, t, bytes)) {
+        answer_failed(r, t, STR(""), STR("The stream ended without a complete response."));
+    }
+}
+
+static void answer_tape(struct request *r, struct tape *t) {
     struct str name = str_c(r->resume->name);
     struct buf bytes;
     switch (t->why.end) {
@@ -254,16 +283,49 @@ void responses_answer(struct request *r, struct tape *t) {
     case TAPE_CUT: answer_failed(r, t, STR(""), str_c(t->why.problem ? t->why.problem : "")); return;
     case TAPE_WHOLE: break;
     }
-    if (read_all(t, &bytes) != OK) {
+    if (read_all(t, &bytes) == OK) {
+        answer_ended(r, t, buf_str(&bytes));
+    } else {
         request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the answer.");
-    } else if (t->head.status >= 400) {
-        answer_refused(r, t, buf_str(&bytes));
-    } else if (!is_stream(t)) {
-        answer_whole(r, buf_str(&bytes));
-    } else if (!answer_from_stream(r, t, buf_str(&bytes))) {
-        answer_failed(r, t, STR(""), STR("The stream ended without a complete response."));
     }
     buf_finish(&bytes);
+}
+
+// A copy of an answer that said that its response is not done: that has changed since.
+static bool is_stale(const struct tape *t) {
+    struct buf bytes;
+    bool stale = true;
+    if (read_all(t, &bytes) == OK) {
+        struct json *json = read_json(buf_str(&bytes));
+        stale = !is_done(json_root(json));
+        json_close(json);
+    }
+    buf_finish(&bytes);
+    return stale;
+}
+
+// Does a copy tell as much as the upstream would?
+static bool is_good_copy(const struct resume *s, const struct tape *t) {
+    if (tape_running(t)) {
+        return s->object || !t->has_head || is_stream(t);
+    }
+    return t->why.end == TAPE_WHOLE && !(s->object && is_coded(t)) && (is_stream(t) || (s->object && !is_stale(t)));
+}
+
+bool responses_take(struct request *r, struct tape *t) {
+    const struct resume *s = r->resume;
+    if (s->of == RESPONSE_UPSTREAMS && !is_good_copy(s, t) && responses_pass_on(r, SHELF_GONE)) {
+        return true;
+    }
+    if (s->object) {
+        answer_tape(r, t);
+    } else if (t->has_head && t->head.status < 400 && !is_stream(t)) {
+        request_error(r, 400, OUTCOME_REFUSED, "stream", "not_a_stream",
+                      "This response was not asked for with 'stream: true'.");
+    } else {
+        return false;
+    }
+    return true;
 }
 
 // ---- /responses/{id}, /responses/{id}/cancel
@@ -272,6 +334,17 @@ static void relay(struct request *r) {
     resume_end(r);
     r->targets = &r->worker->any;
     request_start(r);
+}
+
+bool responses_pass_on(struct request *r, enum shelf_find found) {
+    enum response_of of = r->resume->of;
+    bool upstreams = of == RESPONSE_UPSTREAMS || (of == RESPONSE_PERHAPS && found == SHELF_UNKNOWN);
+    if (!upstreams || r->head->body_len != 0) { // a body is gone by now
+        return false;
+    }
+    request_set_state(r, REQUEST_READING);
+    relay(r);
+    return true;
 }
 
 static bool query_says_stream(struct str target) {
@@ -287,26 +360,34 @@ static bool query_says_stream(struct str target) {
     return stream;
 }
 
-// Is this a response of ours? r->resume->id is its tape then.
-static bool find_tape(struct request *r, struct str name) {
+static bool find_alias(struct request *r, bool ours, struct str name) {
     struct resume *s = r->resume;
-    struct digest alias = alias_of(&s->tenant, name);
-    struct tape *t;
-    unsigned where;
-    if (!str_starts(name, our_prefix) || name.len != our_prefix.len + TAPE_ID_LEN) {
-        return shelf_lookup(r->worker->shelves, &alias, &s->id);
-    }
-    memcpy(s->id.text, name.ptr + our_prefix.len, TAPE_ID_LEN);
-    return r->worker->store || shelf_find(&r->worker->shelf, str_c(s->id.text), &t, &where) != SHELF_UNKNOWN;
+    struct digest alias = alias_of(&s->tenant, ours, name);
+    s->of = ours ? RESPONSE_OURS : RESPONSE_UPSTREAMS;
+    return shelf_lookup(r->worker->shelves, &alias, &s->id);
 }
 
-static void on_cancelled(struct request *r, const struct tape_state *state, enum shelf_find found) {
-    if (state) {
-        answer_object(r, str_c(r->resume->name), state->created_s,
-                      str_eq(str_c(state->end), str_c(tape_end_name(TAPE_WHOLE))) ? "completed" : "cancelled", STR(""));
-    } else {
-        resume_missing(r, found);
+// Is this a response that there may be a tape of? r->resume->id is that then.
+static bool find_tape(struct request *r, struct str name) {
+    struct resume *s = r->resume;
+    struct tape *t;
+    unsigned where;
+    if (find_alias(r, true, name) || find_alias(r, false, name)) {
+        return true;
     }
+    if (!str_starts(name, our_prefix) || name.len != our_prefix.len + TAPE_ID_LEN) {
+        return false;
+    }
+    memcpy(s->id.text, name.ptr + our_prefix.len, TAPE_ID_LEN);
+    struct tape_id place = jobs_place(r->worker, &s->id);
+    bool known = shelf_find(&r->worker->shelf, str_c(place.text), &t, &where) != SHELF_UNKNOWN;
+    s->of = known ? RESPONSE_OURS : RESPONSE_PERHAPS;
+    return known || r->worker->store;
+}
+
+// Whatever had become of it: as it is now.
+static void on_cancelled(struct request *r, const struct tape_state *state UNUSED, enum shelf_find found UNUSED) {
+    resume_read(r, str_c(r->resume->id.text));
 }
 
 static void answer_deleted(struct request *r) {
@@ -329,7 +410,13 @@ static void on_stored(struct request *r, const struct store_record *record) {
 }
 
 static void on_deleted(struct request *r, const struct tape_state *state, enum shelf_find found) {
-    if (state) {
+    struct resume *s = r->resume;
+    if (state && !state->deleted && s->attempts++ == 0) { // it ran, and has ended now
+        tapes_ask(r, &s->id, TAPES_DELETE, on_deleted);
+    } else if (s->of == RESPONSE_UPSTREAMS) {
+        jobs_forget(r->worker, &s->id); // it may be there, whether it was in memory or not
+        resume_missing(r, SHELF_GONE);
+    } else if (state) {
         answer_deleted(r);
     } else if (!jobs_find(r, &r->resume->id, on_stored)) {
         resume_missing(r, found);
@@ -347,12 +434,16 @@ void responses_route(struct request *r) {
         return;
     }
     struct resume *s = r->resume;
-    if ((!reads && !deletes && !cancels) || !find_tape(r, name)) {
+    bool found = (reads || deletes || cancels) && find_tape(r, name);
+    if (!found || (cancels && s->of == RESPONSE_UPSTREAMS)) {
         relay(r);
         return;
     }
-    s->name = str_dup(name);
-    s->object = reads && !query_says_stream(r->head->target);
+    s->name = str_dup(name); // of the head, which will be another one
+    if (!request_hold(r)) {
+        return;
+    }
+    s->object = cancels || (reads && !query_says_stream(r->head->target));
     s->from = s->from == FROM_EVENT ? FROM_SEQUENCE : s->from;
     if (reads) {
         resume_read(r, str_c(s->id.text));

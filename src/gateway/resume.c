@@ -143,7 +143,8 @@ static bool read_wishes(struct request *r, bool *plain) {
     }
     if (coalesces && !async) {
         s->joins = true;
-        s->coalesces = !keeps;
+        s->coalesces = true;
+        s->brief = !keeps;
         s->asked = digest_asked(r);
         s->key = digest_key(s, "same", str_from((const char *)s->asked.bytes, sizeof s->asked.bytes));
     }
@@ -169,7 +170,7 @@ static struct tape_kept *place_tape(struct request *r) {
     struct tape_kept *kept = shelf_keep(shelf, s->tape, r->worker->config->tape_max, &s->tenant);
     set_disconnect(kept, r);
     kept->replay_failures = s->route && s->route->replay_errors;
-    kept->brief = s->coalesces;
+    kept->brief = s->brief;
     if (s->joins && !s->coalesces) {
         kept->key = s->key;
         kept->asked = s->asked;
@@ -275,8 +276,7 @@ static bool is_over(const struct resume *s, const struct tape *t, uint64_t posit
 }
 
 void resume_attach(struct request *r, struct tape *t) {
-    if (r->resume->object) {
-        responses_answer(r, t);
+    if (r->resume->name && responses_take(r, t)) {
         return;
     }
     uint64_t position = 0;
@@ -297,7 +297,17 @@ void resume_attach(struct request *r, struct tape *t) {
     }
 }
 
+static void find(struct request *r);
+
 static void on_stored(struct request *r, const struct store_record *record) {
+    if (record && jobs_runs_again(r, record)) {
+        find(r);
+        return;
+    }
+    if (record && !r->resume->reads && jobs_unfinished(record)) {
+        resume_missing(r, SHELF_GONE); // nobody's answer
+        return;
+    }
     struct tape *t = record ? jobs_restore(r->worker, record) : NULL;
     if (t) {
         resume_attach(r, t);
@@ -366,6 +376,8 @@ void resume_missing(struct request *r, enum shelf_find found) {
     } else if (!s->reads) {
         request_error(r, 503, OUTCOME_REFUSED, NULL, "tape_lost",
                       "The calls with this Idempotency-Key end before they can be joined. Try again.");
+    } else if (s->name && responses_pass_on(r, found)) {
+        return;
     } else if (found == SHELF_GONE) {
         request_error(
             r, 410, OUTCOME_REFUSED, NULL, "tape_gone",
@@ -394,6 +406,14 @@ void resume_read(struct request *r, struct str id) {
 
 // ---- the step
 
+static enum shelf_claim claim_key(struct resume *s, struct tape_kept *kept) {
+    if (!s->joins) {
+        return CLAIM_NEW;
+    }
+    return s->coalesces ? shelf_claim_while_running(kept, &s->key, &s->asked, &s->id)
+                        : shelf_claim(kept, &s->key, &s->asked, &s->id);
+}
+
 enum verdict resume_step(struct request *r) {
     bool plain = true;
     struct tape_kept *kept;
@@ -410,7 +430,9 @@ enum verdict resume_step(struct request *r) {
     }
     struct resume *s = r->resume;
     kept = place_tape(r);
-    switch (s->joins ? shelf_claim(kept, &s->key, &s->asked, &s->id) : CLAIM_NEW) {
+    enum shelf_claim claim = claim_key(s, kept);
+    claim = claim == CLAIM_TAKEN && s->rerun ? CLAIM_OTHER : claim; // it was asked for anew before it was run again
+    switch (claim) {
     case CLAIM_NEW: return NEXT;
     case CLAIM_OTHER:
         withdraw_tape(r);
@@ -514,7 +536,7 @@ void resume_add_fields(struct request *r, struct fields *fields) {
     if (s->reads && !http_is_event_stream(fields)) {
         fields_remove(fields, FIELD_CACHE_CONTROL);
         worker_add(fields, STR("Cache-Control"), STR("no-store"));
-    } else if (s->reads && !coded && s->from != FROM_BYTE) { // who counts bytes gets those of the answer
+    } else if (s->reads && !coded && !s->name && s->from != FROM_BYTE) { // neither who counts bytes, nor OpenAI's SDKs
         s->prelude_left = (unsigned char)prelude.len;
     }
 }

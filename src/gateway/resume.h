@@ -12,6 +12,13 @@ enum resume_from {
     FROM_BYTE,
 };
 
+// Who has a response that is asked for by its id.
+enum response_of {
+    RESPONSE_OURS,      // thaw alone
+    RESPONSE_PERHAPS,   // thaw, if its store has it; else the upstream
+    RESPONSE_UPSTREAMS, // the upstream, and the tape is a copy
+};
+
 struct job;
 
 struct resume {
@@ -31,7 +38,8 @@ struct resume {
     unsigned char prelude_left; // bytes of it
     bool joins;                 // an earlier call with the same key
     bool resumable;             // by itself, not only for what becomes of it when its client leaves
-    bool coalesces;             // only calls that run
+    bool coalesces;             // with calls that run and are the same
+    bool brief;                 // kept for nothing else
     bool async;                 // 202 now, the answer later
     bool reads;                 // a tape by its id
     bool has_last;              // Last-Event-ID
@@ -39,6 +47,7 @@ struct resume {
     bool replayed;              // is an earlier call's answer
     bool responses;             // of the Responses API
     bool object;                // reads, and wants a Responses object
+    enum response_of of;        // of it
     bool rerun;                 // a job without a client, run again under `id`
 };
 

@@ -157,7 +157,8 @@ static bool is_at(const struct route *route, struct str known) {
            (route->below ? str_starts(known, route->path) && known.len > route->path.len : str_eq(known, route->path));
 }
 
-// A path may have several rows, for several methods. Paths of our own are not relayed with any method.
+// A path may have several rows, for several methods. Paths of our own are not relayed with any method; what may be has
+// to be plain.
 const struct route *route_find(const struct worker *w, struct str path, enum method method) {
     struct str below = below_prefix(w, path);
     const struct route *other_method = NULL;
@@ -165,13 +166,13 @@ const struct route *route_find(const struct worker *w, struct str path, enum met
         const struct route *route = &routes[i];
         if (is_at(route, route->prefixed ? below : path)) {
             if (route->methods & 1u << method) {
-                return route;
+                return route->ours || !route->below || path_plain(path) ? route : NULL;
             }
             other_method = route;
         }
     }
     if (other_method) {
-        return other_method->prefixed && !other_method->ours ? &relayed : other_method;
+        return !other_method->prefixed || other_method->ours ? other_method : path_plain(path) ? &relayed : NULL;
     }
     if (config_recipe_find(w->config, path)) {
         return &recipe;

@@ -36,6 +36,7 @@ struct question {
     tapes_then *then;
     enum tapes_order order;
     struct tape_state seen;
+    struct buf asked; // of ADOPT with a store
 };
 
 // The process ends: every loop has been left.
@@ -44,11 +45,12 @@ static void free_question(struct errand *e) {
     if (q->request) {
         q->request->question = NULL;
     }
+    buf_finish(&q->asked);
     free(q);
 }
 
-static void look(struct question *q, const struct tape *t) {
-    q->seen = (struct tape_state){
+static struct tape_state look(const struct tape *t) {
+    return (struct tape_state){
         .end = tape_end_name(t->why.end),
         .status = t->has_head ? t->head.status : 0,
         .bytes = t->written,
@@ -63,10 +65,11 @@ static void cancel(struct tape *t) {
 }
 
 // To whom the 202 was given the call is as good as done: it ends with no reader any more.
-static void adopt(struct question *q, struct tape *t) {
+static void adopt(struct question *q, struct shelf *there, struct tape *t) {
     if (tape_running(t) && t->kept) {
         t->kept->disconnect = TAPE_GOES_ON;
         shelf_joined(t);
+        jobs_adopt(there->owner, t->kept, buf_str(&q->asked));
     } else if (!t->kept || t->why.end == TAPE_CANCELLED) { // meanwhile
         q->errand.found = SHELF_GONE;
     }
@@ -77,23 +80,24 @@ static void on_question(struct errand *e, struct shelf *there, struct tape *t) {
     struct tape_id id = shelf_id(there, t);
     bool ran = tape_running(t);
     switch (q->order) {
-    case TAPES_LOOK: look(q, t); break;
+    case TAPES_LOOK: q->seen = look(t); break;
     case TAPES_CANCEL:
         cancel(t);
-        look(q, t);
+        q->seen = look(t);
         break;
     case TAPES_DELETE:
         cancel(t);
-        look(q, t);
+        q->seen = look(t);
         q->seen.deleted = !ran && t->kept;
         if (q->seen.deleted) {
+            t->kept->stored_until_s = 0; // and its keys are free
             shelf_forget(t->kept);
             jobs_forget(there->owner, &id);
         }
         break;
     case TAPES_ADOPT:
-        look(q, t);
-        adopt(q, t);
+        q->seen = look(t);
+        adopt(q, there, t);
         break;
     }
 }
@@ -105,6 +109,7 @@ static void on_back(struct errand *e) {
         r->question = NULL;
         q->then(r, e->found == SHELF_HERE ? &q->seen : NULL, e->found);
     }
+    buf_finish(&q->asked);
     free(q);
 }
 
@@ -119,6 +124,12 @@ void tapes_ask(struct request *r, const struct tape_id *id, enum tapes_order ord
     q->request = r;
     q->then = then;
     q->order = order;
+    if (order == TAPES_ADOPT && r->worker->store && jobs_pack(r, &q->asked) != OK) {
+        buf_finish(&q->asked);
+        free(q);
+        jobs_refuse(r, "there is no memory for it");
+        return;
+    }
     r->question = q;
     request_set_state(r, REQUEST_FOLLOWING);
     errand_send(&r->worker->shelf, &q->errand);
@@ -154,20 +165,25 @@ static const char *state_name(enum store_state state) {
     return "";
 }
 
+static void on_state(struct request *r, const struct tape_state *state, enum shelf_find found);
+
 static void on_stored(struct request *r, const struct store_record *record) {
     if (!record) {
         resume_missing(r, SHELF_UNKNOWN);
         return;
     }
-    struct tape_state state = {
-        .end = state_name(record->state),
-        .status = record->status,
-        .bytes = record->body.len,
-        .created_s = record->created_s,
-        .kept = true,
-        .deleted = r->head->method == METHOD_DELETE,
-    };
-    if (state.deleted) {
+    bool deletes = r->head->method == METHOD_DELETE;
+    if (jobs_runs_again(r, record)) {
+        tapes_ask(r, &r->resume->id, deletes ? TAPES_DELETE : TAPES_LOOK, on_state);
+        return;
+    }
+    struct tape *t = jobs_restore(r->worker, record);
+    struct tape_state state = look(t);
+    tape_unref(t);
+    state.end = state_name(record->state);
+    state.kept = true;
+    state.deleted = deletes;
+    if (deletes) {
         jobs_forget(r->worker, &r->resume->id);
     }
     answer(r, &state);
@@ -203,15 +219,27 @@ void tapes_delete(struct request *r) {
 
 // ---- 202 for what runs already
 
-static void on_adopted_stored(struct request *r, const struct store_record *record) {
+static void on_promised(struct request *r, const struct store_record *record) {
     if (record) {
+        resume_acknowledge(r, &r->resume->id, state_name(record->state));
+    } else {
+        jobs_refuse(r, "the disk did not take it");
+    }
+}
+
+static void on_adopted_stored(struct request *r, const struct store_record *record) {
+    if (record && !jobs_unfinished(record)) {
         resume_acknowledge(r, &r->resume->id, state_name(record->state));
     } else {
         resume_missing(r, SHELF_UNKNOWN);
     }
 }
 
+// Where there is a store it is promised only once the disk has it: what was put there before is found, or was refused.
 static void on_adopted(struct request *r, const struct tape_state *state, enum shelf_find found) {
+    if (state && jobs_find(r, &r->resume->id, on_promised)) {
+        return;
+    }
     if (state) {
         resume_acknowledge(r, &r->resume->id, state->end);
     } else if (!jobs_find(r, &r->resume->id, on_adopted_stored)) {

@@ -816,7 +816,7 @@ static void on_request(struct http_server *server, struct xchg *x, struct head *
     c->answer.created = (uint64_t)time(NULL);
     if (route && route->read && route->method == head->method) {
         c->id = journal_arrived(&mock->journal, shown, now_ns(mock));
-        c->answer.number = c->id;
+        c->answer.number = mock->options.numbers_from + c->id;
     }
     if (refusal == 413 || (refusal && head->expect_continue)) {
         call_refuse_from_head(c); // before the client sends it all

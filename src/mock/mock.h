@@ -29,7 +29,8 @@ struct mock_options {        // zeroed: everything at once
     struct mock_times times; // drawn by `seed`; files in it are the caller's
     struct capacity_options capacity;
     uint64_t seed;
-    unsigned tokens; // events of a stream with a word each; 0: as many as the echo has words
+    uint64_t numbers_from; // what the numbers in its ids are added to: several behind one door differ
+    unsigned tokens;       // events of a stream with a word each; 0: as many as the echo has words
     struct fault_rate faults[FAULT_RATES_MAX];
     size_t fault_count;
     const struct deck_options *deck; // models' calls are played or relayed instead of made up; NULL: they are not

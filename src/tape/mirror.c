@@ -51,6 +51,7 @@ struct news {
     struct digest tenant; // the first one's
     uint64_t keep, start, marks_gone, created_s;
     bool first;
+    struct tape_id name; // the first one's: as the tape is known
     bool has_head;
     bool marks_lost;
     struct tape_head head; // fields empty; packed in:
@@ -156,6 +157,7 @@ static struct news *new_news(struct feed *f) {
     n->serial = f->serial;
     n->found = SHELF_HERE;
     n->first = !f->told;
+    n->name = n->first ? shelf_id(f->shelf, t) : n->name;
     n->tenant = f->tenant;
     n->start = f->reader.position;
     n->created_s = t->created_s;
@@ -361,7 +363,7 @@ static void begin_mirror(struct mirror *m, const struct news *n) {
     m->tenant = n->tenant;
     m->tape = tape_create(&mirror_events, m);
     m->tape->id = xmalloc(sizeof *m->tape->id);
-    *m->tape->id = m->id;
+    *m->tape->id = n->name;
     m->tape->keep = n->keep;
     m->tape->written = n->start;
     m->tape->marks_gone = n->marks_gone;

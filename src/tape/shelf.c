@@ -19,6 +19,7 @@ struct shelf_key {
     struct tape_id id;
     struct list stored; // in table->stored
     uint64_t expires_s; // of a stored tape; 0: the tape is in memory and takes its keys along
+    bool while_running; // goes with the tape's end
 };
 
 struct shelf_table {
@@ -145,19 +146,32 @@ void shelf_drop_key(struct shelves *all, const struct digest *wanted, const stru
     pthread_mutex_unlock(&all->table->lock);
 }
 
-// Keys of what a store has stay, for its time.
-static void drop_keys(struct tape_kept *kept) {
+enum shelf_claim shelf_claim_while_running(struct tape_kept *kept, const struct digest *key, const struct digest *asked,
+                                           struct tape_id *id) {
+    enum shelf_claim claim = shelf_claim(kept, key, asked, id);
+    if (claim == CLAIM_NEW) {
+        kept->keys->while_running = true; // what only the tape's own thread looks at
+    }
+    return claim;
+}
+
+// All, or only those that do not outlive the tape's end. Keys of what a store has stay, for its time.
+static void drop_keys(struct tape_kept *kept, bool all) {
     struct shelf_table *table = kept->shelf->all->table;
+    struct shelf_key *left = NULL;
     pthread_mutex_lock(&table->lock);
     for (struct shelf_key *key = kept->keys, *next; key; key = next) {
         next = key->next;
-        if (kept->stored_until_s) {
+        if (!all && !key->while_running) {
+            key->next = left;
+            left = key;
+        } else if (kept->stored_until_s && !key->while_running) {
             keep_until(table, key, kept->stored_until_s);
         } else {
             remove_key(table, key);
         }
     }
-    kept->keys = NULL;
+    kept->keys = left;
     pthread_mutex_unlock(&table->lock);
 }
 
@@ -284,7 +298,7 @@ void shelf_forget(struct tape_kept *kept) {
     struct shelf *shelf = kept->shelf;
     struct tape *t = kept->tape;
     assert(!tape_running(t));
-    drop_keys(kept);
+    drop_keys(kept, true);
     timer_clear(&kept->timer);
     list_unlink(&kept->node);
     feeds_end(kept);
@@ -319,9 +333,7 @@ void shelf_ended(struct shelf *shelf, struct tape *t) {
         leave_slot(shelf, t);
         return;
     }
-    if (!keys_stay(kept)) {
-        drop_keys(kept);
-    }
+    drop_keys(kept, !keys_stay(kept));
     kept->cost = cost_of(t);
     shelf->all->finished_bytes += kept->cost;
     list_push_back(&shelf->finished, &kept->node);

@@ -41,6 +41,7 @@ struct tape_kept {
     uint64_t wait_ms;        // of TAPE_WAITS
     size_t cost;             // bytes it counts for; 0: not finished yet
     uint64_t stored_until_s; // a store has it until then, and its keys stay; 0: no store has it
+    bool job;                // it was promised to somebody, and a store was given what was asked for
     bool replay_failures;    // the keys stay also when it failed
     bool brief;              // goes with its end: it was kept for those who come while it runs
 };
@@ -57,6 +58,7 @@ struct shelves {
     _Atomic uint64_t finished_bytes;
     _Atomic bool closing;
     _Atomic unsigned idle;  // workers that have nothing to do any more, ever
+    _Atomic bool rerunning; // jobs that a store has as interrupted are being run again (gateway/jobs.c)
     struct shelf **shelves; // options.count
     struct shelf_table *table;
 };
@@ -133,6 +135,9 @@ enum shelf_claim {
 // `asked`: what is asked for, NULL if the key stands for itself. Of any thread's shelf.
 enum shelf_claim shelf_claim(struct tape_kept *kept, const struct digest *key, const struct digest *asked,
                              struct tape_id *id);
+// The same for a key that goes with the tape's end: who comes later is another call.
+enum shelf_claim shelf_claim_while_running(struct tape_kept *kept, const struct digest *key, const struct digest *asked,
+                                           struct tape_id *id);
 // The tape that a key leads to.
 bool shelf_lookup(struct shelves *all, const struct digest *key, struct tape_id *id);
 // How many keys there are, expired ones that were not swept yet among them.

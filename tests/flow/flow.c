@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "flow.h"
 
+#include "disk.h"
+#include "gateway/jobs.h"
+
 enum { TURNS_MAX = 50 * 1000 * 1000 };
 
 size_t flow_window = MEM_WINDOW;
@@ -251,6 +254,7 @@ static void destroy_upstreams(void *mock) {
 
 static void open_world(struct world *w, const char *yaml, unsigned workers, const char *dns_servers) {
     struct config_problem problem = {{0}};
+    char sentence[STORE_PROBLEM_MAX];
     memset(w, 0, sizeof *w);
     fake_clock_init(&w->clock);
     list_init(&w->peers);
@@ -259,7 +263,10 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
         fail_msg("%s", problem.text);
     }
     assert_true(workers <= FLOW_WORKERS);
-    w->shelves = workers > 1 ? worker_shelves(w->config, workers) : NULL;
+    w->shelves = workers > 1 || w->config->store.len ? worker_shelves(w->config, workers) : NULL;
+    if (jobs_open(w->config, w->shelves, &w->store, &w->interrupted, sentence) != OK) {
+        fail_msg("%s", sentence);
+    }
     struct worker_options options = {
         .config = w->config,
         .shelves = w->shelves,
@@ -269,9 +276,11 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
         .mock_context = context_of,
         .mock_destroy = destroy_upstreams,
         .dns_servers = dns_servers,
+        .store = w->store,
     };
     for (; w->worker_count < workers; w->worker_count++) {
         options.number = w->worker_count;
+        options.interrupted = w->worker_count == 0 ? &w->interrupted : NULL;
         check_ok(worker_init(&w->workers[w->worker_count], &options));
     }
 }
@@ -305,6 +314,8 @@ void world_finish_worker(struct world *w) {
     if (w->shelves) {
         shelves_close(w->shelves);
     }
+    store_close(w->store);
+    jobs_drop(&w->interrupted);
     for (unsigned i = 0; i < w->worker_count; i++) {
         worker_finish(&w->workers[i]);
         check_int(w->workers[i].in_flight, 0);
@@ -340,6 +351,7 @@ void settle(struct world *w) {
         for (unsigned i = 0; i < w->worker_count; i++) {
             busy |= loop_turn(&w->workers[i].loop, 0);
         }
+        busy |= disk_turn();
         quiet = busy ? 0 : quiet + 1;
         if (++turns == TURNS_MAX) {
             fail_msg("the loops never come to rest");

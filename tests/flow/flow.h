@@ -70,6 +70,8 @@ struct world {
     };
     unsigned worker_count;
     struct shelves *shelves; // NULL: there is one worker, which has its own
+    struct store *store;     // NULL: the configuration names none (disk.h)
+    struct list interrupted; // jobs of the last process
     struct flow_way ways[FLOW_WORKERS][FLOW_UPSTREAMS];
     struct config *config;
     struct list peers;
@@ -89,7 +91,7 @@ void world_open_with_workers(struct world *w, const char *yaml, unsigned workers
 // can be looked at until world_close: world_finish_worker, then the peers, then world_close.
 void world_finish_worker(struct world *w);
 void world_close(struct world *w);
-// Runs turns until there is nothing to do without time passing.
+// Runs turns until there is nothing to do without time passing, for the store's thread either.
 void settle(struct world *w);
 // Time passes, timer by timer.
 void advance(struct world *w, uint64_t ms);

@@ -494,15 +494,17 @@ static void coalesced_call_ends_with_its_last_client(void **state UNUSED) {
     }
 }
 
-static void resumable_calls_on_a_coalescing_route_are_replayed(void **state UNUSED) {
+// What is the same is joined while it runs; the same question later is another one, though the first answer is kept.
+static void resumable_calls_on_a_coalescing_route_are_joined_and_kept(void **state UNUSED) {
     struct stream s;
     stream_begin(&s, ONE_UPSTREAM "routes: {/v1/chat/completions: {coalesce: true, resume: true}}\n", "");
     struct peer *joined = post_at(&s.w, 1, "", CHAT);
     stream_end(&s);
     check_events(joined, s.id, 0, 4);
-    check_events(post_at(&s.w, 1, "", CHAT), s.id, 0, 4);
     check_read(read_tape(&s.w, 1, &s.id, ""), s.id, 0, 4);
     check_int(upstream_count(&s.w, "up"), 1);
+    close_peer(post_at(&s.w, 1, "", CHAT));
+    check_int(upstream_count(&s.w, "up"), 2);
     world_close(&s.w);
 }
 
@@ -537,5 +539,5 @@ FLOWS(TEST(same_key_joins_the_running_call), TEST(same_key_joins_before_the_answ
       TEST(tape_that_goes_before_the_ask_arrives_makes_a_new_call),
       TEST(joiner_whose_calls_always_end_before_it_gives_up), TEST(calls_at_once_on_both_workers_are_one),
       TEST(identical_calls_are_not_joined_unasked), TEST(identical_calls_of_one_tenant_are_joined_while_they_run),
-      TEST(coalesced_call_ends_with_its_last_client), TEST(resumable_calls_on_a_coalescing_route_are_replayed),
+      TEST(coalesced_call_ends_with_its_last_client), TEST(resumable_calls_on_a_coalescing_route_are_joined_and_kept),
       TEST(joining_an_answer_that_has_grown_too_large_is_refused))
