@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "gateway/responses.h"
 
-#include <inttypes.h>
-
 #include "gateway/jobs.h"
 #include "gateway/resume.h"
 #include "gateway/steps.h"
@@ -133,22 +131,19 @@ void responses_watch(struct worker *w, struct tape *t) {
 static void answer_object(struct request *r, struct str id, uint64_t created_s, const char *status, struct str error) {
     struct buf json;
     struct str model = str_c(r->resume->model ? r->resume->model : "");
+    struct out o = {&json, OK};
     buf_init(&json, OBJECT_MAX + id.len + model.len + error.len);
-    enum err e = buf_str_append(&json, STR("{\"id\":"));
-    e = e == OK ? json_append_string(&json, id) : e;
-    e = e == OK ? buf_printf(&json,
-                             ",\"object\":\"response\",\"created_at\":%" PRIu64
-                             ",\"status\":\"%s\",\"background\":true,\"error\":",
-                             created_s, status)
-                : e;
-    e = e == OK ? buf_str_append(&json, error.len ? error : STR("null")) : e;
-    e = e == OK ? buf_printf(&json,
-                             ",\"incomplete_details\":null,\"instructions\":null,\"metadata\":{},\"model\":\"%.*s\","
-                             "\"output\":[],\"parallel_tool_calls\":true,\"temperature\":null,\"tool_choice\":\"auto\","
-                             "\"tools\":[],\"top_p\":null,\"usage\":null}\n",
-                             STR_ARG(model))
-                : e;
-    if (e == OK) {
+    put_text(&o, "{\"id\":");
+    put_json(&o, id);
+    put_text(&o, ",\"object\":\"response\",\"created_at\":");
+    put_u64(&o, created_s);
+    put_format(&o, ",\"status\":\"%s\",\"background\":true,\"error\":", status);
+    put(&o, error.len ? error : STR("null"));
+    put_text(&o, ",\"incomplete_details\":null,\"instructions\":null,\"metadata\":{},\"model\":\"");
+    put(&o, model);
+    put_text(&o, "\",\"output\":[],\"parallel_tool_calls\":true,\"temperature\":null,\"tool_choice\":\"auto\","
+                 "\"tools\":[],\"top_p\":null,\"usage\":null}\n");
+    if (o.e == OK) {
         request_answer(r, 200, OUTCOME_LOCAL, buf_str(&json));
     } else {
         request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the answer.");
@@ -168,13 +163,14 @@ void responses_acknowledge(struct request *r) {
 
 static void answer_failed(struct request *r, const struct tape *t, struct str code, struct str message) {
     struct buf error;
+    struct out o = {&error, OK};
     buf_init(&error, OBJECT_MAX + 8 * (code.len + message.len));
-    enum err e = buf_str_append(&error, STR("{\"code\":"));
-    e = e == OK ? json_append_string(&error, code.len ? code : STR("server_error")) : e;
-    e = e == OK ? buf_str_append(&error, STR(",\"message\":")) : e;
-    e = e == OK ? json_append_string(&error, message) : e;
-    e = e == OK ? buf_str_append(&error, STR("}")) : e;
-    answer_object(r, str_c(r->resume->name), t->created_s, "failed", e == OK ? buf_str(&error) : STR(""));
+    put_text(&o, "{\"code\":");
+    put_json(&o, code.len ? code : STR("server_error"));
+    put_text(&o, ",\"message\":");
+    put_json(&o, message);
+    put_text(&o, "}");
+    answer_object(r, str_c(r->resume->name), t->created_s, "failed", o.e == OK ? buf_str(&error) : STR(""));
     buf_finish(&error);
 }
 
@@ -199,9 +195,11 @@ static void answer_whole(struct request *r, struct str json) {
     enum err e = reply_id(json, &id);
     if (e == OK) {
         size_t at = (size_t)(id.ptr - json.ptr);
-        e = buf_str_append(&out, str_first(json, at));
-        e = e == OK ? buf_str_append(&out, name) : e;
-        e = e == OK ? buf_str_append(&out, str_skip(json, at + id.len)) : e;
+        struct out o = {&out, OK};
+        put(&o, str_first(json, at));
+        put(&o, name);
+        put(&o, str_skip(json, at + id.len));
+        e = o.e;
     }
     if (e != ERR_NOMEM) {
         request_answer(r, 200, OUTCOME_LOCAL, e == OK ? buf_str(&out) : json);
@@ -311,11 +309,12 @@ static void on_cancelled(struct request *r, const struct tape_state *state, enum
 
 static void answer_deleted(struct request *r) {
     struct buf json;
+    struct out o = {&json, OK};
     buf_init(&json, OBJECT_MAX);
-    enum err e = buf_str_append(&json, STR("{\"id\":"));
-    e = e == OK ? json_append_string(&json, str_c(r->resume->name)) : e;
-    e = e == OK ? buf_str_append(&json, STR(",\"object\":\"response\",\"deleted\":true}\n")) : e;
-    request_answer(r, 200, OUTCOME_LOCAL, e == OK ? buf_str(&json) : STR(""));
+    put_text(&o, "{\"id\":");
+    put_json(&o, str_c(r->resume->name));
+    put_text(&o, ",\"object\":\"response\",\"deleted\":true}\n");
+    request_answer(r, 200, OUTCOME_LOCAL, o.e == OK ? buf_str(&json) : STR(""));
     buf_finish(&json);
 }
 

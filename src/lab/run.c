@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 #include "http/client.h"
-#include "lab/text.h"
+#include "llm/json.h"
 #include "net/listen.h"
 #include "net/tcp.h"
 #include "work/executor.h"

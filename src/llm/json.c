@@ -54,8 +54,8 @@ static enum err append_mended(struct buf *b, struct str s, size_t *taken) {
     return buf_str_append(b, UTF8_REPLACEMENT);
 }
 
-static enum err append_quoted(struct buf *b, struct str s) {
-    enum err e = buf_append(b, "\"", 1);
+static enum err append_escaped(struct buf *b, struct str s) {
+    enum err e = OK;
     while (e == OK && s.len) {
         size_t run = plain_run(s);
         e = buf_append(b, s.ptr, run);
@@ -66,7 +66,7 @@ static enum err append_quoted(struct buf *b, struct str s) {
             s = str_skip(s, taken);
         }
     }
-    return e == OK ? buf_append(b, "\"", 1) : e;
+    return e;
 }
 
 enum err json_append_string(struct buf *b, struct str s) {
@@ -75,11 +75,33 @@ enum err json_append_string(struct buf *b, struct str s) {
         return e;
     }
     size_t before = buf_len(b);
-    e = append_quoted(b, s);
+    e = buf_append(b, "\"", 1);
+    e = e == OK ? append_escaped(b, s) : e;
+    e = e == OK ? buf_append(b, "\"", 1) : e;
     if (e != OK) {
         b->end = b->start + before; // all or nothing, as every append
     }
     return e;
+}
+
+void put_json(struct out *o, struct str s) {
+    if (o->e == OK) {
+        o->e = json_append_string(o->b, s);
+    }
+}
+
+void put_escaped(struct out *o, struct str s) {
+    if (o->e == OK) {
+        o->e = append_escaped(o->b, s);
+    }
+}
+
+void put_json_or_null(struct out *o, const char *s) {
+    if (s) {
+        put_json(o, str_c(s));
+    } else {
+        put_text(o, "null");
+    }
 }
 
 enum err json_append_number(struct buf *b, double n) {

@@ -4,11 +4,17 @@
 #pragma once
 #include <stdbool.h>
 
-#include "base/buf.h"
+#include "base/out.h"
 
 // Appends s as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD, control characters are escaped.
 // All or nothing: on failure the buffer holds what it held.
 MUSTCHECK enum err json_append_string(struct buf *b, struct str s);
+
+// The same into an `out`: as a JSON string; the inside of one, without quotes, so that pieces of one text may follow each
+// other (a character that is cut in two is lost); a JSON string, or null.
+void put_json(struct out *o, struct str s);
+void put_escaped(struct out *o, struct str s);
+void put_json_or_null(struct out *o, const char *s);
 
 // Appends a number in the shortest form that reads back as the same double; ERR_INVALID when it is not finite.
 MUSTCHECK enum err json_append_number(struct buf *b, double n);
@@ -50,7 +56,7 @@ struct str json_raw(struct json *json, const struct json_value *v);
 
 const struct json_value *json_member(const struct json_value *object, const char *name); // the first of that name
 const struct json_value *json_find(const struct json_value *object, struct str name); // the same, a name of any bytes
-const struct json_value *json_item(const struct json_value *array, size_t index);        // O(n) from the front
+const struct json_value *json_item(const struct json_value *array, size_t index);     // O(n) from the front
 size_t json_length(const struct json_value *array); // items of an array, members of an object, else 0
 
 // Members that decide something may occur once only, however they are spelt: two parsers may disagree on which of two

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "mock/shape.h"
 
-#include "mock/out.h"
+#include "llm/json.h"
 
 enum {
     DEPTH_MAX = 32,     // of a document; what lies deeper is null
