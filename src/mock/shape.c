@@ -208,11 +208,13 @@ static const struct json_value *led_to(const struct filling *f, const struct jso
 static void fill(struct filling *f, const struct json_value *schema, unsigned depth) {
     const struct json_value *value = json_member(schema, "const");
     value = value ? value : json_item(json_member(schema, "enum"), 0);
+    if (f->left) {
+        f->left--; // at any depth: an array may want any number of items
+    }
     if (depth == 0 || f->left == 0 || f->out.e != OK) {
         put_text(&f->out, "null");
         return;
     }
-    f->left--;
     const struct json_value *other = led_to(f, schema);
     if (value) {
         put_value(f, value);
@@ -265,11 +267,9 @@ static bool tool_is_function(const struct json_value *tool) {
 
 // The tool of that name, or with "any" the first.
 static const struct json_value *find_tool(const struct ask *ask, struct str name) {
-    size_t n = json_is_array(ask->tools) ? json_length(ask->tools) : 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct json_value *tool = json_item(ask->tools, i);
-        if (tool_is_function(tool) && (str_eq(name, STR("any")) || str_eq(name, tool_name(tool)))) {
-            return tool;
+    for (struct json_each each = json_each(ask->tools); json_is_array(ask->tools) && json_next(&each);) {
+        if (tool_is_function(each.value) && (str_eq(name, STR("any")) || str_eq(name, tool_name(each.value)))) {
+            return each.value;
         }
     }
     return NULL;
