@@ -12,7 +12,6 @@ import pytest
 from openai_api import CHAT, STREAM
 from rawhttp import Client, Cut, events, post, request
 from test_mock import journal
-from test_sdk_node import folder, node  # noqa: F401
 from test_sdk_python import MESSAGES, SETTINGS, text_of
 from upstream import Gate, says, streams
 from waiting import LIMIT, poll
