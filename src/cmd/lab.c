@@ -140,17 +140,17 @@ static int take_only(void *options, const struct args_option *o UNUSED, const ch
 }
 
 static const struct args_option lab_options[] = {
-    {"listen", 'l', "ADDRESS", "where users come in (127.0.0.1:8004)", take_listen},
+    {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:8004)", take_listen},
     {"cpus", 0, "N", "default pool as on N CPUs (this machine's)", take_cpus},
     {"workers", 'w', "N", "threads of the executor (10)", take_workers},
     {"upstream", 'u', "URL", "where the slow calls go (a built-in mock)", take_upstream},
-    {"model", 'm', "NAME", "what to ask the upstream for", take_model},
+    {"model", 'm', "NAME", "to ask the upstream for", take_model},
     {"seconds", 0, "N", "how long the built-in mock takes (5)", take_seconds},
     {"run", 0, NULL, "perform the published table, then end", take_run},
-    {"scale", 0, "F", "in which part of its time (0.1)", take_scale},
-    {"only", 0, "ROW", "this row; may repeat", take_only},
-    {"report", 0, "FILE", "write the pictures as one HTML file", take_report},
-    {"json", 0, NULL, "all figures and every call, as JSON", take_json},
+    {"scale", 0, "F", "its length: 1 is as published (0.1)", take_scale},
+    {"only", 0, "ROW", "perform this row only; may repeat", take_only},
+    {"report", 0, "FILE", "with --run: all pictures as one HTML file", take_report},
+    {"json", 0, NULL, "with --run: all figures and calls as JSON", take_json},
 };
 
 // What only holds for all of them together.

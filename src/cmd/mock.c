@@ -356,7 +356,7 @@ static int run(const struct verb *verb, int argc, char **argv) {
 
 const struct verb verb_mock = {
     .name = "mock",
-    .summary = "an OpenAI-compatible upstream with set latency and capacity",
+    .summary = "an OpenAI-compatible upstream with set latency, capacity and faults",
     .usage = "[options]",
     .about = "Answers OpenAI's chat, completions, responses, embeddings and models, and\n"
              "Anthropic's messages, on 127.0.0.1:9000, streaming and not, and echoes the last\n"
