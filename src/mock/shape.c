@@ -267,9 +267,11 @@ static bool tool_is_function(const struct json_value *tool) {
 
 // The tool of that name, or with "any" the first.
 static const struct json_value *find_tool(const struct ask *ask, struct str name) {
-    for (struct json_each each = json_each(ask->tools); json_is_array(ask->tools) && json_next(&each);) {
-        if (tool_is_function(each.value) && (str_eq(name, STR("any")) || str_eq(name, tool_name(each.value)))) {
-            return each.value;
+    size_t n = json_is_array(ask->tools) ? json_length(ask->tools) : 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct json_value *tool = json_item(ask->tools, i);
+        if (tool_is_function(tool) && (str_eq(name, STR("any")) || str_eq(name, tool_name(tool)))) {
+            return tool;
         }
     }
     return NULL;
