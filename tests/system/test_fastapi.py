@@ -77,7 +77,7 @@ def ask_all(app, path, users):
 def at_most(world, mock):
     stats = world.connect(mock).ask(request("GET", "/mock/stats")).json()
     assert stats["in_flight"] == 0
-    return stats["at_most"], stats["calls"]
+    return stats["max_in_flight"], stats["calls"]
 
 
 def test_the_default_pool_is_the_limit(world, mock, start):
