@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 CI ?=
 WERROR = $(if $(CI),-Dwerror=true)
 
-.PHONY: all build run test test-unit test-system test-threads fuzz check bench fmt install clean
+.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-tools fmt install clean
 
 all: build
 
@@ -82,10 +82,15 @@ fuzz: | builddir
 	@$(NINJA) -C build/fuzz $(QUIETLY)
 	@tests/fuzz/run build/fuzz $(SECONDS)
 
-bench: build
+bench: bench-tools
+	@python3 bench/run.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
+bench-tapes: bench-tools
+	@python3 bench/tapes.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
+bench-tools: build
 	@./setup bench
 	@$(NINJA) -C build/release bench/thaw-bench-sim bench/thaw-bench-swarm $(QUIETLY)
-	@python3 bench/run.py --thaw build/thaw --tools build/release/bench $(BENCH)
 
 fmt:
 	@./setup fmt

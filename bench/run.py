@@ -24,6 +24,7 @@ import json
 import os
 import platform
 import pwd
+import random
 import re
 import resource
 import shutil
@@ -108,9 +109,12 @@ def memory_bytes(pids):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Outside the range that the kernel takes outgoing ones from, so that none of those is in the way."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 class Process:
@@ -261,6 +265,12 @@ backend sim
 
 def descriptor_limit():
     return min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1 << 20)
+
+
+def raise_descriptors():
+    """For this process and what it starts."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
 
 
 def write_config(template, folder, name, port, upstream):
@@ -844,8 +854,7 @@ def parse_options(arguments):
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = parse_options(sys.argv[1:])
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
+    raise_descriptors()
     bench = Bench(options)
     if not bench.targets:
         sys.exit("run.py: no target is here. " + "; ".join(bench.notes))

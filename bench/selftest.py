@@ -7,6 +7,7 @@ SPDX-License-Identifier: MIT
 """
 
 import argparse
+import collections
 import json
 import re
 import socket
@@ -57,9 +58,30 @@ def byte_by_byte(data):
     return [data[i:i + 1] for i in range(len(data))]
 
 
-CUT = None  # in a list of pieces: close the connection here
+def branches(a, *numbers, user=0, whole=True):
+    """Of a fan-out: one completion for each number."""
+    bodies = [completion(b"%s #%d" % (text(a, user), n)) for n in numbers]
+    bodies[-1] = bodies[-1] if whole else bodies[-1][:-5]
+    return plain(b'{"results":[' + b",".join(b'{"status":200,"body":%s}' % body for body in bodies) + b"]}")
 
-# name, is it a stream of 3 events, what the server sends, what swarm must count
+
+CUT = None  # in a list of pieces: close the connection here
+SAME = "the same for all"
+
+# How swarm is called.
+MODES = {False: [], True: ["--model", "sim-3x10", "--stream"], "branches": ["--branches", "3"],
+         "text": ["--text", SAME], "get": ["--text", SAME, "--get", "--model", "sim-3x10", "--stream"]}
+USERS = {"text": 2, "get": 2}  # else 1
+
+
+def same(space=b"", spoilt=()):
+    """To the callers in turn: the same, but for a blank in the JSON of the spoilt ones."""
+    turn = iter(range(9))
+    return lambda _: plain(completion(SAME.encode()).replace(b",", b"," + space, 1) if next(turn) in spoilt
+                           else completion(SAME.encode()))
+
+
+# name, mode (False: a plain call, True: a stream of 3 events), what the server sends, what swarm must count
 CASES = (
     ("whole", False, good, "ok"),
     ("byte by byte", False, lambda a: byte_by_byte(good(a)), "ok"),
@@ -110,6 +132,18 @@ CASES = (
     ("another user's event", True,
      lambda a: sse([event(text(a), 1), event(text(a, user=1), 2), event(text(a), 3)]), "mixed"),
     ("a plain answer to a stream", True, good, "wrong"),
+    ("fan-out", "branches", lambda a: branches(a, 1, 2, 3), "ok"),
+    ("fan-out, byte by byte", "branches", lambda a: byte_by_byte(branches(a, 1, 2, 3)), "ok"),
+    ("fan-out, out of order", "branches", lambda a: branches(a, 1, 3, 2), "order"),
+    ("fan-out, one missing", "branches", lambda a: branches(a, 1, 2), "wrong"),
+    ("fan-out, one too many", "branches", lambda a: branches(a, 1, 2, 3, 4), "wrong"),
+    ("fan-out, another user's", "branches", lambda a: branches(a, 1, 2, 3, user=1), "mixed"),
+    ("fan-out, half an answer", "branches", lambda a: branches(a, 1, 2, 3, whole=False), "truncated"),
+    ("one text", "text", same(), "ok ok"),
+    ("one text, other bytes", "text", same(b" ", (1,)), "ok differs"),
+    ("another text than all", "text", lambda _: plain(completion(b"another")), "wrong wrong"),
+    ("read, not asked", "get", lambda _: sse([event(SAME.encode(), n) for n in (1, 2, 3)]), "ok ok"),
+    ("read, one missing", "get", lambda _: sse([event(SAME.encode(), n) for n in (1, 3)]), "order order"),
 )
 
 
@@ -121,7 +155,7 @@ def serve(listener, answer):
             client.settimeout(5)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             request = b""
-            while not request.endswith(b"}"):
+            while not request.endswith((b"}", b"\r\n\r\n")[request.startswith(b"GET")]):
                 request += client.recv(65536)
             pieces = answer(ASKED.search(request))
             for piece in [pieces] if isinstance(pieces, bytes) else pieces:
@@ -133,14 +167,17 @@ def serve(listener, answer):
         pass
 
 
-def run_case(program, is_stream, answer):
+def run_case(program, mode, answer):
+    users = USERS.get(mode, 1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener, answer), daemon=True)
-        thread.start()
-        arguments = ["--model", "sim-3x10", "--stream"] if is_stream else []
-        done = subprocess.run([program, "--port", str(listener.getsockname()[1]), "--users", "1", "--once",
-                               "--timeout", "0.5", *arguments], capture_output=True, text=True, timeout=20, check=True)
-        thread.join(5)
+        threads = [threading.Thread(target=serve, args=(listener, answer), daemon=True) for _ in range(users)]
+        for thread in threads:
+            thread.start()
+        done = subprocess.run([program, "--port", str(listener.getsockname()[1]), "--users", str(users), "--once",
+                               "--timeout", "0.5", *MODES[mode]], capture_output=True, text=True, timeout=20,
+                              check=True)
+        for thread in threads:
+            thread.join(5)
     result = json.loads(done.stdout)
     seen = {"ok": result["ok"], "mixed": result["mixed"], **result["error_kinds"]}
     return {kind: count for kind, count in seen.items() if count}
@@ -151,9 +188,9 @@ def main():
     parser.add_argument("--tools", default="build/release/bench", metavar="DIR")
     program = parser.parse_args().tools + "/thaw-bench-swarm"
     bad = 0
-    for name, is_stream, answer, expected in CASES:
-        seen = run_case(program, is_stream, answer)
-        if seen != {expected: 1}:
+    for name, mode, answer, expected in CASES:
+        seen = run_case(program, mode, answer)
+        if seen != collections.Counter(expected.split()):
             bad += 1
             print(f"FAILED {name}: expected {expected}, swarm counted {seen}")
     print(f"{len(CASES) - bad} of {len(CASES)} cases as expected")

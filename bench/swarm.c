@@ -13,11 +13,15 @@
  *                                                      latency counts from the intended start
  *     hold          --users N --once                   each user makes one call, all at once
  *     streams       --stream with any of these         events: order, number, gaps
+ *     fan-out       --branches N with any of these     a call is a POST /v1/parallel of N, each with its number
+ *     one answer    --text TEXT with any of these      all ask for the same and must get the same, byte for byte;
+ *                                                      with --get they read what somebody else has asked for
  *
  * The measured window: from --warmup (connections are made before it) for --seconds. A call belongs to the
  * window by its (intended) start; `calls` and `events` count what was completed inside it, for figures per
- * second and for CPU per call. Calls running at the window's end are waited for. On stderr the lines
- * "window" and "window end" (with --once: "held" when all requests have been sent) tell a watcher when to
+ * second and for CPU per call. Calls running at the window's end are waited for. With --once there is a window
+ * only when --seconds is given, into running streams, and latencies are those of all calls. On stderr the lines
+ * "window" and "window end" (with --once also "held", when all requests have been sent) tell a watcher when to
  * read its own counters. Nothing runs longer than --limit.
  *
  * One JSON object goes to stdout; exit status 0 when the run took place, whatever its result.
@@ -33,6 +37,7 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
@@ -40,6 +45,7 @@
 #define ANSWER_MAX ((size_t)64 * 1024 * 1024)
 #define EVENTS_PER_TURN 512
 #define DIALS_AT_ONCE 512
+#define BRANCHES_MAX 64
 #define SPIN_NS UINT64_C(60000)  /* open loop: awake so long before a start, for timers come late */
 #define REST_NS (20 * NS_PER_MS) /* a user whose call failed waits this long before the next */
 
@@ -50,6 +56,7 @@
     X(CONNECT, "connect")     /* no connection */                                                                      \
     X(STATUS, "status")       /* not 200 */                                                                            \
     X(WRONG, "wrong")         /* no answer of sim's */                                                                 \
+    X(DIFFERS, "differs")     /* --text: sound, and not what the others got */                                         \
     X(STALE, "stale")         /* the caller's own, but of an earlier call */                                           \
     X(ORDER, "order")         /* events missing, doubled or out of order */                                            \
     X(TRUNCATED, "truncated") /* sound HTTP around half an answer */                                                   \
@@ -96,6 +103,7 @@ struct caller {
     int status;
     bool close_after, sse, done_seen, event_seen; /* the last two: of an SSE answer */
     uint32_t events;
+    uint64_t digest; /* --text: of the answer's bytes so far */
     struct http1_body body;
     struct buf head, text;      /* parts that wait for their rest: of a head; of an answer or an SSE line */
     struct caller *prev, *next; /* in one list: running, resting or idle */
@@ -108,22 +116,24 @@ struct list {
 struct swarm {
     /* what was asked for */
     struct sockaddr_in address;
-    const char *path, *model;
+    const char *path, *model, *text, *field;
     const char *ending; /* of a plain answer */
     char host[32];
-    uint32_t users;
+    uint32_t users, branches;
     double rate;
-    bool once, stream;
+    bool once, stream, get;
     size_t body_bytes;
     uint64_t warmup_ns, seconds_ns, ramp_ns, timeout_ns, limit_ns;
     uint32_t events_expected; /* 0: any number */
 
-    /* the request, the same for all but the identity at identity_at, which is patched for each send */
+    /* the request, the same for all but the identities at identity_at, which are patched for each send */
     char *request;
-    size_t request_len, identity_at;
-    char expected[128]; /* the last message; its first IDENTITY_LEN bytes are patched likewise */
+    size_t request_len, identity_at[BRANCHES_MAX];
+    uint32_t identities; /* none with --text */
+    char expected[128];  /* the last message; its first IDENTITY_LEN bytes are patched likewise */
     size_t expected_len;
     uint32_t run;
+    uint64_t digest; /* --text: of the first answer that was right; 0: none yet */
 
     /* the state of the run */
     int ep;
@@ -208,6 +218,8 @@ static void put_digits(char *to, int width, uint32_t value) {
     }
 }
 
+static bool windowed(const struct swarm *s) { return s->seconds_ns > 0; }
+
 static void identity_patch(char *identity, const struct caller *c) {
     put_digits(identity + IDENTITY_USER, 6, c->user);
     put_digits(identity + IDENTITY_CALL, 8, c->call);
@@ -217,19 +229,34 @@ static void identity_patch(char *identity, const struct caller *c) {
 static enum verdict identity_check(struct swarm *s, const struct caller *c, struct span got, uint32_t number) {
     char tail[16];
     size_t tail_len = number ? (size_t)snprintf(tail, sizeof tail, " #%u", number) : 0;
-    identity_patch(s->expected, c);
-    if (got.len < s->expected_len ||
-        memcmp(got.ptr + IDENTITY_LEN, s->expected + IDENTITY_LEN, s->expected_len - IDENTITY_LEN) != 0 ||
-        memcmp(got.ptr, s->expected, IDENTITY_USER) != 0) {
+    size_t own = s->text ? 0 : IDENTITY_LEN, same = s->text ? 0 : IDENTITY_USER;
+    if (own) {
+        identity_patch(s->expected, c);
+    }
+    if (got.len < s->expected_len || memcmp(got.ptr + own, s->expected + own, s->expected_len - own) != 0 ||
+        memcmp(got.ptr, s->expected, same) != 0) {
         return V_WRONG;
     }
-    if (memcmp(got.ptr, s->expected, IDENTITY_LEN) != 0) {
+    if (memcmp(got.ptr, s->expected, own) != 0) {
         return memcmp(got.ptr, s->expected, IDENTITY_CALL) == 0 ? V_STALE : V_MIXED;
     }
     if (got.len != s->expected_len + tail_len || memcmp(got.ptr + s->expected_len, tail, tail_len) != 0) {
         return number ? V_ORDER : V_WRONG;
     }
     return V_OK;
+}
+
+static struct span span_from(struct span s, const char *from) {
+    return (struct span){from, s.len - (size_t)(from - s.ptr)};
+}
+
+/* FNV-1a. */
+#define DIGEST_START UINT64_C(0xcbf29ce484222325)
+static uint64_t digest_add(uint64_t digest, struct span bytes) {
+    for (size_t i = 0; i < bytes.len; i++) {
+        digest = (digest ^ (unsigned char)bytes.ptr[i]) * UINT64_C(0x100000001b3);
+    }
+    return digest;
 }
 
 /* The content in sim's JSON; its text has no quotes and no escapes. */
@@ -241,38 +268,76 @@ static struct span content_find(struct span json) {
     return quote ? (struct span){p + sizeof key - 1, (size_t)(quote - p) - (sizeof key - 1)} : (struct span){0};
 }
 
-/* Builds the request as an SDK sends it: about 250 bytes of head and `body_bytes` of JSON. */
-static void request_build(struct swarm *s) {
+static void append_text(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void append_text(struct buf *b, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    buf_append(b, text, n < (int)sizeof text ? (size_t)n : sizeof text - 1);
+}
+
+/* A chat request, filled up to `body_bytes`. */
+static void append_chat(const struct swarm *s, struct buf *body) {
     static const char filler[] = "You are a careful assistant. Answer in one short line and repeat "
                                  "nothing but the last message of the caller. ";
-    struct buf body = {0};
-    char text[512];
-    int n = snprintf(s->expected, sizeof s->expected, IDENTITY_FORMAT " asks: please repeat this line.", s->run, 0, 0);
-    s->expected_len = (size_t)n;
-
-    n = snprintf(text, sizeof text, "{\"model\":\"%s\",\"messages\":[{\"role\":\"system\",\"content\":\"", s->model);
-    buf_append(&body, text, (size_t)n);
-    n = snprintf(text, sizeof text, "\"},{\"role\":\"user\",\"content\":\"%s\"}],\"temperature\":0.7,\"stream\":%s}",
-                 s->expected, s->stream ? "true" : "false");
-    for (size_t i = 0; body.len + (size_t)n < s->body_bytes; i++) {
-        buf_append(&body, &filler[i % (sizeof filler - 1)], 1);
+    struct buf rest = {0};
+    append_text(&rest, "\"},{\"role\":\"user\",\"content\":\"%s\"}],\"temperature\":0.7,\"stream\":%s}", s->expected,
+                s->stream ? "true" : "false");
+    append_text(body, "{\"model\":\"%s\",\"messages\":[{\"role\":\"system\",\"content\":\"", s->model);
+    for (size_t i = 0; body->len + rest.len < s->body_bytes; i++) {
+        buf_append(body, &filler[i % (sizeof filler - 1)], 1);
     }
-    buf_append(&body, text, (size_t)n);
+    buf_append(body, rest.ptr, rest.len);
+    buf_free(&rest);
+}
 
-    struct buf request = {0};
-    n = snprintf(text, sizeof text,
-                 "POST %s HTTP/1.1\r\nHost: %s\r\nAccept: application/json\r\n"
-                 "Content-Type: application/json\r\nUser-Agent: OpenAI/Python 2.8.0\r\n"
-                 "X-Stainless-Lang: python\r\nAuthorization: Bearer sk-bench-0123456789abcdef\r\n"
-                 "Content-Length: %zu\r\n\r\n",
-                 s->path, s->host, body.len);
-    buf_append(&request, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+/* The calls of a fan-out; each asks for its number behind the text, as an event of a stream has it. */
+static void append_branches(const struct swarm *s, struct buf *body) {
+    append_text(body, "{\"calls\":[");
+    for (uint32_t n = 1; n <= s->branches; n++) {
+        append_text(body,
+                    "%s{\"id\":\"call %u\",\"path\":\"/v1/chat/completions\",\"body\":{\"model\":\"%s\","
+                    "\"messages\":[{\"role\":\"user\",\"content\":\"%s #%u\"}]}}",
+                    n > 1 ? "," : "", n, s->model, s->expected, n);
+    }
+    append_text(body, "]}");
+}
+
+/* Builds the request as an SDK sends it: about 250 bytes of head and `body_bytes` of JSON. */
+static void request_build(struct swarm *s) {
+    struct buf body = {0}, request = {0};
+    if (s->text) {
+        s->expected_len = (size_t)snprintf(s->expected, sizeof s->expected, "%s", s->text);
+    } else {
+        s->expected_len = (size_t)snprintf(s->expected, sizeof s->expected,
+                                           IDENTITY_FORMAT " asks: please repeat this line.", s->run, 0, 0);
+    }
+    if (s->branches) {
+        append_branches(s, &body);
+    } else if (!s->get) {
+        append_chat(s, &body);
+    }
+    append_text(&request,
+                "%s %s HTTP/1.1\r\nHost: %s\r\nAccept: application/json\r\nUser-Agent: OpenAI/Python 2.8.0\r\n"
+                "X-Stainless-Lang: python\r\nAuthorization: Bearer sk-bench-0123456789abcdef\r\n",
+                s->get ? "GET" : "POST", s->path, s->host);
+    if (s->field) {
+        append_text(&request, "%s\r\n", s->field);
+    }
+    if (!s->get) {
+        append_text(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body.len);
+    }
+    append_text(&request, "\r\n");
     buf_append(&request, body.ptr, body.len);
     buf_free(&body);
     s->request = request.ptr;
     s->request_len = request.len;
-    const char *identity = memmem(request.ptr, request.len, s->expected, s->expected_len);
-    s->identity_at = (size_t)(identity - request.ptr);
+    const char *at = request.ptr, *end = request.ptr + request.len;
+    while (!s->text && (at = memmem(at, (size_t)(end - at), s->expected, s->expected_len)) != NULL) {
+        s->identity_at[s->identities++] = (size_t)(at++ - request.ptr);
+    }
 }
 
 /* ---- a call's life ---------------------------------------------------------------------------- */
@@ -306,7 +371,7 @@ static void unsent_less(struct swarm *s) {
 
 /* Accounts for the call and lets the caller go on. */
 static void call_end(struct swarm *s, struct caller *c, uint64_t now) {
-    bool in_window = c->start_ns >= s->window_ns && c->start_ns < s->window_end_ns;
+    bool in_window = s->once || (c->start_ns >= s->window_ns && c->start_ns < s->window_end_ns);
     list_remove(&s->running, c);
     s->live--;
     s->verdicts[c->verdict]++;
@@ -347,7 +412,9 @@ static void call_fail(struct swarm *s, struct caller *c, enum verdict verdict, u
 }
 
 static void request_send(struct swarm *s, struct caller *c, uint64_t now) {
-    identity_patch(s->request + s->identity_at, c);
+    for (uint32_t i = 0; i < s->identities; i++) {
+        identity_patch(s->request + s->identity_at[i], c);
+    }
     while (c->sent < s->request_len) {
         ssize_t n = send(c->fd, s->request + c->sent, s->request_len - c->sent, MSG_NOSIGNAL);
         if (n > 0) {
@@ -388,6 +455,7 @@ static void call_begin(struct swarm *s, struct caller *c, uint64_t start_ns, uin
     c->verdict = V_OK;
     c->status = 0;
     c->events = 0;
+    c->digest = DIGEST_START;
     c->close_after = c->sse = c->done_seen = c->event_seen = false;
     list_add(&s->running, c);
     s->live++;
@@ -460,6 +528,26 @@ static void on_sse(struct swarm *s, struct caller *c, struct span data, uint64_t
     }
 }
 
+/* Each of the calls has its own answer, whole, in the order they were asked for. */
+static enum verdict branches_check(struct swarm *s, const struct caller *c, struct span body) {
+    static const char tail[] = "\"system_fingerprint\":\"fp_sim\"}";
+    for (uint32_t n = 1; n <= s->branches; n++) {
+        struct span content = content_find(body);
+        enum verdict verdict = content.ptr ? identity_check(s, c, content, n) : V_WRONG;
+        if (verdict != V_OK) {
+            return verdict;
+        }
+        body = span_from(body, content.ptr + content.len);
+        const char *end = memmem(body.ptr, body.len, tail, sizeof tail - 1);
+        struct span next = content_find(body);
+        if (!end || (next.ptr && next.ptr < end)) {
+            return V_TRUNCATED;
+        }
+        body = span_from(body, end + sizeof tail - 1);
+    }
+    return content_find(body).ptr ? V_WRONG : V_OK;
+}
+
 static enum verdict answer_check(struct swarm *s, const struct caller *c, struct span body) {
     if (s->stream) {
         if (!c->sse) {
@@ -469,6 +557,9 @@ static enum verdict answer_check(struct swarm *s, const struct caller *c, struct
             return V_TRUNCATED;
         }
         return !c->events || (s->events_expected && s->events_expected != c->events) ? V_ORDER : V_OK;
+    }
+    if (s->branches) {
+        return branches_check(s, c, body);
     }
     struct span content = content_find(body);
     if (!content.ptr) {
@@ -484,6 +575,10 @@ static enum verdict answer_check(struct swarm *s, const struct caller *c, struct
 /* The answer has ended soundly; `body` is what was not judged on the way. */
 static void on_answer(struct swarm *s, struct caller *c, struct span body, bool surplus, uint64_t now) {
     call_fault(c, c->status != 200 ? V_STATUS : answer_check(s, c, body));
+    if (s->text && c->verdict == V_OK) {
+        s->digest = s->digest ? s->digest : c->digest;
+        call_fault(c, c->digest == s->digest ? V_OK : V_DIFFERS);
+    }
     if (!c->first_ns) {
         c->first_ns = now;
     }
@@ -529,6 +624,9 @@ static void body_take(struct swarm *s, struct caller *c, const char *p, const ch
         struct span data;
         switch (http1_body_next(&c->body, &p, end, &data)) {
         case PIECE_DATA:
+            if (s->text) {
+                c->digest = digest_add(c->digest, data);
+            }
             if (sse) {
                 on_sse(s, c, data, now);
             } else if (c->text.len || c->body.state != BODY_LENGTH || c->body.left) {
@@ -637,7 +735,7 @@ static bool starting(const struct swarm *s) { return s->phase != DRAIN; }
 static void phase_set(struct swarm *s, uint64_t now) {
     if (s->phase == WARMUP && now >= s->window_ns) {
         s->phase = WINDOW;
-        if (!s->once) {
+        if (windowed(s)) {
             fputs("window\n", stderr);
         }
     }
@@ -694,7 +792,7 @@ static bool over(const struct swarm *s, uint64_t now) {
     if (now >= s->limit_at_ns) {
         return true;
     }
-    return s->live == 0 && (s->once ? s->callers_used == s->users : s->phase == DRAIN);
+    return s->live == 0 && (s->phase == DRAIN || (s->once && s->callers_used == s->users));
 }
 
 static uint64_t min_ns(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -703,8 +801,8 @@ static void swarm_run(struct swarm *s) {
     struct epoll_event events[EVENTS_PER_TURN];
     uint64_t now = now_ns();
     s->begin_ns = now;
-    s->window_ns = now + (s->once ? 0 : s->warmup_ns);
-    s->window_end_ns = s->once ? NEVER : s->window_ns + s->seconds_ns;
+    s->window_ns = now + (windowed(s) ? s->warmup_ns : 0);
+    s->window_end_ns = windowed(s) ? s->window_ns + s->seconds_ns : NEVER;
     s->limit_at_ns = now + s->limit_ns;
     while (!over(s, now)) {
         uint64_t wake = s->limit_at_ns;
@@ -754,8 +852,8 @@ static void swarm_print(struct swarm *s) {
     double window_s = (double)s->seconds_ns / 1e9;
     double wall_s = s->last_end_ns ? (double)(s->last_end_ns - s->begin_ns) / 1e9 : 0;
     uint64_t calls = s->once ? s->verdicts[V_OK] : s->calls;
-    uint64_t events = s->once ? s->all_events : s->events;
-    if (s->once) {
+    uint64_t events = windowed(s) ? s->events : s->all_events;
+    if (!windowed(s)) {
         window_s = wall_s;
     }
     getrusage(RUSAGE_SELF, &usage);
@@ -793,16 +891,20 @@ static void usage(const char *wrong) {
     fprintf(stderr,
             "%s%susage: thaw-bench-swarm --port N (--users N | --rate R) (--seconds S | --once)\n"
             "  --port N          target on 127.0.0.1\n"
-            "  --path PATH       /v1/chat/completions\n"
+            "  --path PATH       /v1/chat/completions, /v1/parallel\n"
             "  --model NAME      sim-0; sim-<ms>, sim-<n>x<ms> with --stream\n"
             "  --mock            the target is thaw mock: its answers end otherwise than sim's\n"
             "  --users N         callers, each with a connection (open loop: at most so many)\n"
             "  --rate R          open loop: calls per second\n"
-            "  --seconds S       the measured window\n"
+            "  --seconds S       the measured window (not needed with --once)\n"
             "  --warmup S        before it (0.5)\n"
             "  --once            each user makes one call, all at once\n"
             "  --ramp S          spread the users' first calls over S seconds (0)\n"
             "  --stream          expect a stream of events\n"
+            "  --branches N      calls of POST /v1/parallel, N in each, answered by sim-<ms>\n"
+            "  --text TEXT       all ask for TEXT and get the same bytes (no quotes, no escapes)\n"
+            "  --get             GET --path, where --text was asked for before\n"
+            "  --field LINE      one more header field\n"
             "  --body-bytes N    size of the request's JSON (1024)\n"
             "  --timeout S       of a call (60)\n"
             "  --limit S         of the whole run (what the above add up to, and 5)\n",
@@ -821,7 +923,8 @@ static double number_option(const char *name, const char *text, double min, doub
 }
 
 static void options_read(struct swarm *s, int argc, char **argv) {
-    double port = 0, users = 0, seconds = 0, warmup = 0.5, ramp = 0, body_bytes = 1024, timeout = 60, limit = 0;
+    double port = 0, users = 0, seconds = 0, warmup = 0.5, ramp = 0, body_bytes = 1024, timeout = 60, limit = 0,
+           branches = 0;
     bool mock = false;
     const struct {
         const char *name;
@@ -840,6 +943,10 @@ static void options_read(struct swarm *s, int argc, char **argv) {
         {"once", NULL, 0, 0, NULL, &s->once},
         {"ramp", &ramp, 0, 3600, NULL, NULL},
         {"stream", NULL, 0, 0, NULL, &s->stream},
+        {"branches", &branches, 1, BRANCHES_MAX, NULL, NULL},
+        {"text", NULL, 0, 0, &s->text, NULL},
+        {"get", NULL, 0, 0, NULL, &s->get},
+        {"field", NULL, 0, 0, &s->field, NULL},
         {"body-bytes", &body_bytes, 1, 32 << 20, NULL, NULL},
         {"timeout", &timeout, 0.1, 3600, NULL, NULL},
         {"limit", &limit, 0.1, 7200, NULL, NULL},
@@ -861,13 +968,19 @@ static void options_read(struct swarm *s, int argc, char **argv) {
         }
     }
     s->users = (uint32_t)users;
+    s->branches = (uint32_t)branches;
     s->body_bytes = (size_t)body_bytes;
     s->ending = mock ? "}\n" : "\"system_fingerprint\":\"fp_sim\"}";
+    s->path = s->path ? s->path : s->branches ? "/v1/parallel" : "/v1/chat/completions";
     if (optind < argc || port == 0 || strlen(s->path) > 128 || strlen(s->model) > 64) {
         usage(optind < argc ? "there are no arguments without --"
                             : "--port is needed (path <= 128, model <= 64 bytes)");
     }
-    if ((s->users == 0 && s->rate <= 0) || s->once == (seconds > 0) || (s->once && s->rate > 0)) {
+    if ((s->text && (!*s->text || strlen(s->text) > 80 || s->branches)) || (s->field && strlen(s->field) > 200) ||
+        (s->get && (!s->text || !s->stream)) || (s->branches && s->stream)) {
+        usage("--text is 1 to 80 bytes and not for --branches, which are no --stream; --get wants --text and --stream");
+    }
+    if ((s->users == 0 && s->rate <= 0) || (!s->once && seconds <= 0) || (s->once && s->rate > 0)) {
         usage("either --users N --seconds S, or --users N --once, or --rate R --seconds S");
     }
     snprintf(s->host, sizeof s->host, "127.0.0.1:%u", (unsigned)port);
@@ -899,7 +1012,6 @@ static void callers_create(struct swarm *s) {
 
 int main(int argc, char **argv) {
     struct swarm *s = must(calloc(1, sizeof *s));
-    s->path = "/v1/chat/completions";
     s->model = "sim-0";
     options_read(s, argc, argv);
     callers_create(s);

@@ -14,11 +14,8 @@ void buf_finish(struct buf *b) {
     buf_init(b, b->cap);
 }
 
-enum err buf_reserve(struct buf *b, size_t n) {
+enum err buf_grow(struct buf *b, size_t n) {
     size_t len = buf_len(b);
-    if (b->room - b->end >= n && b->ptr) {
-        return OK;
-    }
     if (n > b->cap || len > b->cap - n) {
         return ERR_FULL;
     }
@@ -40,18 +37,6 @@ enum err buf_reserve(struct buf *b, size_t n) {
     free(b->ptr);
     *b = (struct buf){.ptr = ptr, .end = len, .room = room, .cap = b->cap};
     return OK;
-}
-
-enum err buf_append(struct buf *b, const void *bytes, size_t n) {
-    if (n == 0) {
-        return OK;
-    }
-    enum err e = buf_reserve(b, n);
-    if (e == OK) {
-        memcpy(buf_tail(b), bytes, n);
-        b->end += n;
-    }
-    return e;
 }
 
 enum err buf_vprintf(struct buf *b, const char *format, va_list args) {

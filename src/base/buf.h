@@ -27,11 +27,21 @@ static inline struct str buf_str(const struct buf *b) {
 static inline void buf_clear(struct buf *b) { b->start = b->end = 0; }
 
 // Room for at least n more bytes at buf_tail().
-MUSTCHECK enum err buf_reserve(struct buf *b, size_t n);
+MUSTCHECK enum err buf_grow(struct buf *b, size_t n); // where there is none yet
+MUSTCHECK static inline enum err buf_reserve(struct buf *b, size_t n) {
+    return LIKELY(b->ptr && b->room - b->end >= n) ? OK : buf_grow(b, n);
+}
 static inline char *buf_tail(struct buf *b) { return b->ptr + b->end; }
 static inline void buf_added(struct buf *b, size_t n) { b->end += n; }
 
-MUSTCHECK enum err buf_append(struct buf *b, const void *bytes, size_t n);
+MUSTCHECK static inline enum err buf_append(struct buf *b, const void *bytes, size_t n) {
+    enum err e = n ? buf_reserve(b, n) : OK; // of nothing there may be no pointer
+    if (n && e == OK) {
+        memcpy(buf_tail(b), bytes, n);
+        b->end += n;
+    }
+    return e;
+}
 MUSTCHECK static inline enum err buf_str_append(struct buf *b, struct str s) { return buf_append(b, s.ptr, s.len); }
 MUSTCHECK enum err buf_printf(struct buf *b, const char *format, ...) PRINTF(2, 3);
 MUSTCHECK enum err buf_vprintf(struct buf *b, const char *format, va_list args) PRINTF(2, 0);

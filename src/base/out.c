@@ -3,9 +3,19 @@
 
 #include <stdarg.h>
 
+void put_again(struct out *o, size_t n) {
+    o->e = o->e == OK ? buf_reserve(o->b, n) : o->e;
+    if (o->e == OK) {
+        memcpy(buf_tail(o->b), buf_str(o->b).ptr, n);
+        buf_added(o->b, n);
+    }
+}
+
 void put_u64(struct out *o, uint64_t n) {
-    char digits[FORMAT_U64_MAX];
-    put(o, str_from(digits, (size_t)(format_u64(digits, n) - digits)));
+    o->e = o->e == OK ? buf_reserve(o->b, FORMAT_U64_MAX) : o->e;
+    if (o->e == OK) {
+        o->b->end += (size_t)(format_u64(buf_tail(o->b), n) - buf_tail(o->b));
+    }
 }
 
 void put_format(struct out *o, const char *format, ...) {

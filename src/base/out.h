@@ -21,5 +21,7 @@ static inline void put(struct out *o, struct str s) {
     }
 }
 #define put_text(o, literal) put((o), STR(literal))
+// Once more the first n bytes of what was written.
+void put_again(struct out *o, size_t n);
 void put_u64(struct out *o, uint64_t n);
 void put_format(struct out *o, const char *format, ...) PRINTF(2, 3);

@@ -225,16 +225,27 @@ int format_size(char *out, size_t size, uint64_t bytes) {
     return format_with_unit(out, size, bytes, sizes, ARRAY_LEN(sizes));
 }
 
+// Where they go is known first, by comparing: so nothing is copied afterwards, and two digits come of one division.
 char *format_u64(char *out, uint64_t value) {
-    char digits[FORMAT_U64_MAX];
-    int n = 0;
-    do {
-        digits[n++] = (char)('0' + value % 10);
-    } while ((value /= 10));
-    while (n) {
-        *out++ = digits[--n];
+    static const char pairs[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445"
+        "46474849505152535455565758596061626364656667686970717273747576777879808182838485868788"
+        "8990919293949596979899";
+    unsigned digits = 1;
+    for (uint64_t power = 10; digits < FORMAT_U64_MAX && value >= power; power *= 10) {
+        digits++;
     }
-    return out;
+    char *at = out + digits;
+    for (; value >= 100; value /= 100) {
+        at -= 2;
+        memcpy(at, pairs + value % 100 * 2, 2);
+    }
+    if (value >= 10) {
+        memcpy(out, pairs + value * 2, 2);
+    } else {
+        *out = (char)('0' + value);
+    }
+    return out + digits;
 }
 
 enum { NEAREST_MAX = 63 }; // longer words are no typing slips

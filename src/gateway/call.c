@@ -38,6 +38,7 @@ struct stream {
     size_t done;      // of them, are in `out`
     enum err error;   // of out
     bool ids;
+    bool after_cr; // of a blank line that was left out
     struct tape_id id;
 };
 
@@ -475,6 +476,18 @@ static void on_boundary(struct sse *sse, size_t at) {
     }
 }
 
+// A blank line behind a comment, say, is left out: it says nothing, and OpenAI's Python SDK (3.52), once it has seen an
+// id, takes it for an event without data and fails on that.
+static void on_blank(struct sse *sse, size_t at) {
+    struct stream *s = container_of(sse, struct stream, sse);
+    put_in(s, str_from(s->bytes.ptr + s->done, at - 1 - s->done));
+    s->done = at;
+    if (s->bytes.ptr[at - 1] == '\r') {
+        s->after_cr = at == s->bytes.len;
+        s->done += at < s->bytes.len && s->bytes.ptr[at] == '\n';
+    }
+}
+
 static void begin_stream(struct call *c) {
     struct stream *s = xcalloc(1, sizeof *s);
     sse_init(&s->sse, NULL);
@@ -483,6 +496,7 @@ static void begin_stream(struct call *c) {
     if (s->ids) {
         s->id = shelf_id(&c->worker->shelf, c->tape);
         s->sse.on_boundary = on_boundary;
+        s->sse.on_blank = on_blank;
     }
     c->stream = s;
 }
@@ -496,7 +510,8 @@ static struct str feed_stream(struct call *c, struct str bytes) {
     }
     buf_clear(&c->worker->events);
     s->bytes = bytes;
-    s->done = 0;
+    s->done = s->after_cr && bytes.len && bytes.ptr[0] == '\n';
+    s->after_cr = s->after_cr && bytes.len == 0;
     sse_feed(&s->sse, bytes);
     put_in(s, str_skip(bytes, s->done));
     return s->error == OK ? buf_str(&c->worker->events) : STR("");
@@ -560,9 +575,15 @@ static void on_room(struct tape *t) {
 
 static void on_abandoned(struct tape *t) {
     struct call *c = t->writer;
+    static const struct tape_why left = {TAPE_CANCELLED, OK, 0, "the client left"};
     bool complete = !c->streamed || c->upload_done; // else nobody can finish it
-    if (!complete || (!c->goes_on && !shelf_goes_on(t))) {
-        end_call(c, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the client left"});
+    if (complete && (c->goes_on || shelf_goes_on(t))) {
+        return;
+    }
+    if (t->keep) {
+        stop_call(c, &left); // what there is may be read again, and is to say that it is not all
+    } else {
+        end_call(c, &left);
     }
 }
 

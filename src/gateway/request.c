@@ -366,6 +366,14 @@ static enum outcome outcome_of(const struct tape_why *why) {
 static void on_tape_end(struct tape_reader *reader, const struct tape_why *why) {
     struct request *r = request_of(reader);
     enum outcome outcome = outcome_of(why);
+    if (r->head_sent && r->resume && resume_ends_in_order(r, why)) {
+        size_t none = xchg_send(r->x, STR(""), true);
+        (void)none;
+        if (xchg_over(r->x)) { // else on_drain comes, and with it this again
+            request_finish(r, outcome);
+        }
+        return;
+    }
     if (r->head_sent && !xchg_retract_head(r->x)) {
         xchg_abort(r->x);
         request_finish(r, outcome);

@@ -19,7 +19,8 @@
 enum { KEY_MAX = 255, ATTEMPTS_MAX = 4, QUERY_MAX = 4096, FIRST_EVENT_MAX = 16 * 1024 };
 
 // Sent before an event stream that is read by its id: browsers come back after this long.
-static const struct str prelude = STR_INIT("retry: 1000\n\n");
+// Without a blank line it is a field of the first event: one of its own would be an event without data to some.
+static const struct str prelude = STR_INIT("retry: 1000\n");
 
 static struct resume *resume_of(struct request *r) {
     if (!r->resume) {
@@ -221,6 +222,22 @@ static uint64_t first_sequence(const struct tape *t) {
     return first.sequence;
 }
 
+// Behind an event that ended with CR LF the mark stands between the two.
+static uint64_t skip_line_feed(const struct tape *t, uint64_t position) {
+    struct tape_part part;
+    if (tape_share(t, position, &part, 1) == 1) {
+        position += part.bytes.ptr[0] == '\n';
+        tape_part_drop(&part);
+    }
+    return position;
+}
+
+static enum err find_mark(const struct tape *t, uint64_t n, uint64_t *position) {
+    enum err e = tape_find_mark(t, n, position);
+    *position = e == OK ? skip_line_feed(t, *position) : *position;
+    return e;
+}
+
 static enum err find_position(const struct resume *s, const struct tape *t, uint64_t *position) {
     uint64_t first = s->from == FROM_SEQUENCE ? first_sequence(t) : 0;
     *position = 0;
@@ -233,7 +250,7 @@ static enum err find_position(const struct resume *s, const struct tape *t, uint
         }
         break;
     case FROM_SEQUENCE:
-    case FROM_EVENT: return s->n < first ? OK : tape_find_mark(t, s->n - first, position);
+    case FROM_EVENT: return s->n < first ? OK : find_mark(t, s->n - first, position);
     }
     return tape_has(t, *position) ? OK : ERR_GONE;
 }
@@ -479,6 +496,13 @@ void resume_acknowledge(struct request *r, const struct tape_id *id, const char 
     snprintf(json, sizeof json, "{\"id\":\"%s\",\"object\":\"thaw.tape\",\"state\":\"%s\",\"url\":\"%.*s/tapes/%s\"}\n",
              id->text, state, STR_ARG(prefix), id->text);
     request_answer(r, 202, OUTCOME_LOCAL, str_c(json));
+}
+
+// The error event at its end says that it is not whole; broken off behind that, browsers would lose what came before.
+bool resume_ends_in_order(const struct request *r, const struct tape_why *why) {
+    const struct tape_head *head = &r->reader.tape->head;
+    return r->resume->reads && head->body_len < 0 && why->error != ERR_NOMEM && why->error != ERR_FULL &&
+           http_is_event_stream(&head->fields) && !fields_find(&head->fields, FIELD_CONTENT_ENCODING);
 }
 
 void resume_add_fields(struct request *r, struct fields *fields) {

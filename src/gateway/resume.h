@@ -66,4 +66,6 @@ void resume_acknowledge(struct request *r, const struct tape_id *id, const char 
 void resume_add_fields(struct request *r, struct fields *fields);
 // Sends what comes before the answer's bytes; false: not all of it was taken yet.
 MUSTCHECK bool resume_send_prelude(struct request *r);
+// Its tape has ended, not whole, and its head is sent: the answer is nevertheless to be completed, not broken off.
+bool resume_ends_in_order(const struct request *r, const struct tape_why *why);
 void resume_end(struct request *r);

@@ -172,10 +172,10 @@ static int collect_fields(struct h1 *p, struct framing_fields *f) {
         struct str name = span_str(p, p->names[i]);
         struct str sent = span_str(p, p->values[i]); // llhttp leaves the blanks behind it in
         struct str value = str_trim(sent);
-        if (has_underscore(name)) {
+        enum field_id id = field_id(name);
+        if (id == FIELD_OTHER && has_underscore(name)) { // no known name has one
             continue;
         }
-        enum field_id id = field_id(name);
         p->fields[p->head.fields.n++] = (struct field){name, value, id};
         if (id == FIELD_HOST) {
             f->host = value;

@@ -320,10 +320,11 @@ static void deliver_head(struct server_conn *s, struct h1 *parser, const struct 
     s->minor = head->minor;
     s->to_head = head->method == METHOD_HEAD;
     s->keep_alive = false;
-    set_state(s, S_BODY);
     begin_exchange(s);
-    if (r->end) {
+    if (r->end) { // mostly: then there is no deadline to set
         request_complete(s, r);
+    } else {
+        set_state(s, S_BODY);
     }
     s->server->on_request(s->server, &s->x, head);
 }

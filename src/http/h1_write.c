@@ -30,21 +30,9 @@ static char *put_fields(char *out, const struct fields *fields) {
     return out;
 }
 
-static char *put_u64(char *out, uint64_t v) {
-    char digits[20];
-    int n = 0;
-    do {
-        digits[n++] = (char)('0' + v % 10);
-    } while ((v /= 10));
-    while (n) {
-        *out++ = digits[--n];
-    }
-    return out;
-}
-
 static char *put_length(char *out, int64_t length) {
     out = put(out, STR("Content-Length: "));
-    out = put_u64(out, (uint64_t)length);
+    out = format_u64(out, (uint64_t)length);
     return put(out, STR("\r\n"));
 }
 
@@ -83,7 +71,7 @@ enum err h1_write_request(struct buf *out, const struct head *head, bool close, 
 
 static char *put_status(char *out, int status) {
     out = put(out, STR("HTTP/1.1 "));
-    out = put_u64(out, (uint64_t)status);
+    out = format_u64(out, (uint64_t)status);
     out = put(out, STR(" "));
     out = put(out, str_c(status_reason(status)));
     return put(out, STR("\r\n"));

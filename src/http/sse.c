@@ -111,8 +111,11 @@ static void report(struct sse *sse, size_t bytes) {
 }
 
 static void blank_line(struct sse *sse, size_t at) {
-    if (!sse->has_fields) {
-        return; // comments and blank lines count to the event they come before
+    if (!sse->has_fields) { // comments and blank lines count to the event they come before
+        if (sse->on_blank) {
+            sse->on_blank(sse, at);
+        }
+        return;
     }
     size_t bytes = sse->event_bytes;
     sse->has_fields = false;

@@ -27,6 +27,8 @@ struct sse {
     // Called where an event ends, whether or not on_event is set: `at` is the offset, in the bytes being fed, behind the
     // first byte of the blank line's end. A line put in just before that byte belongs to the event.
     void (*on_boundary)(struct sse *sse, size_t at);
+    // The same for a blank line that ends no event, as behind a comment; may be NULL.
+    void (*on_blank)(struct sse *sse, size_t at);
     size_t data_max; // bytes; of more an event is `truncated`. May be set before the first feed
     // private
     unsigned char state;

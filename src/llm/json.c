@@ -7,26 +7,27 @@
 #include <yyjson.h>
 
 #include "base/mem.h"
+#include "llm/chars.h"
+#include "llm/raw.h"
 #include "llm/utf8.h"
 
-static bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; }
+static bool is_plain(char c) { return (signed char)c >= 0x20 && c != '"' && c != '\\'; } // no ASCII is below 0
 
 // How many bytes at the front of s are written as they are.
 static size_t plain_run(struct str s) {
     size_t n = 0;
-    while (n < s.len) {
-        bool valid = false;
-        if (is_plain((unsigned char)s.ptr[n])) {
-            n++;
-        } else if ((unsigned char)s.ptr[n] < 0x80) {
-            break;
-        } else {
-            size_t sequence = utf8_sequence(str_skip(s, n), &valid);
-            if (!valid) {
-                break;
-            }
-            n += sequence;
+    for (bool valid = true; valid;) {
+        while (s.len - n >= CHARS && !chars_special(s.ptr + n)) {
+            n += CHARS;
         }
+        while (n < s.len && is_plain(s.ptr[n])) {
+            n++;
+        }
+        if (n == s.len || (unsigned char)s.ptr[n] < 0x80) {
+            break;
+        }
+        size_t sequence = utf8_sequence(str_skip(s, n), &valid);
+        n += valid ? sequence : 0;
     }
     return n;
 }
@@ -54,7 +55,7 @@ static enum err append_mended(struct buf *b, struct str s, size_t *taken) {
     return buf_str_append(b, UTF8_REPLACEMENT);
 }
 
-static enum err append_escaped(struct buf *b, struct str s) {
+static enum err append_all(struct buf *b, struct str s) {
     enum err e = OK;
     while (e == OK && s.len) {
         size_t run = plain_run(s);
@@ -69,20 +70,24 @@ static enum err append_escaped(struct buf *b, struct str s) {
     return e;
 }
 
-enum err json_append_string(struct buf *b, struct str s) {
+static enum err append_quoted(struct buf *b, struct str s, struct str quote) {
     enum err e = buf_reserve(b, s.len + 2); // what is written is never shorter: one growth in most cases
     if (e != OK) {
         return e;
     }
     size_t before = buf_len(b);
-    e = buf_append(b, "\"", 1);
-    e = e == OK ? append_escaped(b, s) : e;
-    e = e == OK ? buf_append(b, "\"", 1) : e;
+    e = buf_str_append(b, quote);
+    e = e == OK ? append_all(b, s) : e;
+    e = e == OK ? buf_str_append(b, quote) : e;
     if (e != OK) {
         b->end = b->start + before; // all or nothing, as every append
     }
     return e;
 }
+
+enum err json_append_string(struct buf *b, struct str s) { return append_quoted(b, s, STR("\"")); }
+
+enum err json_append_inside(struct buf *b, struct str s) { return append_quoted(b, s, STR("")); }
 
 void put_json(struct out *o, struct str s) {
     if (o->e == OK) {
@@ -92,7 +97,7 @@ void put_json(struct out *o, struct str s) {
 
 void put_escaped(struct out *o, struct str s) {
     if (o->e == OK) {
-        o->e = append_escaped(o->b, s);
+        o->e = json_append_inside(o->b, s);
     }
 }
 
@@ -240,29 +245,8 @@ bool json_u64(const struct json_value *v, uint64_t *n) {
 // text is known to be JSON, so that walking over it needs no checks: the n-th value that begins is the n-th there.
 
 static bool is_between(char c) { // values
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':';
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':' || c == ']' || c == '}';
 }
-
-// One past the string that begins at p.
-static const char *skip_string(const char *p) {
-    do {
-        p += *p == '\\' ? 2 : 1;
-    } while (*p != '"');
-    return p + 1;
-}
-
-// One past the literal, number or bracket at p.
-static const char *skip_word(const char *p, const char *end) {
-    if (*p == '[' || *p == '{') {
-        return p + 1;
-    }
-    while (p < end && !is_between(*p) && *p != ']' && *p != '}') {
-        p++;
-    }
-    return p;
-}
-
-static const char *skip_one(const char *p, const char *end) { return *p == '"' ? skip_string(p) : skip_word(p, end); }
 
 static bool build_index(struct json *json) {
     size_t n = yyjson_doc_get_val_count(json->doc);
@@ -270,28 +254,13 @@ static bool build_index(struct json *json) {
     const char *end = p + json->text.len;
     json->starts = capped_malloc(&json->memory, n * sizeof *json->starts);
     for (size_t i = 0; json->starts && i < n; i++) {
-        while (is_between(*p) || *p == ']' || *p == '}') {
+        while (is_between(*p)) {
             p++;
         }
         json->starts[i] = (size_t)(p - json->text.ptr);
-        p = skip_one(p, end);
+        p = *p == '[' || *p == '{' ? p + 1 : raw_skip(p, end);
     }
     return json->starts != NULL;
-}
-
-// One past the container that begins at p.
-static const char *skip_container(const char *p, const char *end) {
-    size_t depth = 0;
-    do {
-        if (*p == '"') {
-            p = skip_string(p);
-            continue;
-        }
-        depth += *p == '[' || *p == '{';
-        depth -= *p == ']' || *p == '}';
-        p++;
-    } while (depth && p < end);
-    return p;
 }
 
 struct str json_raw(struct json *json, const struct json_value *v) {
@@ -300,8 +269,7 @@ struct str json_raw(struct json *json, const struct json_value *v) {
     }
     const char *p = json->text.ptr + json->starts[val(v) - yyjson_doc_get_root(json->doc)];
     const char *end = json->text.ptr + json->text.len;
-    bool container = json_is_array(v) || json_is_object(v);
-    return str_from(p, (size_t)((container ? skip_container(p, end) : skip_one(p, end)) - p));
+    return str_from(p, (size_t)(raw_skip(p, end) - p));
 }
 
 // --- members and items ---

@@ -6,9 +6,8 @@
 #include <endian.h>
 #include <limits.h>
 
+#include "llm/chars.h"
 #include "llm/utf8.h"
-
-typedef signed char chars __attribute__((vector_size(16)));
 
 // Where a step fails: NULL, so that steps can be chained.
 static COLD const char *fail(struct scan *s, const char *at, const char *problem) {
@@ -30,31 +29,11 @@ static inline const char *skip_blanks(const char *p, const char *end) {
 
 // --- strings ---
 
-// A bit for each of 16 bytes, the first one lowest, that is a quote, a backslash, a control character or no ASCII.
-static inline unsigned specials(const char *p) {
-    chars c;
-    memcpy(&c, p, sizeof c);
-    chars special = (chars)((c < ' ') | (c == '"') | (c == '\\')); // no ASCII is below 0
-#ifdef __SSE2__
-    typedef char plain_chars __attribute__((vector_size(16)));
-    return (unsigned)__builtin_ia32_pmovmskb128((plain_chars)special);
-#else
-    const chars weights = {1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64, -128};
-    uint64_t half[2];
-    special &= weights;
-    memcpy(half, &special, sizeof half);
-    for (int i = 0; i < 2; i++) { // the sum of its bytes
-        half[i] = half[i] * 0x0101010101010101u >> 56;
-    }
-    return (unsigned)(half[0] | half[1] << 8);
-#endif
-}
-
 // The same where fewer than 16 are left.
-static COLD unsigned specials_at_end(const char *p, size_t left) {
-    char last[sizeof(chars)] = {0};
+static COLD unsigned special_at_end(const char *p, size_t left) {
+    char last[CHARS] = {0};
     memcpy(last, p, left);
-    return specials(last) & ((1u << left) - 1);
+    return chars_special(last) & ((1u << left) - 1);
 }
 
 // A hex digit's value with 16 added; 0 for what is none.
@@ -145,9 +124,13 @@ static COLD const char *fail_string(struct scan *s, const char *p) {
 // Past the rest of a string.
 static const char *skip_rest(struct scan *s, const char *p, const char *end) {
     while (p < end) {
+        unsigned special = 0;
+        while (LIKELY(end - p >= (ptrdiff_t)CHARS) && !(special = chars_special(p))) { // nearly all of a prompt
+            p += CHARS;
+        }
         size_t left = (size_t)(end - p);
-        const char *next = p + MIN(left, sizeof(chars));
-        unsigned special = LIKELY(left >= sizeof(chars)) ? specials(p) : specials_at_end(p, left);
+        const char *next = p + MIN(left, CHARS);
+        special = special ? special : special_at_end(p, left);
         while (special) {
             const char *at = p + __builtin_ctz(special);
             if (*at == '"') {
@@ -173,8 +156,8 @@ static const char *skip_rest(struct scan *s, const char *p, const char *end) {
 // Past the string that begins at p. Most are names: short and plain.
 static inline const char *skip_string(struct scan *s, const char *p, const char *end) {
     p++;
-    if (LIKELY(end - p >= (ptrdiff_t)sizeof(chars))) {
-        unsigned special = specials(p);
+    if (LIKELY(end - p >= (ptrdiff_t)CHARS)) {
+        unsigned special = chars_special(p);
         const char *at = p + __builtin_ctz(special | 1u << 15);
         if (*at == '"') {
             return at + 1;

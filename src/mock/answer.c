@@ -159,13 +159,11 @@ void answer_put_token(struct answer *a, struct out *o) {
 // As many tokens as there are before the text ends, or about a batch of bytes, escaped in one piece.
 static void put_slice(struct answer *a, struct out *o) {
     struct str rest = str_skip(a->text, a->at);
-    size_t n = 0;
-    while (answer_more_tokens(a) && n < rest.len && n < ANSWER_BATCH) {
-        n += word_len(str_skip(rest, n));
-        a->token++;
-    }
+    unsigned tokens = 0;
+    size_t n = words_take(rest, ANSWER_BATCH, a->tokens - a->token, &tokens);
     put_escaped(o, str_first(rest, n));
     a->at += n;
+    a->token += tokens;
 }
 
 void answer_put_content(struct answer *a, struct out *o) {

@@ -19,7 +19,7 @@ struct step {
 };
 
 struct script {
-    const char *content_type;
+    struct str content_type;
     bool measured; // told with its length; else chunked
     const struct step *steps;
     const struct script *tool; // instead of this one when a tool is called; NULL: this one knows how
@@ -52,8 +52,9 @@ struct answer {
     unsigned tokens;   // how many there will be
     unsigned sequence; // events of the Responses API so far
     unsigned dimensions;
-    unsigned char choices; // how many, at least 1
-    unsigned char choice;  // the one that is being written
+    unsigned short opening; // bytes that each piece of a stream begins with
+    unsigned char choices;  // how many, at least 1
+    unsigned char choice;   // the one that is being written
     enum finish finish;
     enum ending ending;
     unsigned halt;

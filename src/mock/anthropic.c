@@ -171,7 +171,8 @@ static const struct step message_stream_steps[] = {
 };
 static const struct step count_steps[] = {{.write = count_body}, {.write = NULL}};
 
-static const struct script tool_script = {"application/json", true, tool_steps, NULL};
-const struct script answer_message = {"application/json", true, message_steps, &tool_script};
-const struct script answer_message_stream = {"text/event-stream; charset=utf-8", false, message_stream_steps, NULL};
-const struct script answer_count = {"application/json", true, count_steps, NULL};
+static const struct script tool_script = {STR_INIT("application/json"), true, tool_steps, NULL};
+const struct script answer_message = {STR_INIT("application/json"), true, message_steps, &tool_script};
+const struct script answer_message_stream = {STR_INIT("text/event-stream; charset=utf-8"), false, message_stream_steps,
+                                             NULL};
+const struct script answer_count = {STR_INIT("application/json"), true, count_steps, NULL};

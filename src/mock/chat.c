@@ -24,8 +24,13 @@ static void put_usage(const struct answer *a, struct out *o) {
                 "\"rejected_prediction_tokens\":0}}");
 }
 
-// The members that every object of one kind begins with: the id's first part and the object's name differ.
-static void put_opening(const struct answer *a, struct out *o, struct str before_number, struct str object) {
+// The members that every object of one kind begins with: the id's first part and the object's name differ. All pieces
+// of a stream begin alike: behind another one of the batch it is copied from there.
+static void put_opening(struct answer *a, struct out *o, struct str before_number, struct str object) {
+    if (buf_len(o->b)) {
+        put_again(o, a->opening);
+        return;
+    }
     put(o, before_number);
     put_u64(o, a->number);
     put(o, object);
@@ -33,6 +38,7 @@ static void put_opening(const struct answer *a, struct out *o, struct str before
     put_text(o, ",\"model\":");
     put_json(o, a->model);
     put_text(o, ",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_mock\",\"choices\":[");
+    a->opening = (unsigned short)buf_len(o->b);
 }
 
 // A choice of a chunk: its index, and what comes behind it.
@@ -100,7 +106,7 @@ static void message_close(struct answer *a, struct out *o) {
     put_text(o, "}");
 }
 
-static void open_chat_chunk(const struct answer *a, struct out *o) {
+static void open_chat_chunk(struct answer *a, struct out *o) {
     put_opening(a, o, STR("data: {\"id\":\"chatcmpl-mock-"),
                 STR("\",\"object\":\"chat.completion.chunk\",\"created\":"));
 }
@@ -160,8 +166,8 @@ static const struct step chat_stream_steps[] = {
     {.write = done},
     {.write = NULL},
 };
-const struct script answer_chat = {"application/json", true, chat_steps, NULL};
-const struct script answer_chat_stream = {"text/event-stream; charset=utf-8", false, chat_stream_steps, NULL};
+const struct script answer_chat = {STR_INIT("application/json"), true, chat_steps, NULL};
+const struct script answer_chat_stream = {STR_INIT("text/event-stream; charset=utf-8"), false, chat_stream_steps, NULL};
 
 // ---- completions
 
@@ -180,7 +186,7 @@ static void text_close(struct answer *a, struct out *o) {
     put_text(o, "}");
 }
 
-static void open_completion_chunk(const struct answer *a, struct out *o) {
+static void open_completion_chunk(struct answer *a, struct out *o) {
     put_opening(a, o, STR("data: {\"id\":\"cmpl-mock-"), STR("\",\"object\":\"text_completion\",\"created\":"));
 }
 
@@ -216,6 +222,6 @@ static const struct step completion_stream_steps[] = {
     {.write = done},
     {.write = NULL},
 };
-const struct script answer_completion = {"application/json", true, completion_steps, NULL};
-const struct script answer_completion_stream = {"text/event-stream; charset=utf-8", false, completion_stream_steps,
-                                                NULL};
+const struct script answer_completion = {STR_INIT("application/json"), true, completion_steps, NULL};
+const struct script answer_completion_stream = {STR_INIT("text/event-stream; charset=utf-8"), false,
+                                                completion_stream_steps, NULL};

@@ -109,4 +109,4 @@ static const struct step steps[] = {
     {.write = list_close},
     {.write = NULL},
 };
-const struct script answer_embeddings = {"application/json", true, steps, NULL};
+const struct script answer_embeddings = {STR_INIT("application/json"), true, steps, NULL};

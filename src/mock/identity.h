@@ -2,7 +2,7 @@
 // Which call a call is, and whose.
 #pragma once
 #include "base/fields.h"
-#include "llm/json.h"
+#include "mock/ask.h"
 #include "mock/draw.h"
 
 // The key of all that is drawn for a call (mock/draw.h): of its field X-Mock-Nonce, else of its body, and of how many
@@ -11,4 +11,4 @@ uint64_t identity_key(struct draw_counts *counts, uint64_t seed, const struct fi
 
 // The session that a call belongs to: its field X-Mock-Session, else the body's `user` (OpenAI) or
 // `metadata.user_id` (Anthropic), else its cookies. ptr == NULL: none.
-struct str identity_session(const struct fields *fields, const struct json_value *root);
+struct str identity_session(const struct fields *fields, struct ask *ask);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Requests are read, and become calls or pages; call.c sees them through.
 //
-// A call is one allocation: once its request is read, what is to be echoed moves in behind the struct.
+// A call is one allocation: once its request is read, what is to be echoed moves in behind the struct, which grows where
+// that is long.
 #include "mock/mock.h"
 
 #include <time.h>
@@ -19,6 +20,7 @@ enum {
     BODY_CAP = 64 * 1024 * 1024,
     SCRATCH_CAP = 1024 * 1024, // the largest piece of any script, and then some
     TEXT_KEEP = 64 * 1024,     // a larger text buffer is given back after the call
+    SHORT_ECHO = 80,           // bytes of payload that a call has from the start
     NAMED_MAX = 200,           // bytes of an unknown path that its 404 quotes
     JOURNAL_CALLS = 100 * 1000,
     HEADER_MS = 60 * 1000,
@@ -152,9 +154,12 @@ static struct str keep(char **at, struct str s) {
     return str_from(to, s.len);
 }
 
-// Moves the call to where there is room for what it will echo; NULL without memory, the call is as it was then.
+// Moves the call to where there is room for what it will echo, if that is not short; NULL without memory, the call is as it was then.
 static struct call *call_make_room(struct call *c, size_t size) {
     struct mock *mock = c->mock;
+    if (size <= SHORT_ECHO) {
+        return c;
+    }
     list_unlink(&c->node);
     struct call *moved = try_realloc(c, sizeof *c + size);
     c = moved ? moved : c;
@@ -282,23 +287,20 @@ static void call_admit(struct call *c, struct ask *ask, struct str body, struct 
 
 static void call_read(struct call *c, struct str body) {
     struct mock *mock = c->mock;
-    struct ask ask = {.text = &mock->text};
-    struct json *json = json_open(body, body.len * 12 + 64 * 1024); // as llm/peek.h
-    if (!json || !json_is_object(json_root(json))) {
-        json_close(json);
+    struct ask ask;
+    if (!ask_open(&ask, body, &mock->text)) {
         call_refuse_json(c, body);
         return;
     }
-    buf_clear(&mock->text);
-    bool fine = c->route->read(json_root(json), &ask);
-    struct str session = identity_session(&c->head->fields, json_root(json));
+    bool fine = c->route->read(&ask);
+    struct str session = identity_session(&c->head->fields, &ask);
     journal_asked(&mock->journal, c->id, ask.model, session, ask.stream);
     if (fine) {
         call_admit(c, &ask, body, session);
     } else {
         call_refuse(c, 400, str_c(ask.problem), ask.param);
     }
-    json_close(json);
+    ask_close(&ask);
     if (mock->text.room > TEXT_KEEP) {
         buf_finish(&mock->text);
     }
@@ -389,7 +391,7 @@ static bool for_anthropic(const struct route *route, const struct head *head) {
 // `named` is quoted in an error, or names a model: kept in the payload until there is something to echo.
 static struct call *call_create(struct mock *mock, struct xchg *x, const struct route *route, struct str method,
                                 struct str named) {
-    struct call *c = try_malloc(sizeof *c + method.len + named.len);
+    struct call *c = try_malloc(sizeof *c + MAX(method.len + named.len, (size_t)SHORT_ECHO));
     if (!c) {
         return NULL;
     }

@@ -69,7 +69,7 @@ static void openai_error(struct answer *a, struct out *o) {
 static void error_body(struct answer *a, struct out *o) { (a->anthropic ? anthropic_error : openai_error)(a, o); }
 
 static const struct step error_steps[] = {{.write = error_body}, {.write = NULL}};
-const struct script answer_error = {"application/json", true, error_steps, NULL};
+const struct script answer_error = {STR_INIT("application/json"), true, error_steps, NULL};
 
 // ---- what no API answers
 
@@ -79,8 +79,8 @@ static void html_body(struct answer *a UNUSED, struct out *o) {
 
 static const struct step empty_steps[] = {{.write = NULL}};
 static const struct step html_steps[] = {{.write = html_body}, {.write = NULL}};
-const struct script answer_empty = {"application/json", true, empty_steps, NULL};
-const struct script answer_html = {"text/html; charset=utf-8", true, html_steps, NULL};
+const struct script answer_empty = {STR_INIT("application/json"), true, empty_steps, NULL};
+const struct script answer_html = {STR_INIT("text/html; charset=utf-8"), true, html_steps, NULL};
 
 // ---- models
 
@@ -122,8 +122,8 @@ static void model_body(struct answer *a, struct out *o) {
 
 static const struct step models_steps[] = {{.write = models_body}, {.write = NULL}};
 static const struct step model_steps[] = {{.write = model_body}, {.write = NULL}};
-const struct script answer_models = {"application/json", true, models_steps, NULL};
-const struct script answer_model = {"application/json", true, model_steps, NULL};
+const struct script answer_models = {STR_INIT("application/json"), true, models_steps, NULL};
+const struct script answer_model = {STR_INIT("application/json"), true, model_steps, NULL};
 
 // ---- about the mock
 
@@ -143,7 +143,7 @@ static const struct step health_steps[] = {{.write = health_body}, {.write = NUL
 static const struct step stats_steps[] = {{.write = counts_body}, {.write = NULL}};
 static const struct step journal_steps[] = {
     {.write = journal_record, .more = more_records}, {.write = counts_body}, {.write = NULL}};
-const struct script answer_health = {"application/json", true, health_steps, NULL};
-const struct script answer_stats = {"application/json", true, stats_steps, NULL};
-const struct script answer_reset = {"application/json", true, stats_steps, NULL};
-const struct script answer_journal = {"application/x-ndjson", false, journal_steps, NULL};
+const struct script answer_health = {STR_INIT("application/json"), true, health_steps, NULL};
+const struct script answer_stats = {STR_INIT("application/json"), true, stats_steps, NULL};
+const struct script answer_reset = {STR_INIT("application/json"), true, stats_steps, NULL};
+const struct script answer_journal = {STR_INIT("application/x-ndjson"), false, journal_steps, NULL};

@@ -65,17 +65,17 @@ static bool read_tool(struct str rest, struct plan *plan) {
 }
 
 static const struct pattern {
-    const char *prefix;
+    struct str prefix;
     const char *example;
     bool (*read)(struct str rest, struct plan *plan); // false and the plan as it was: not a name of this kind
 } patterns[] = {
     // tried in this order; the first that understands the rest of the name wins
-    {"mock-err-", "mock-err-429", read_error},
-    {"mock-", "mock-100x20ms", read_tokens},
-    {"mock-", "mock-5s", read_latency},
-    {"mock-", "mock-lognormal-2s-9s", read_latency}, // the same once more, for the example
-    {"mock-tool", "mock-tool", read_tool},
-    {"mock-", "mock-cut-7", read_fault},
+    {STR_INIT("mock-err-"), "mock-err-429", read_error},
+    {STR_INIT("mock-"), "mock-100x20ms", read_tokens},
+    {STR_INIT("mock-"), "mock-5s", read_latency},
+    {STR_INIT("mock-"), "mock-lognormal-2s-9s", read_latency}, // the same once more, for the example
+    {STR_INIT("mock-tool"), "mock-tool", read_tool},
+    {STR_INIT("mock-"), "mock-cut-7", read_fault},
 };
 
 struct plan plan_make(const struct mock_options *options, struct str model) {
@@ -85,7 +85,7 @@ struct plan plan_make(const struct mock_options *options, struct str model) {
         .tokens = options->tokens,
     };
     for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
-        struct str prefix = str_c(patterns[i].prefix);
+        struct str prefix = patterns[i].prefix;
         if (str_starts(model, prefix) && patterns[i].read(str_skip(model, prefix.len), &plan)) {
             break;
         }

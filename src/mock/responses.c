@@ -223,7 +223,7 @@ static const struct step tool_stream_steps[] = {
 };
 // clang-format on
 
-static const struct script tool_stream = {"text/event-stream; charset=utf-8", false, tool_stream_steps, NULL};
-const struct script answer_response = {"application/json", true, response_steps, NULL};
-const struct script answer_response_stream = {"text/event-stream; charset=utf-8", false, text_stream_steps,
+static const struct script tool_stream = {STR_INIT("text/event-stream; charset=utf-8"), false, tool_stream_steps, NULL};
+const struct script answer_response = {STR_INIT("application/json"), true, response_steps, NULL};
+const struct script answer_response_stream = {STR_INIT("text/event-stream; charset=utf-8"), false, text_stream_steps,
                                               &tool_stream};

@@ -265,21 +265,25 @@ static bool tool_is_function(const struct json_value *tool) {
     return tool_name(tool).len && (!type.ptr || str_eq(type, STR("function")) || tool_schema(tool));
 }
 
+// What of a request decides what its answer is.
+struct wishes {
+    const struct json_value *tools, *tool_choice, *format, *stop;
+};
+
 // The tool of that name, or with "any" the first.
-static const struct json_value *find_tool(const struct ask *ask, struct str name) {
-    size_t n = json_is_array(ask->tools) ? json_length(ask->tools) : 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct json_value *tool = json_item(ask->tools, i);
-        if (tool_is_function(tool) && (str_eq(name, STR("any")) || str_eq(name, tool_name(tool)))) {
-            return tool;
+static const struct json_value *find_tool(const struct wishes *w, struct str name) {
+    for (struct json_each each = json_each(w->tools); !each.named && json_next(&each);) {
+        bool wanted = str_eq(name, STR("any")) || str_eq(name, tool_name(each.value));
+        if (wanted && tool_is_function(each.value)) {
+            return each.value;
         }
     }
     return NULL;
 }
 
 // A tool_choice that leaves no choice: the tool's name, or "any". ptr == NULL when it leaves one.
-static struct str forced(const struct ask *ask) {
-    const struct json_value *choice = ask->tool_choice;
+static struct str forced(const struct wishes *w) {
+    const struct json_value *choice = w->tool_choice;
     struct str type = json_is_object(choice) ? json_string(json_member(choice, "type")) : json_string(choice);
     if (str_eq(type, STR("required")) || str_eq(type, STR("any"))) {
         return STR("any");
@@ -288,8 +292,8 @@ static struct str forced(const struct ask *ask) {
     return named ? tool_name(choice) : (struct str){NULL, 0};
 }
 
-static bool refused(const struct ask *ask) {
-    const struct json_value *choice = ask->tool_choice;
+static bool refused(const struct wishes *w) {
+    const struct json_value *choice = w->tool_choice;
     return name_is(json_is_object(choice) ? json_member(choice, "type") : choice, "none");
 }
 
@@ -300,47 +304,68 @@ static bool call_tool(struct ask *ask, const struct json_value *tool) {
 
 // ---- texts
 
-// The first of the stop sequences that occurs ends the text.
-static void stop(struct ask *ask) {
-    struct str text = buf_str(ask->text);
-    size_t end = text.len;
-    size_t n = json_is_array(ask->stop) ? json_length(ask->stop) : 1;
-    for (size_t i = 0; i < n; i++) {
-        struct str sequence = json_string(json_is_array(ask->stop) ? json_item(ask->stop, i) : ask->stop);
-        size_t at = sequence.len ? str_search(text, sequence) : text.len;
-        if (at < end) {
-            end = at;
-            ask->stopped = sequence;
-            ask->fixed = true;
-        }
+// What it occurs in ends there at the latest.
+static void stop_at(struct ask *ask, struct str sequence, struct str *text) {
+    size_t at = sequence.len ? str_search(buf_str(ask->text), sequence) : text->len;
+    if (at < text->len) {
+        text->len = at;
+        ask->stopped = sequence;
+        ask->fixed = true;
     }
-    ask->text->end -= text.len - end;
 }
 
-bool shape_content(struct ask *ask, struct str tool) {
-    struct str must = ask->tool_answered ? (struct str){NULL, 0} : forced(ask);
-    const struct json_value *found = NULL;
-    if (must.ptr) {
-        found = find_tool(ask, must);
-        if (!found) {
-            return ask_refuse(ask, "tool_choice", "tool_choice asks for a tool that is not among the tools");
-        }
-    } else if (tool.ptr && !ask->tool_answered && !refused(ask)) {
-        found = find_tool(ask, tool);
+// The first of the stop sequences that occurs ends the text.
+static void stop(struct ask *ask, const struct json_value *sequences) {
+    struct str text = buf_str(ask->text);
+    if (json_is_string(sequences)) {
+        stop_at(ask, json_string(sequences), &text);
     }
-    if (found) {
-        return call_tool(ask, found);
+    for (struct json_each each = json_each(sequences); json_next(&each);) {
+        stop_at(ask, json_string(each.value), &text);
     }
-    struct str type = json_string(json_member(ask->format, "type"));
+    ask->text->end = ask->text->start + text.len;
+}
+
+static bool format_content(struct ask *ask, const struct wishes *w) {
+    struct str type = json_string(json_member(w->format, "type"));
     if (str_eq(type, STR("json_schema"))) {
-        const struct json_value *named = json_member(ask->format, "json_schema");
-        const struct json_value *schema = json_member(named ? named : ask->format, "schema");
+        const struct json_value *named = json_member(w->format, "json_schema");
+        const struct json_value *schema = json_member(named ? named : w->format, "schema");
         return json_is_object(schema) ? document(ask, schema, true)
                                       : ask_refuse(ask, "response_format", "a json_schema must have a schema");
     }
     if (str_eq(type, STR("json_object"))) {
         return document(ask, NULL, true);
     }
-    stop(ask);
+    stop(ask, w->stop);
     return true;
+}
+
+static bool answer_wishes(struct ask *ask, const struct wishes *w, struct str tool) {
+    struct str must = ask->tool_answered ? (struct str){NULL, 0} : forced(w);
+    const struct json_value *found = NULL;
+    if (must.ptr) {
+        found = find_tool(w, must);
+        if (!found) {
+            return ask_refuse(ask, "tool_choice", "tool_choice asks for a tool that is not among the tools");
+        }
+    } else if (tool.ptr && !ask->tool_answered && !refused(w)) {
+        found = find_tool(w, tool);
+    }
+    return found ? call_tool(ask, found) : format_content(ask, w);
+}
+
+bool shape_content(struct ask *ask, struct str tool) {
+    struct str tools = ask->members[ASK_TOOLS];
+    struct str choice = ask->members[ASK_TOOL_CHOICE];
+    if (!tools.ptr && !choice.ptr && !ask->format.ptr && !ask->stop.ptr) {
+        return true; // the echo as it is
+    }
+    struct wishes w = {
+        .tools = ask_look_into(ask, tools),
+        .tool_choice = ask_look_into(ask, choice),
+        .format = ask_look_into(ask, ask->format),
+        .stop = ask_look_into(ask, ask->stop),
+    };
+    return !ask->problem && answer_wishes(ask, &w, tool);
 }

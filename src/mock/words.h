@@ -13,3 +13,5 @@ uint64_t words_count(struct str text);
 size_t word_len(struct str text);
 // How many tokens it is cut into.
 uint64_t words_cut(struct str text);
+// The length of the text's first tokens: at most `most` of them, and none behind `enough` bytes. *tokens is how many.
+size_t words_take(struct str text, size_t enough, unsigned most, unsigned *tokens);

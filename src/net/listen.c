@@ -11,6 +11,12 @@
 
 enum { ACCEPTS_PER_TURN = 64, FILES_PAUSE_MS = 100 };
 
+static enum err not_to_be_had(int fd) {
+    enum err e = errno == EADDRINUSE ? ERR_FULL : err_from_errno(errno);
+    close(fd);
+    return e;
+}
+
 static enum err bind_socket(struct address *address, bool share, int *result) {
     int on = 1;
     int fd = socket(address->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -25,10 +31,8 @@ static enum err bind_socket(struct address *address, bool share, int *result) {
         int off = 0;
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     }
-    if (bind(fd, &address->sa, address->len) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
-        enum err e = errno == EADDRINUSE ? ERR_FULL : err_from_errno(errno);
-        close(fd);
-        return e;
+    if (bind(fd, &address->sa, address->len) != 0) {
+        return not_to_be_had(fd);
     }
     address->len = sizeof address->storage;
     (void)getsockname(fd, &address->sa, &address->len);
@@ -36,6 +40,8 @@ static enum err bind_socket(struct address *address, bool share, int *result) {
     return OK;
 }
 
+// Without listening: a client that connected to this socket would be reset when it is closed. bind fails nevertheless
+// where somebody listens.
 enum err listen_claim(struct address *address) {
     int fd = -1;
     enum err e = bind_socket(address, false, &fd);
@@ -88,6 +94,9 @@ enum err listener_open(struct listener *l, struct loop *loop, const struct addre
     int lowat = LISTEN_NOTSENT_LOWAT;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+    if (listen(fd, LISTEN_BACKLOG) != 0) {
+        return not_to_be_had(fd);
+    }
     e = io_open(loop, &l->io, fd, IO_READ, on_ready);
     if (e != OK) {
         close(fd);

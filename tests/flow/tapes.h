@@ -67,7 +67,7 @@ static inline void check_events_(struct peer *client, const char *before, const 
         fail();
     }
 }
-#define PRELUDE "retry: 1000\n\n"
+#define PRELUDE "retry: 1000\n"
 #define check_events(client, id, from, until) check_events_((client), "", &(id), (from), (until), __FILE__, __LINE__)
 #define check_read(client, id, from, until) check_events_((client), PRELUDE, &(id), (from), (until), __FILE__, __LINE__)
 

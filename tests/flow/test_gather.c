@@ -515,7 +515,7 @@ static void a_stream_is_read_on_behind_an_event(void **state UNUSED) {
     struct str rest = str_skip(str_c(all), str_search(str_c(all), STR(":1\n\n")) + 4);
     check_int(m.status, 200);
     check(str_ends(m.body, rest));
-    check_int(m.body.len, rest.len + strlen("retry: 1000\n\n"));
+    check_int(m.body.len, rest.len + strlen("retry: 1000\n"));
     check(str_starts(rest, STR("event: result\ndata: {\"id\":\"a\"")));
     free(all);
     world_close(&w);

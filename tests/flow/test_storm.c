@@ -135,6 +135,7 @@ static void step(struct storm *s) {
 static void check_order(struct peer *client) {
     struct parsed m = last_message(client);
     struct str rest = m.none || m.status != 200 ? STR("") : m.body;
+    rest = str_starts(rest, STR(PRELUDE)) ? str_skip(rest, strlen(PRELUDE)) : rest;
     uint64_t next = UINT64_MAX;
     bool cut = false;
     for (size_t end; (end = str_search(rest, STR("\n\n"))) < rest.len; rest = str_skip(rest, end + 2)) {

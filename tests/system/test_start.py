@@ -12,7 +12,7 @@ from openai_api import CHAT, CHAT_ANSWER, CHAT_REQUEST, STREAM, STREAM_REQUEST
 from process import free_port, run
 from rawhttp import post, request
 from upstream import Gate, says, streams
-from waiting import poll
+from waiting import LIMIT, poll
 
 SECRET = "sk-canary-of-the-upstream"
 
@@ -151,6 +151,23 @@ def test_of_two_upstreams_the_first_gets_every_model(world):
     assert world.connect(gw).ask(post(CHAT, CHAT_REQUEST)).status == 200
     first.only()
     assert not second.requests
+
+
+def test_a_client_that_comes_too_early_is_refused_and_never_reset(world):
+    """Nothing listens before there is somebody who answers."""
+    def connect(port):
+        client = socket.socket()
+        if client.connect_ex(("127.0.0.1", port)) == 0:
+            return client
+        client.close()
+        return None
+    for _ in range(20):
+        gw = world.serve(None, "--mock", ready=False)
+        with poll(lambda: connect(gw.port), "thaw to listen", every=0) as client:
+            client.settimeout(LIMIT)
+            client.sendall(request("GET", "/healthz"))
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        gw.stop()
 
 
 def test_a_port_that_is_taken_is_named(world):

@@ -12,9 +12,10 @@ static void pieces_follow_each_other(void **state UNUSED) {
     put_text(&o, ",");
     put_u64(&o, UINT64_MAX);
     put_format(&o, " %s %d%%", "at", 50);
+    put_again(&o, 6);
     put(&o, (struct str){NULL, 0});
     check_ok(o.e);
-    check_str(buf_str(&b), "a call: n=0,18446744073709551615 at 50%");
+    check_str(buf_str(&b), "a call: n=0,18446744073709551615 at 50%a call");
     buf_finish(&b);
 }
 
@@ -23,7 +24,7 @@ static void the_first_failure_stays_and_nothing_is_put_behind_it(void **state UN
     struct out o = {&b, OK};
     buf_init(&b, 5);
     put_text(&o, "1234");
-    put_u64(&o, 56);
+    put_again(&o, 2);
     check_err(o.e, ERR_FULL);
     put_text(&o, "7"); // there would be room
     put_u64(&o, 8);

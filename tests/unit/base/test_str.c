@@ -35,6 +35,27 @@ static void parse_u64_takes_plain_digits_only(void **state UNUSED) {
     check_err(parse_u64((struct str){NULL, 0}, &value), ERR_INVALID);
 }
 
+static void check_formatted(uint64_t value) {
+    char out[FORMAT_U64_MAX];
+    uint64_t again = 0;
+    struct str text = str_from(out, (size_t)(format_u64(out, value) - out));
+    check_ok(parse_u64(text, &again));
+    check(again == value && (text.len == 1 || out[0] != '0'));
+}
+
+static void numbers_are_formatted_as_they_are_read(void **state UNUSED) {
+    uint64_t power = 1;
+    for (unsigned digits = 1; digits <= FORMAT_U64_MAX; digits++, power *= 10) {
+        check_formatted(power - 1);
+        check_formatted(power);
+        check_formatted(power + 17);
+    }
+    for (uint64_t value = 0; value < 1200; value++) {
+        check_formatted(value);
+    }
+    check_formatted(UINT64_MAX);
+}
+
 struct unit_row {
     const char *text;
     enum err wanted;
@@ -317,8 +338,9 @@ static void error_names_are_lower_case(void **state UNUSED) {
     }
 }
 
-TESTS(TEST(parse_u64_takes_plain_digits_only), TEST(durations_need_a_unit), TEST(seconds_have_no_unit),
-      TEST(no_duration_is_rounded_down_to_nothing), TEST(fine_durations_go_to_the_microsecond), TEST(sizes_count_in_1024), TEST(what_is_formatted_is_read_back),
+TESTS(TEST(numbers_are_formatted_as_they_are_read), TEST(parse_u64_takes_plain_digits_only),
+      TEST(durations_need_a_unit), TEST(seconds_have_no_unit), TEST(no_duration_is_rounded_down_to_nothing),
+      TEST(fine_durations_go_to_the_microsecond), TEST(sizes_count_in_1024), TEST(what_is_formatted_is_read_back),
       TEST(formats_are_the_shortest), TEST(nearest_finds_slips_and_nothing_far), TEST(nearest_survives_long_words),
       TEST(comparing_ignores_case_in_ascii_only), TEST(starts_ends_find_and_search), TEST(trim_takes_spaces_and_tabs),
       TEST(split_yields_every_part), TEST(skip_and_first_stay_inside), TEST(dup_adds_a_terminator), TEST(hex_digits),
