@@ -9,7 +9,8 @@ static void print_help(FILE *out) {
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         fprintf(out, "  %-8s %s\n", verbs[i]->name, verbs[i]->summary);
     }
-    fprintf(out, "\n'thaw VERB --help' has the options and an example, 'thaw --version' the version.\n");
+    fprintf(out, "\n'thaw serve --mock' is a first try, without a key; 'thaw VERB --help' has the\n"
+                 "options and an example, 'thaw --version' the version.\n");
 }
 
 int main(int argc, char **argv) {

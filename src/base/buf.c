@@ -2,7 +2,6 @@
 #include "base/buf.h"
 
 #include <assert.h>
-#include <stdarg.h>
 
 #include "base/mem.h"
 
@@ -40,23 +39,25 @@ enum err buf_grow(struct buf *b, size_t n) {
     return OK;
 }
 
+enum err buf_vprintf(struct buf *b, const char *format, va_list args) {
+    va_list again;
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    enum err e = n < 0 ? ERR_INVALID : buf_reserve(b, (size_t)n);
+    if (e == OK) {
+        (void)vsnprintf(buf_tail(b), (size_t)n + 1, format, again);
+        b->end += (size_t)n;
+    }
+    va_end(again);
+    return e;
+}
+
 enum err buf_printf(struct buf *b, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(NULL, 0, format, args);
+    enum err e = buf_vprintf(b, format, args);
     va_end(args);
-    if (n < 0) {
-        return ERR_INVALID;
-    }
-    enum err e = buf_reserve(b, (size_t)n);
-    if (e != OK) {
-        return e;
-    }
-    va_start(args, format);
-    (void)vsnprintf(buf_tail(b), (size_t)n + 1, format, args);
-    va_end(args);
-    b->end += (size_t)n;
-    return OK;
+    return e;
 }
 
 void buf_consume(struct buf *b, size_t n) {

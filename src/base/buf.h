@@ -3,6 +3,8 @@
 // Bytes are added at the end and may be consumed at the front. Past its cap an append fails with ERR_FULL
 // and changes nothing; without memory with ERR_NOMEM and changes nothing.
 #pragma once
+#include <stdarg.h>
+
 #include "base/err.h"
 #include "base/str.h"
 
@@ -42,5 +44,6 @@ MUSTCHECK static inline enum err buf_append(struct buf *b, const void *bytes, si
 }
 MUSTCHECK static inline enum err buf_str_append(struct buf *b, struct str s) { return buf_append(b, s.ptr, s.len); }
 MUSTCHECK enum err buf_printf(struct buf *b, const char *format, ...) PRINTF(2, 3);
+MUSTCHECK enum err buf_vprintf(struct buf *b, const char *format, va_list args) PRINTF(2, 0);
 // Takes n bytes off the front.
 void buf_consume(struct buf *b, size_t n);

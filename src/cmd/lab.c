@@ -13,6 +13,7 @@
 #include "net/tcp.h"
 #include "work/executor.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 enum { THREADS_MAX = 1000, CPUS_MAX = 1024, SECONDS_MAX = 3600, ROWS_MAX = 32, REPORT_CAP = 64 * 1024 * 1024 };
@@ -139,17 +140,17 @@ static int take_only(void *options, const struct args_option *o UNUSED, const ch
 }
 
 static const struct args_option lab_options[] = {
-    {"listen", 'l', "ADDRESS", "where users come in (127.0.0.1:8004)", take_listen},
+    {"listen", 'l', "ADDRESS", "where clients connect (127.0.0.1:8004)", take_listen},
     {"cpus", 0, "N", "default pool as on N CPUs (this machine's)", take_cpus},
     {"workers", 'w', "N", "threads of the executor (10)", take_workers},
     {"upstream", 'u', "URL", "where the slow calls go (a built-in mock)", take_upstream},
-    {"model", 'm', "NAME", "what to ask the upstream for", take_model},
+    {"model", 'm', "NAME", "to ask the upstream for", take_model},
     {"seconds", 0, "N", "how long the built-in mock takes (5)", take_seconds},
     {"run", 0, NULL, "perform the published table, then end", take_run},
-    {"scale", 0, "F", "in which part of its time (0.1)", take_scale},
-    {"only", 0, "ROW", "this row; may repeat", take_only},
-    {"report", 0, "FILE", "write the pictures as one HTML file", take_report},
-    {"json", 0, NULL, "all figures and every call, as JSON", take_json},
+    {"scale", 0, "F", "its length: 1 is as published (0.1)", take_scale},
+    {"only", 0, "ROW", "perform this row only; may repeat", take_only},
+    {"report", 0, "FILE", "with --run: all pictures as one HTML file", take_report},
+    {"json", 0, NULL, "with --run: all figures and calls as JSON", take_json},
 };
 
 // What only holds for all of them together.
@@ -369,39 +370,33 @@ static enum err print_text(struct buf *out, const struct lab_result *v, size_t n
     return e == OK ? lab_print_table(out, v, n, &style) : e;
 }
 
-static int write_file(const char *path, struct str text) {
-    FILE *f = fopen(path, "we");
-    bool fine = f && fwrite(text.ptr, 1, text.len, f) == text.len;
-    fine = f && fclose(f) == 0 && fine;
+typedef enum err print_results(struct buf *out, const struct lab_result *v, size_t n);
+
+static int print_to(FILE *f, const char *name, print_results *print, const struct lab_result *v, size_t n) {
+    struct buf out;
+    buf_init(&out, REPORT_CAP);
+    enum err e = print(&out, v, n);
+    bool fine = e == OK && fwrite(buf_str(&out).ptr, 1, buf_len(&out), f) == buf_len(&out) && fflush(f) == 0;
     if (!fine) {
-        fprintf(stderr, "thaw lab: %s could not be written\n", path);
+        fprintf(stderr, "thaw lab: cannot write %s: %s\n", name, e == OK ? strerror(errno) : err_text(e));
     }
+    buf_finish(&out);
     return fine ? EXIT_FINE : EXIT_UNREACHABLE;
 }
 
-static int print_all(const struct lab_verb *l, const struct lab_run *run) {
-    struct buf out;
-    int result = EXIT_FINE;
+static int print_all(const struct lab_verb *l, FILE *report, const struct lab_run *run) {
     size_t n = 0;
     const struct lab_result *v = lab_run_results(run, &n);
-    buf_init(&out, REPORT_CAP);
-    enum err e = l->report ? lab_print_html(&out, v, n) : OK;
-    if (e == OK && l->report) {
-        result = write_file(l->report, buf_str(&out));
-        buf_clear(&out);
-    }
-    e = e == OK ? (l->json ? lab_print_json : print_text)(&out, v, n) : e;
-    if (e == OK) {
-        fwrite(buf_str(&out).ptr, 1, buf_len(&out), stdout);
-    }
-    buf_finish(&out);
+    int result = report ? print_to(report, l->report, lab_print_html, v, n) : EXIT_FINE;
+    int printed = print_to(stdout, "the result", l->json ? lab_print_json : print_text, v, n);
+    result = result ? result : printed;
     for (size_t i = 0; result == EXIT_FINE && i < n; i++) {
         result = lab_result_fine(&v[i]) ? EXIT_FINE : EXIT_EXPECTATION;
     }
-    return e == OK ? result : EXIT_UNREACHABLE;
+    return result;
 }
 
-static int perform(struct running *r, struct lab_verb *l) {
+static int perform(struct running *r, struct lab_verb *l, FILE *report) {
     struct lab_run_options options = {
         .upstream = l->lab.upstream, .scale = l->scale, .wanted = is_wanted, .on_row = on_row, .context = l};
     log_info("lab: the rows run side by side, at %g of their length: %.0f s", l->scale, longest_s(l));
@@ -410,8 +405,22 @@ static int perform(struct running *r, struct lab_verb *l) {
         fprintf(stderr, "thaw lab: the table cannot be performed\n");
         return EXIT_UNREACHABLE;
     }
-    int result = print_all(l, run);
+    int result = print_all(l, report, run);
     lab_run_destroy(run);
+    return result;
+}
+
+// The report's file is opened first: nobody wants to hear after minutes that it cannot be written.
+static int perform_and_report(struct running *r, struct lab_verb *l) {
+    FILE *report = l->report ? fopen(l->report, "we") : NULL;
+    if (l->report && !report) {
+        fprintf(stderr, "thaw lab: cannot write %s: %s\n", l->report, strerror(errno));
+        return EXIT_USAGE;
+    }
+    int result = perform(r, l, report);
+    if (report) {
+        fclose(report); // was flushed
+    }
     return result;
 }
 
@@ -430,7 +439,7 @@ static int run_lab(struct lab_verb *l) {
     int wrong = EXIT_UNREACHABLE;
     if (signals_open(&r.loop, &r.signals, on_signal) == OK) { // before any thread: they are not for them
         wrong = open_upstream(&upstream, l, &l->lab.upstream);
-        wrong = wrong ? wrong : l->run ? perform(&r, l) : serve(&r, l);
+        wrong = wrong ? wrong : l->run ? perform_and_report(&r, l) : serve(&r, l);
         io_close(&r.loop, &r.signals);
     }
     loop_finish(&r.loop);

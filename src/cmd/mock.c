@@ -3,7 +3,9 @@
 // about time is what others are measured by.
 
 #include <errno.h>
+#include <limits.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cmd/claim.h"
 #include "cmd/machine.h"
@@ -252,6 +254,12 @@ static int open_library(const struct mock_verb *m, struct tapes *t) {
     return EXIT_FINE;
 }
 
+static bool can_write_in(const char *folder) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/.", folder);
+    return access(path, W_OK | X_OK) == 0;
+}
+
 static int open_recorder(const struct mock_verb *m, struct tapes *t) {
     char problem[300];
     struct tls_client_options tls = {.alpn = "http/1.1"};
@@ -260,6 +268,10 @@ static int open_recorder(const struct mock_verb *m, struct tapes *t) {
     }
     if (mkdir(m->folder, 0777) != 0 && errno != EEXIST) {
         fprintf(stderr, "thaw mock: --record: cannot make %s: %s\n", m->folder, strerror(errno));
+        return EXIT_USAGE;
+    }
+    if (!can_write_in(m->folder)) {
+        fprintf(stderr, "thaw mock: --record: cannot write in %s: %s\n", m->folder, strerror(errno));
         return EXIT_USAGE;
     }
     t->deck.folder = m->folder;
@@ -344,7 +356,7 @@ static int run(const struct verb *verb, int argc, char **argv) {
 
 const struct verb verb_mock = {
     .name = "mock",
-    .summary = "an OpenAI-compatible upstream with set latency and capacity",
+    .summary = "an OpenAI-compatible upstream with set latency, capacity and faults",
     .usage = "[options]",
     .about = "Answers OpenAI's chat, completions, responses, embeddings and models, and\n"
              "Anthropic's messages, on 127.0.0.1:9000, streaming and not, and echoes the last\n"

@@ -465,7 +465,18 @@ const struct verb verb_serve = {
     .summary = "the gateway: holds slow calls, relays them, never freezes",
     .usage = "[options]",
     .about = "Serves an OpenAI-compatible API on 127.0.0.1:8080 and relays its calls: to\n"
-             "api.openai.com when OPENAI_API_KEY is set and nothing else is.",
+             "api.openai.com when OPENAI_API_KEY is set and nothing else is.\n"
+             "\n"
+             "POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses and\n"
+             "/v1/messages are looked at; every other /v1/* is relayed as it is. Its own:\n"
+             "  POST /chat              a prompt in, {\"response\": ...} out; recipes add more\n"
+             "  POST /v1/parallel       several calls in one request\n"
+             "  GET /v1/tapes/ID        an answer again, from any point; DELETE cancels it\n"
+             "  GET /v1/tapes/ID/status how far it is\n"
+             "  GET /v1/models, /healthz, /readyz\n"
+             "\n"
+             "An answer is kept when the call has Idempotency-Key or X-Thaw-Resume: 1; with\n"
+             "Prefer: respond-async the call is answered at once and goes on by itself.",
     .example = "  thaw serve --mock &\n"
                "  curl localhost:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                "       -d '{\"model\":\"mock-1s\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n",

@@ -10,7 +10,9 @@ struct view {
     const char *title;
     struct watch watch;
     struct timer timer;
-    struct buf text;
+    struct buf text; // not yet written
+    struct io stop;  // Ctrl-Z
+    int fd;
     bool live;   // on a terminal: its own screen, given back by view_close
     bool colour; // NO_COLOR is not set
 };

@@ -113,15 +113,17 @@ void request_answer(struct request *r, int status, enum outcome outcome, struct 
 
 enum err answer_write_object(struct buf *out, const char *type, const char *param, const char *code,
                              struct str message) {
-    enum err e = buf_str_append(out, STR("{\"message\":"));
-    e = e == OK ? json_append_string(out, message) : e;
-    e = e == OK ? buf_str_append(out, STR(",\"type\":")) : e;
-    e = e == OK ? json_append_string(out, str_c(type)) : e;
-    e = e == OK ? buf_str_append(out, STR(",\"param\":")) : e;
-    e = e == OK ? (param ? json_append_string(out, str_c(param)) : buf_str_append(out, STR("null"))) : e;
-    e = e == OK ? buf_str_append(out, STR(",\"code\":")) : e;
-    e = e == OK ? json_append_string(out, str_c(code)) : e;
-    return e == OK ? buf_append(out, "}", 1) : e;
+    struct out o = {out, OK};
+    put_text(&o, "{\"message\":");
+    put_json(&o, message);
+    put_text(&o, ",\"type\":");
+    put_json(&o, str_c(type));
+    put_text(&o, ",\"param\":");
+    put_json_or_null(&o, param);
+    put_text(&o, ",\"code\":");
+    put_json(&o, str_c(code));
+    put_text(&o, "}");
+    return o.e;
 }
 
 enum err answer_write_error(struct buf *out, const char *type, const char *param, const char *code,

@@ -3,7 +3,7 @@
 // performed in a tenth of the time is shown ten times as long. Private to lab/.
 #pragma once
 #include "lab/run.h"
-#include "lab/text.h"
+#include "llm/json.h"
 
 struct lab_figures figures_of(const struct waits *w, double scale);
 
@@ -15,7 +15,7 @@ unsigned patience_of(const struct lab_result *r, const struct sitting *s);
 double axis_step(double length, unsigned marks);
 
 // "36 of 50 users waited, the longest 15.01 s: user 43 for user 29."
-void put_who_waited(struct text *t, const struct lab_result *r);
+void put_who_waited(struct out *o, const struct lab_result *r);
 // "seat 3", "lock", "call 3": what a row of the picture is called.
-void put_seat_name(struct text *t, const struct lab_result *r, unsigned seat);
+void put_seat_name(struct out *o, const struct lab_result *r, unsigned seat);
 unsigned seats_used(const struct lab_result *r);

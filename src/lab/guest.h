@@ -10,7 +10,7 @@
 
 #include "http/client.h"
 #include "lab/lab.h"
-#include "lab/text.h"
+#include "llm/json.h"
 #include "work/executor.h"
 
 enum { ANSWER_CAP = 4 * 1024 * 1024, PROBLEM_MAX = 400, SEAT_NAME = 24 };
@@ -141,8 +141,8 @@ void guest_call_over(struct call *c);
 
 // ---- pages
 
-void page_answer(struct text *t, const struct guest *g, const struct call *answer);
-void page_error(struct text *t, int status, struct str message);
-void page_routes(struct text *t, struct lab *lab);
-void page_health(struct text *t, struct lab *lab);
-void page_seats(struct text *t, struct lab *lab);
+void page_answer(struct out *o, const struct guest *g, const struct call *answer);
+void page_error(struct out *o, int status, struct str message);
+void page_routes(struct out *o, struct lab *lab);
+void page_health(struct out *o, struct lab *lab);
+void page_seats(struct out *o, struct lab *lab);

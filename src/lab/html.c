@@ -31,7 +31,7 @@ static const char head[] =
     "list-style:none}.key svg{width:14px;height:14px;display:inline-block;vertical-align:-2px;margin-right:6px}\n"
     "</style>\n</head>\n<body>\n<main>\n";
 
-static void put_escaped(struct text *t, struct str s) {
+static void put_html(struct out *o, struct str s) {
     static const struct {
         char c;
         struct str text;
@@ -42,21 +42,21 @@ static void put_escaped(struct text *t, struct str s) {
         for (size_t e = 0; e < ARRAY_LEN(escapes); e++) {
             piece = s.ptr[i] == escapes[e].c ? escapes[e].text : piece;
         }
-        put(t, piece);
+        put(o, piece);
     }
 }
 
 // ---- the table
 
-static void put_figure(struct text *t, double seconds, const char *kind) {
+static void put_figure(struct out *o, double seconds, const char *kind) {
     if (seconds < 0) {
-        put_format(t, "<td class=\"%s\">\xE2\x80\x93</td>", kind); // U+2013
+        put_format(o, "<td class=\"%s\">\xE2\x80\x93</td>", kind); // U+2013
     } else {
-        put_format(t, "<td class=\"%s\">%.2f</td>", kind, seconds);
+        put_format(o, "<td class=\"%s\">%.2f</td>", kind, seconds);
     }
 }
 
-static void put_table_row(struct text *t, const struct lab_result *r) {
+static void put_table_row(struct out *o, const struct lab_result *r) {
     const struct lab_figures *published = &r->row->published;
     struct lab_figures predicted = figures_of(&r->predicted, r->scale);
     struct lab_figures measured = figures_of(&r->measured, r->scale);
@@ -66,31 +66,31 @@ static void put_table_row(struct text *t, const struct lab_result *r) {
     const double all[][3] = {{published->wall_s, predicted.wall_s, measured.wall_s},
                              {published->mean_s, predicted.mean_s, measured.mean_s},
                              {published->max_s, predicted.max_s, measured.max_s}};
-    put_format(t, "<tr><td><a href=\"#%s\">%s</a></td>", r->row->name, r->row->name);
+    put_format(o, "<tr><td><a href=\"#%s\">%s</a></td>", r->row->name, r->row->name);
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        put_figure(t, all[i][0], "g");
-        put_figure(t, all[i][1], "");
-        put_figure(t, all[i][2], "m");
+        put_figure(o, all[i][0], "g");
+        put_figure(o, all[i][1], "");
+        put_figure(o, all[i][2], "m");
     }
     if (r->problem[0]) {
-        put_text(t, "<td class=\"off g\">failed</td></tr>\n");
+        put_text(o, "<td class=\"off g\">failed</td></tr>\n");
     } else {
-        put_format(t, "<td class=\"%s g\">%.1f %%</td></tr>\n", lab_result_fine(r) ? "ok" : "off", 100 * r->off);
+        put_format(o, "<td class=\"%s g\">%.1f %%</td></tr>\n", lab_result_fine(r) ? "ok" : "off", 100 * r->off);
     }
 }
 
-static void put_table(struct text *t, const struct lab_result *v, size_t n) {
-    put_text(t, "<section><div class=\"scroll\"><table>\n<tr><th></th><th class=\"g\" colspan=\"3\">wall of all, s</th>"
+static void put_table(struct out *o, const struct lab_result *v, size_t n) {
+    put_text(o, "<section><div class=\"scroll\"><table>\n<tr><th></th><th class=\"g\" colspan=\"3\">wall of all, s</th>"
                 "<th class=\"g\" colspan=\"3\">mean of users, s</th><th class=\"g\" colspan=\"3\">slowest user, s</th>"
                 "<th class=\"g\">off</th></tr>\n<tr><th>row</th>");
     for (unsigned i = 0; i < 3; i++) {
-        put_text(t, "<th class=\"g\">publ.</th><th>pred.</th><th>measured</th>");
+        put_text(o, "<th class=\"g\">publ.</th><th>pred.</th><th>measured</th>");
     }
-    put_text(t, "<th class=\"g\">at most</th></tr>\n");
+    put_text(o, "<th class=\"g\">at most</th></tr>\n");
     for (size_t i = 0; i < n; i++) {
-        put_table_row(t, &v[i]);
+        put_table_row(o, &v[i]);
     }
-    put_text(t, "</table></div></section>\n");
+    put_text(o, "</table></div></section>\n");
 }
 
 // ---- a picture
@@ -104,59 +104,59 @@ struct chart {
 static double x_of(const struct chart *c, double at_ns) { return LEFT + CHART * at_ns / c->length_ns; }
 static unsigned bottom(const struct chart *c) { return TOP + c->seats * c->height; }
 
-static void put_axis(struct text *t, const struct chart *c) {
+static void put_axis(struct out *o, const struct chart *c) {
     double length_s = c->length_ns / 1e9 / c->r->scale;
     double step = axis_step(length_s, MARKS);
     for (unsigned i = 0; i * step <= length_s; i++) {
         double x = x_of(c, i * step * 1e9 * c->r->scale);
-        put_format(t, "<line class=\"g\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%u\"/>", x, x, TOP - 5,
+        put_format(o, "<line class=\"g\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%u\"/>", x, x, TOP - 5,
                    bottom(c) + WAIT_HEIGHT + 10);
-        put_format(t, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g%s</text>\n", x, TOP - 10, i * step,
+        put_format(o, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g%s</text>\n", x, TOP - 10, i * step,
                    i ? "" : " s");
     }
 }
 
-static void put_bar_title(struct text *t, const struct lab_result *r, size_t i) {
+static void put_bar_title(struct out *o, const struct lab_result *r, size_t i) {
     const struct sitting *s = &r->sittings[i];
     uint32_t whom = sitting_waited_for(r->sittings, i);
-    put_format(t, "<title>user %u", s->user + 1);
+    put_format(o, "<title>user %u", s->user + 1);
     if (whom != SITTING_NOBODY) {
-        put_format(t, ": waited %.2f s for user %u", (double)(s->seated_ns - s->arrived_ns) / 1e9 / r->scale, whom + 1);
+        put_format(o, ": waited %.2f s for user %u", (double)(s->seated_ns - s->arrived_ns) / 1e9 / r->scale, whom + 1);
     }
-    put_format(t, "; served %.2f s</title>", (double)(s->done_ns - s->seated_ns) / 1e9 / r->scale);
+    put_format(o, "; served %.2f s</title>", (double)(s->done_ns - s->seated_ns) / 1e9 / r->scale);
 }
 
-static void put_bar(struct text *t, const struct chart *c, size_t i) {
+static void put_bar(struct out *o, const struct chart *c, size_t i) {
     const struct sitting *s = &c->r->sittings[i];
     double x = x_of(c, (double)s->seated_ns);
     double width = x_of(c, (double)s->done_ns) - x;
     unsigned y = TOP + s->seat * c->height;
-    put_format(t, "<rect class=\"p%u\" x=\"%.1f\" y=\"%u\" width=\"%.1f\" height=\"%u\" rx=\"%u\">",
+    put_format(o, "<rect class=\"p%u\" x=\"%.1f\" y=\"%u\" width=\"%.1f\" height=\"%u\" rx=\"%u\">",
                patience_of(c->r, s), x + 0.75, y, MAX(width - 1.5, 1), c->height - (c->height > THIN ? 4 : 2),
                c->height > THIN ? 3u : 1u);
-    put_bar_title(t, c->r, i);
-    put_text(t, "</rect>");
+    put_bar_title(o, c->r, i);
+    put_text(o, "</rect>");
     if (c->height > THIN && width > 3 * LABEL_WIDTH) {
-        put_format(t, "<text class=\"n\" x=\"%.1f\" y=\"%u\" pointer-events=\"none\">%u</text>", x + 6,
+        put_format(o, "<text class=\"n\" x=\"%.1f\" y=\"%u\" pointer-events=\"none\">%u</text>", x + 6,
                    y + c->height - 9, s->user + 1);
     }
-    put_text(t, "\n");
+    put_text(o, "\n");
 }
 
-static void put_names(struct text *t, const struct chart *c) {
+static void put_names(struct out *o, const struct chart *c) {
     for (unsigned seat = 0; seat < c->seats; seat++) {
         bool named = c->height > THIN || seat == 0 || (seat + 1) % NAME_EVERY == 0;
         if (named) {
-            put_format(t, "<text x=\"%d\" y=\"%u\" text-anchor=\"end\">", LEFT - 8,
+            put_format(o, "<text x=\"%d\" y=\"%u\" text-anchor=\"end\">", LEFT - 8,
                        TOP + seat * c->height + (c->height > THIN ? 13u : 8u));
-            put_seat_name(t, c->r, seat);
-            put_text(t, "</text>\n");
+            put_seat_name(o, c->r, seat);
+            put_text(o, "</text>\n");
         }
     }
 }
 
 // A step for every pixel in which the number changes.
-static void put_waiting(struct text *t, const struct chart *c) {
+static void put_waiting(struct out *o, const struct chart *c) {
     const struct lab_result *r = c->r;
     unsigned base = bottom(c) + WAIT_HEIGHT + 8;
     unsigned most = 0;
@@ -164,82 +164,82 @@ static void put_waiting(struct text *t, const struct chart *c) {
     for (unsigned x = 0; x < CHART; x++) {
         most = MAX(most, sittings_waiting(r->sittings, r->count, (uint64_t)((x + 0.5) * c->length_ns / CHART)));
     }
-    put_format(t, "<text x=\"%d\" y=\"%u\" text-anchor=\"end\">waiting</text><path class=\"w\" d=\"M%d %u", LEFT - 8,
+    put_format(o, "<text x=\"%d\" y=\"%u\" text-anchor=\"end\">waiting</text><path class=\"w\" d=\"M%d %u", LEFT - 8,
                base - 4, LEFT, base);
     for (unsigned x = 0; x < CHART && most; x++) {
         unsigned now = sittings_waiting(r->sittings, r->count, (uint64_t)((x + 0.5) * c->length_ns / CHART));
         if (now != before) {
-            put_format(t, "H%uV%u", LEFT + x, base - now * WAIT_HEIGHT / most);
+            put_format(o, "H%uV%u", LEFT + x, base - now * WAIT_HEIGHT / most);
         }
         before = now;
     }
-    put_format(t, "H%uV%uZ\"/>\n", LEFT + CHART, base);
-    put_format(t, "<text x=\"%d\" y=\"%u\">%s%u</text>\n", LEFT + 5, base - WAIT_HEIGHT + 12, most ? "at most " : "",
+    put_format(o, "H%uV%uZ\"/>\n", LEFT + CHART, base);
+    put_format(o, "<text x=\"%d\" y=\"%u\">%s%u</text>\n", LEFT + 5, base - WAIT_HEIGHT + 12, most ? "at most " : "",
                most);
 }
 
-static void put_svg(struct text *t, const struct lab_result *r) {
+static void put_svg(struct out *o, const struct lab_result *r) {
     unsigned seats = seats_used(r);
     struct chart c = {r, seats, seats < THIN_FROM ? THICK : THIN, (double)r->measured.wall_ns};
-    put_format(t, "<div class=\"scroll\"><svg viewBox=\"0 0 %d %u\" role=\"img\" aria-label=\"", WIDTH,
+    put_format(o, "<div class=\"scroll\"><svg viewBox=\"0 0 %d %u\" role=\"img\" aria-label=\"", WIDTH,
                bottom(&c) + WAIT_HEIGHT + 14);
-    put_escaped(t, str_c(r->row->title));
-    put_text(t, "\">\n");
-    put_axis(t, &c);
-    put_names(t, &c);
+    put_html(o, str_c(r->row->title));
+    put_text(o, "\">\n");
+    put_axis(o, &c);
+    put_names(o, &c);
     for (size_t i = 0; i < r->count; i++) {
-        put_bar(t, &c, i);
+        put_bar(o, &c, i);
     }
-    put_waiting(t, &c);
-    put_text(t, "</svg></div>\n");
+    put_waiting(o, &c);
+    put_text(o, "</svg></div>\n");
 }
 
-static void put_section(struct text *t, const struct lab_result *r) {
-    put_format(t, "<section id=\"%s\"><h2>", r->row->name);
-    put_escaped(t, str_c(r->row->title));
-    put_text(t, "</h2>\n<p>");
+static void put_section(struct out *o, const struct lab_result *r) {
+    put_format(o, "<section id=\"%s\"><h2>", r->row->name);
+    put_html(o, str_c(r->row->title));
+    put_text(o, "</h2>\n<p>");
     if (r->problem[0]) {
-        put_text(t, "<span class=\"off\">Failed: ");
-        put_escaped(t, str_c(r->problem));
-        put_text(t, "</span></p></section>\n");
+        put_text(o, "<span class=\"off\">Failed: ");
+        put_html(o, str_c(r->problem));
+        put_text(o, "</span></p></section>\n");
         return;
     }
-    put_who_waited(t, r);
-    put_text(t, " <span class=\"dim\">");
-    put_escaped(t, str_c(r->row->note));
-    put_text(t, "</span></p>\n");
-    put_svg(t, r);
-    put_text(t, "</section>\n");
+    put_who_waited(o, r);
+    put_text(o, " <span class=\"dim\">");
+    put_html(o, str_c(r->row->note));
+    put_text(o, "</span></p>\n");
+    put_svg(o, r);
+    put_text(o, "</section>\n");
 }
 
-static void put_key(struct text *t) {
+static void put_key(struct out *o) {
     static const char *const texts[PATIENCE_MOST + 1] = {"sat down at once", "waited for one call", "for two",
                                                          "for three", "for more"};
-    put_text(t, "<ul class=\"key\">");
+    put_text(o, "<ul class=\"key\">");
     for (unsigned i = 0; i <= PATIENCE_MOST; i++) {
         put_format(
-            t, "<li><svg viewBox=\"0 0 14 14\"><rect class=\"p%u\" width=\"14\" height=\"14\" rx=\"3\"/></svg>%s</li>",
+            o, "<li><svg viewBox=\"0 0 14 14\"><rect class=\"p%u\" width=\"14\" height=\"14\" rx=\"3\"/></svg>%s</li>",
             i, texts[i]);
     }
-    put_text(t, "</ul>\n");
+    put_text(o, "</ul>\n");
 }
 
 enum err lab_print_html(struct buf *out, const struct lab_result *v, size_t n) {
-    struct text t = {out, OK};
+    struct out o = {out, OK};
     double scale = n ? v[0].scale : 1;
-    put(&t, str_c(head));
-    put_text(&t,
+    put(&o, str_c(head));
+    put_text(&o,
              "<h1>Who waited for whom</h1>\n<p>A row is a seat: a thread, a lock, a call on the event loop. A bar is a "
              "user on it; whoever comes behind it in the row waited for that user.</p>\n");
-    put_key(&t);
-    put_table(&t, v, n);
+    put_key(&o);
+    put_table(&o, v, n);
     for (size_t i = 0; i < n; i++) {
-        put_section(&t, &v[i]);
+        put_section(&o, &v[i]);
     }
-    put_format(&t,
+    put_format(&o,
                "<p class=\"dim\">Performed at %g of the published length, shown at full length; a row is off when "
                "measured and predicted differ by more than %g %%. Again: <code>thaw lab --run --scale %g --report "
                "FILE.html</code>. thaw %s</p>\n</main>\n</body>\n</html>\n",
                scale, 100 * LAB_TOLERANCE, scale, THAW_VERSION);
-    return t.e;
+    return o.e;
 }

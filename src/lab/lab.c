@@ -86,16 +86,16 @@ static void send_head(struct xchg *x, int status, const char *type, const char *
     xchg_send_head(x, &(struct head){.status = status, .fields = fields, .body_len = (int64_t)len});
 }
 
-// `t` wrote the answer, into `page`.
-static void guest_answer(struct guest *g, int status, const char *type, const char *allow, const struct text *t) {
-    if (t->e != OK) {
-        buf_finish(t->b);
+// `o` wrote the answer, into `page`.
+static void guest_answer(struct guest *g, int status, const char *type, const char *allow, const struct out *o) {
+    if (o->e != OK) {
+        buf_finish(o->b);
         xchg_abort(g->x);
         guest_end(g);
         return;
     }
     buf_finish(&g->body);
-    g->body = *t->b;
+    g->body = *o->b;
     guest_set_state(g, GUEST_ANSWERING);
     send_head(g->x, status, type, allow, buf_len(&g->body));
     send_rest(g);
@@ -103,10 +103,10 @@ static void guest_answer(struct guest *g, int status, const char *type, const ch
 
 static void guest_refuse_allowing(struct guest *g, int status, const char *message, const char *allow) {
     struct buf page;
-    struct text t = {&page, OK};
+    struct out o = {&page, OK};
     buf_init(&page, PAGE_CAP);
-    page_error(&t, status, str_c(message));
-    guest_answer(g, status, "application/json", allow, &t);
+    page_error(&o, status, str_c(message));
+    guest_answer(g, status, "application/json", allow, &o);
 }
 
 static void guest_refuse(struct guest *g, int status, const char *message) {
@@ -138,7 +138,7 @@ static const struct call *failed_call(const struct guest *g) {
 
 static void guest_finish(struct guest *g) {
     struct buf page;
-    struct text t = {&page, OK};
+    struct out o = {&page, OK};
     const struct call *failed = failed_call(g);
     log_end(g);
     if (failed) {
@@ -149,8 +149,8 @@ static void guest_finish(struct guest *g) {
         return;
     }
     buf_init(&page, PAGE_CAP);
-    page_answer(&t, g, g->calls);
-    guest_answer(g, 200, "application/json", NULL, &t);
+    page_answer(&o, g, g->calls);
+    guest_answer(g, 200, "application/json", NULL, &o);
 }
 
 void guest_call_over(struct call *c) {
@@ -190,22 +190,22 @@ static void guest_leave(struct guest *g) {
 
 // ---- what is asked for
 
-static void put_model(struct text *t, const struct guest *g) {
+static void put_model(struct out *o, const struct guest *g) {
     const char *model = g->lab->options.upstream.model;
     char mock[40];
     snprintf(mock, sizeof mock, "mock-%llums", (unsigned long long)g->service_ms);
-    put_json(t, str_c(model ? model : mock));
+    put_json(o, str_c(model ? model : mock));
 }
 
 static enum err write_ask(struct guest *g, struct str prompt) {
-    struct text t = {&g->ask, OK};
+    struct out o = {&g->ask, OK};
     buf_init(&g->ask, REQUEST_CAP);
-    put_text(&t, "{\"model\":");
-    put_model(&t, g);
-    put_text(&t, ",\"messages\":[{\"role\":\"user\",\"content\":");
-    put_json(&t, prompt);
-    put_text(&t, "}]}");
-    return t.e;
+    put_text(&o, "{\"model\":");
+    put_model(&o, g);
+    put_text(&o, ",\"messages\":[{\"role\":\"user\",\"content\":");
+    put_json(&o, prompt);
+    put_text(&o, "}]}");
+    return o.e;
 }
 
 static void set_user(struct guest *g, struct str user) {
@@ -341,7 +341,7 @@ static const struct xchg_events guest_events = {on_head, on_body, on_drain, on_f
 static const struct page {
     struct str path;
     const char *type;
-    void (*write)(struct text *t, struct lab *lab);
+    void (*write)(struct out *o, struct lab *lab);
 } pages[] = {
     {STR_INIT("/"), "text/plain; charset=utf-8", page_routes},
     {STR_INIT("/healthz"), "application/json", page_health},
@@ -359,10 +359,10 @@ static const struct page *page_find(struct str path) {
 
 static void guest_show(struct guest *g, const struct page *page) {
     struct buf body;
-    struct text t = {&body, OK};
+    struct out o = {&body, OK};
     buf_init(&body, PAGE_CAP);
-    page->write(&t, g->lab);
-    guest_answer(g, 200, page->type, NULL, &t);
+    page->write(&o, g->lab);
+    guest_answer(g, 200, page->type, NULL, &o);
 }
 
 static struct guest *guest_create(struct lab *lab, struct xchg *x) {

@@ -78,7 +78,7 @@ static const char *colour_of(const struct cells *cells, unsigned i) {
     return cells->glyph[i] == ' ' ? "\033[0m" : colours[cells->patience[i]];
 }
 
-static void put_cells(struct text *t, const struct picture *p, const struct cells *cells) {
+static void put_cells(struct out *o, const struct picture *p, const struct cells *cells) {
     const char *colour = "";
     unsigned end = WIDTH;
     while (end && cells->glyph[end - 1] == ' ') {
@@ -87,18 +87,18 @@ static void put_cells(struct text *t, const struct picture *p, const struct cell
     for (unsigned i = 0; i < end; i++) {
         if (p->style->colour && strcmp(colour, colour_of(cells, i)) != 0) {
             colour = colour_of(cells, i);
-            put(t, str_c(colour));
+            put(o, str_c(colour));
         }
         if (cells->glyph[i] == BAR) {
-            put(t, p->style->unicode ? STR("\xE2\x94\x81") : STR("=")); // U+2501
+            put(o, p->style->unicode ? STR("\xE2\x94\x81") : STR("=")); // U+2501
         } else {
-            put(t, str_from(&cells->glyph[i], 1));
+            put(o, str_from(&cells->glyph[i], 1));
         }
     }
-    put(t, *colour ? STR("\033[0m\n") : STR("\n"));
+    put(o, *colour ? STR("\033[0m\n") : STR("\n"));
 }
 
-static void put_label(struct text *t, const char *label) { put_format(t, "%*s ", LEFT - 1, label); }
+static void put_label(struct out *o, const char *label) { put_format(o, "%*s ", LEFT - 1, label); }
 
 static bool look_alike(const struct cells *a, const struct cells *b) {
     bool alike = a->bars == b->bars;
@@ -108,26 +108,26 @@ static bool look_alike(const struct cells *a, const struct cells *b) {
     return alike;
 }
 
-static void put_seat(struct text *t, const struct picture *p, const struct cells *cells, unsigned seat) {
+static void put_seat(struct out *o, const struct picture *p, const struct cells *cells, unsigned seat) {
     char room[24];
     struct buf name;
-    struct text label = {&name, OK};
+    struct out label = {&name, OK};
     buf_init(&name, sizeof room);
     put_seat_name(&label, p->result, seat);
     snprintf(room, sizeof room, "%.*s", STR_ARG(buf_str(&name)));
     buf_finish(&name);
-    put_label(t, room);
-    put_cells(t, p, cells);
+    put_label(o, room);
+    put_cells(o, p, cells);
 }
 
-static void put_folded(struct text *t, unsigned folded) {
+static void put_folded(struct out *o, unsigned folded) {
     if (folded) {
-        put_label(t, "...");
-        put_format(t, "%u more, at the same times\n", folded);
+        put_label(o, "...");
+        put_format(o, "%u more, at the same times\n", folded);
     }
 }
 
-static void put_seats(struct text *t, const struct picture *p) {
+static void put_seats(struct out *o, const struct picture *p) {
     struct cells shown = {.bars = 0};
     struct cells cells;
     unsigned seats = seats_used(p->result);
@@ -138,23 +138,23 @@ static void put_seats(struct text *t, const struct picture *p) {
             folded++;
             continue;
         }
-        put_folded(t, folded);
+        put_folded(o, folded);
         folded = 0;
-        put_seat(t, p, &cells, seat);
+        put_seat(o, p, &cells, seat);
         shown = cells;
     }
-    put_folded(t, folded);
+    put_folded(o, folded);
 }
 
 // ---- the axis, and how many wait
 
-static void put_line(struct text *t, const char *label, const struct line *line) {
-    put_label(t, label);
-    put(t, str_from(line->text, line->used));
-    put_text(t, "\n");
+static void put_line(struct out *o, const char *label, const struct line *line) {
+    put_label(o, label);
+    put(o, str_from(line->text, line->used));
+    put_text(o, "\n");
 }
 
-static void put_axis(struct text *t, const struct picture *p) {
+static void put_axis(struct out *o, const struct picture *p) {
     struct line line = {.used = 0};
     double length_s = (double)p->result->measured.wall_ns / 1e9 / p->result->scale;
     double step = axis_step(length_s, MARKS);
@@ -163,10 +163,10 @@ static void put_axis(struct text *t, const struct picture *p) {
         snprintf(mark, sizeof mark, i ? "%g" : "%g s", i * step);
         line_place(&line, column_of(p, (uint64_t)(i * step * 1e9 * p->result->scale)), mark);
     }
-    put_line(t, "", &line);
+    put_line(o, "", &line);
 }
 
-static void put_waiting(struct text *t, const struct picture *p) {
+static void put_waiting(struct out *o, const struct picture *p) {
     struct line line = {.used = 0};
     unsigned before = 0;
     for (unsigned i = 0; i < WIDTH; i++) {
@@ -178,46 +178,46 @@ static void put_waiting(struct text *t, const struct picture *p) {
         }
         before = now;
     }
-    put_line(t, "waiting", &line);
+    put_line(o, "waiting", &line);
 }
 
 // ---- sentences
 
 // Indented, and broken between words.
-static void put_paragraph(struct text *t, struct str words) {
+static void put_paragraph(struct out *o, struct str words) {
     struct str word;
     size_t used = 0;
     while (str_split(&words, ' ', &word)) {
         bool fits = used && used + 1 + word.len <= COLUMNS;
-        put(t, fits ? STR(" ") : used ? STR("\n  ") : STR("  "));
-        put(t, word);
+        put(o, fits ? STR(" ") : used ? STR("\n  ") : STR("  "));
+        put(o, word);
         used = (fits ? used + 1 : 2) + word.len;
     }
-    put_text(t, "\n");
+    put_text(o, "\n");
 }
 
-static void put_sentences(struct text *t, const struct lab_result *r) {
+static void put_sentences(struct out *o, const struct lab_result *r) {
     struct buf room;
-    struct text who = {&room, OK};
+    struct out who = {&room, OK};
     buf_init(&room, SENTENCE_CAP);
     put_who_waited(&who, r);
-    t->e = t->e == OK ? who.e : t->e;
-    put_paragraph(t, buf_str(&room));
-    put_paragraph(t, str_c(r->row->note));
+    o->e = o->e == OK ? who.e : o->e;
+    put_paragraph(o, buf_str(&room));
+    put_paragraph(o, str_c(r->row->note));
     buf_finish(&room);
 }
 
 enum err lab_print_picture(struct buf *out, const struct lab_result *result, const struct lab_style *style) {
-    struct text t = {out, OK};
+    struct out o = {out, OK};
     struct picture p = {result, style, (double)result->measured.wall_ns / WIDTH};
-    put_format(&t, "%s: %s\n", result->row->name, result->row->title);
+    put_format(&o, "%s: %s\n", result->row->name, result->row->title);
     if (result->problem[0]) {
-        put_format(&t, "  failed: %s\n", result->problem);
-        return t.e;
+        put_format(&o, "  failed: %s\n", result->problem);
+        return o.e;
     }
-    put_axis(&t, &p);
-    put_seats(&t, &p);
-    put_waiting(&t, &p);
-    put_sentences(&t, result);
-    return t.e;
+    put_axis(&o, &p);
+    put_seats(&o, &p);
+    put_waiting(&o, &p);
+    put_sentences(&o, result);
+    return o.e;
 }

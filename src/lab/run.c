@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 #include "http/client.h"
-#include "lab/text.h"
+#include "llm/json.h"
 #include "net/listen.h"
 #include "net/tcp.h"
 #include "work/executor.h"
@@ -247,9 +247,10 @@ static void on_fail(struct xchg *x, enum err e UNUSED, const char *problem) {
     struct user *u = container_of(x, struct user, x);
     u->status = 0;
     buf_clear(&u->answer);
-    if (buf_str_append(&u->answer, str_c(problem)) == OK) {
-        end_user(u);
+    if (buf_str_append(&u->answer, str_c(problem)) != OK) {
+        buf_clear(&u->answer); // it failed all the same
     }
+    end_user(u);
 }
 
 static const struct xchg_events user_events = {on_head, on_body, on_drain, on_fail};

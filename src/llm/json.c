@@ -89,6 +89,26 @@ enum err json_append_string(struct buf *b, struct str s) { return append_quoted(
 
 enum err json_append_inside(struct buf *b, struct str s) { return append_quoted(b, s, STR("")); }
 
+void put_json(struct out *o, struct str s) {
+    if (o->e == OK) {
+        o->e = json_append_string(o->b, s);
+    }
+}
+
+void put_escaped(struct out *o, struct str s) {
+    if (o->e == OK) {
+        o->e = json_append_inside(o->b, s);
+    }
+}
+
+void put_json_or_null(struct out *o, const char *s) {
+    if (s) {
+        put_json(o, str_c(s));
+    } else {
+        put_text(o, "null");
+    }
+}
+
 enum err json_append_number(struct buf *b, double n) {
     char text[32];
     if (!isfinite(n)) {

@@ -4,13 +4,19 @@
 #pragma once
 #include <stdbool.h>
 
-#include "base/buf.h"
+#include "base/out.h"
 
 // Appends s as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD, control characters are escaped.
 // All or nothing: on failure the buffer holds what it held.
 MUSTCHECK enum err json_append_string(struct buf *b, struct str s);
 // The same without the quotes.
 MUSTCHECK enum err json_append_inside(struct buf *b, struct str s);
+
+// The same into an `out`: as a JSON string; the inside of one, without quotes, so that pieces of one text may follow each
+// other (a character that is cut in two is lost); a JSON string, or null.
+void put_json(struct out *o, struct str s);
+void put_escaped(struct out *o, struct str s);
+void put_json_or_null(struct out *o, const char *s);
 
 // Appends a number in the shortest form that reads back as the same double; ERR_INVALID when it is not finite.
 MUSTCHECK enum err json_append_number(struct buf *b, double n);

@@ -63,6 +63,10 @@ static void write_ending(struct answer *a, struct out *o) {
         a->step = &over;
         return;
     }
+    settle(a); // it may have had its last piece
+    if (answer_over(a)) {
+        return;
+    }
     a->step->write(a, o);
     struct str piece = str_skip(buf_str(o->b), before);
     bool event = str_starts(piece, STR("event:")) || str_starts(piece, STR("data:"));

@@ -4,7 +4,7 @@
 // a call whose record was overwritten meanwhile is dropped, but the counts stay right.
 #pragma once
 #include "mock/capacity.h"
-#include "mock/out.h"
+#include "llm/json.h"
 
 enum { JOURNAL_NAMES = 42, JOURNAL_SESSION = 12, JOURNAL_STATUSES = 600 };
 

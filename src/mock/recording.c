@@ -81,7 +81,8 @@ static const char *read_request(struct str s, struct recording *r) {
     size_t blank = str_find(s, ' ');
     r->method = str_first(s, blank);
     r->target = str_skip(s, blank + 1);
-    bool fine = r->method.len && str_starts(r->target, STR("/")) && is_graphic(s, true) && is_graphic(r->target, false);
+    bool fine = r->method.len && (str_starts(r->target, STR("/")) || str_eq(r->target, STR("*"))) &&
+                is_graphic(s, true) && is_graphic(r->target, false);
     return fine ? NULL : "a request is a method and a path, as 'POST /v1/responses'";
 }
 
@@ -116,7 +117,7 @@ static const struct keyword {
     {"length ", read_length, false},
 };
 
-static const char *read_head_line(struct str line, struct recording *r, unsigned *seen) {
+static const char *read_head_line(struct str line, struct recording *r, unsigned *seen, unsigned *fields) {
     for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
         struct str rest = line;
         if (take_word(&rest, keywords[i].word)) {
@@ -132,7 +133,10 @@ static const char *read_head_line(struct str line, struct recording *r, unsigned
     if (!parse_field(line, &name, &value)) {
         return "neither a keyword nor a field, as 'Content-Type: text/plain'";
     }
-    return field_flags(field_id(name)) & FIELD_HOP ? "this field is made when the answer is sent" : NULL;
+    if (field_flags(field_id(name)) & FIELD_HOP) {
+        return "this field is made when the answer is sent";
+    }
+    return ++*fields > RECORDING_FIELDS_MAX ? "there are more than 100 fields" : NULL;
 }
 
 static const char *missing(unsigned seen) {
@@ -157,9 +161,9 @@ static const char *read_head(struct str *rest, struct recording *r, unsigned *nu
             r->fields = str_from(start, (size_t)(line.ptr - start));
             return missing(seen);
         }
-        const char *problem = line.ptr[0] == '#' ? NULL : read_head_line(line, r, &seen);
-        if (problem || ++fields > RECORDING_FIELDS_MAX) {
-            return problem ? problem : "too many fields";
+        const char *problem = line.ptr[0] == '#' ? NULL : read_head_line(line, r, &seen, &fields);
+        if (problem) {
+            return problem;
         }
     }
     return "there is no blank line behind the fields";

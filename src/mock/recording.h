@@ -19,7 +19,7 @@
 // belong to one connection, and no credentials: of the request's head nothing is kept at all.
 #pragma once
 #include "base/fields.h"
-#include "mock/out.h"
+#include "llm/json.h"
 #include "net/digest.h"
 
 enum { RECORDING_FIELDS_MAX = 100 };

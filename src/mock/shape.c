@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "mock/shape.h"
 
-#include "mock/out.h"
+#include "llm/json.h"
 
 enum {
     DEPTH_MAX = 32,     // of a document; what lies deeper is null
@@ -208,11 +208,13 @@ static const struct json_value *led_to(const struct filling *f, const struct jso
 static void fill(struct filling *f, const struct json_value *schema, unsigned depth) {
     const struct json_value *value = json_member(schema, "const");
     value = value ? value : json_item(json_member(schema, "enum"), 0);
+    if (f->left) {
+        f->left--; // at any depth: an array may want any number of items
+    }
     if (depth == 0 || f->left == 0 || f->out.e != OK) {
         put_text(&f->out, "null");
         return;
     }
-    f->left--;
     const struct json_value *other = led_to(f, schema);
     if (value) {
         put_value(f, value);

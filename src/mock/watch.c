@@ -110,7 +110,10 @@ static PRINTF(3, 4) void drawf(struct canvas *c, enum ink ink, const char *forma
 static void draw_many(struct canvas *c, enum ink ink, char what, uint64_t n) {
     char text[256];
     memset(text, what, sizeof text);
-    draw(c, ink, str_from(text, MIN(n, (uint64_t)sizeof text)));
+    n = MIN(n, (uint64_t)(c->size->columns - c->column));
+    for (uint64_t left = n; left; left -= MIN(left, sizeof text)) {
+        draw(c, ink, str_from(text, MIN(left, sizeof text)));
+    }
 }
 
 static void next_row(struct canvas *c) {

@@ -2,12 +2,13 @@
 """thaw lab: the five ways to run a slow call are what they say, by the mock's own count; the published table."""
 import json
 import signal
+import subprocess
 import threading
 
 import pytest
 
 from openai_api import CHAT_ANSWER
-from process import run
+from process import THAW, environment, run
 from rawhttp import Client, post, request
 from upstream import says
 from waiting import LIMIT, poll
@@ -203,6 +204,18 @@ def test_one_row_as_text():
     assert all(len(line) <= 80 for line in lines) and done.out.isascii()
     assert any(line.startswith("    lock ") and all(f"{user}=" in line for user in "12345") for line in lines)
     assert sum(line.startswith("lock5 ") for line in lines) == 1
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    done = run("lab", "--run", "--report", tmp_path / "no" / "report.html")
+    assert done.code == 2 and "No such file" in done.err and "side by side" not in done.err  # nobody waited for that
+    done = subprocess.run([THAW, "lab", "--run", "--scale", "0.01", "--only", "lock5", "--report", "/dev/full"],
+                          stdin=subprocess.DEVNULL, capture_output=True, env=environment(), timeout=LIMIT)
+    assert done.returncode == 3 and b"/dev/full: No space left" in done.stderr and b"lock5" in done.stdout
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([THAW, "lab", "--run", "--scale", "0.01", "--only", "lock5", "--json"],
+                              stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=LIMIT)
+    assert done.returncode == 3 and b"No space left" in done.stderr
 
 
 def test_a_signal_ends_the_run(world):

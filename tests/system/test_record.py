@@ -90,6 +90,25 @@ def test_what_the_upstream_cut_is_cut_again(world, folder):
     assert bytes(answer.body) == b'{"half":' and answer["content-length"] == "500"
 
 
+def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path):
+    (tmp_path / "file").write_text("")
+    for where, why in (("file", "Not a directory"), ("file/below", "Not a directory"), ("no/where", "No such file")):
+        done = run("mock", "--record", "http://127.0.0.1:9/v1", tmp_path / where)
+        assert done.code == 2 and f"{tmp_path / where}: {why}" in done.err and "listening" not in done.err
+
+
+def test_what_was_recorded_can_always_be_played(world, folder):
+    fields = [(f"x-{i}", "y") for i in range(97)]
+    up = world.upstream(lambda x: x.answer(200, b"{}", fields=fields))
+    client = world.connect(recorder(world, up, folder))
+    assert client.ask(request("GET", "/v1/files")).status == 200
+    assert client.ask(request("OPTIONS", "*")).status == 200
+    recorded(folder, 2)
+    client = world.connect(world.mock("--replay", folder))
+    assert client.ask(request("GET", "/v1/files"))["x-96"] == "y"
+    assert client.ask(request("OPTIONS", "*")).status == 200
+
+
 def test_a_client_that_leaves_leaves_no_recording(world, folder):
     gate = Gate()
 

@@ -34,8 +34,8 @@ def test_without_a_verb_it_says_which_there_are():
 @pytest.mark.parametrize("option", ["--help", "-h", "help"])
 def test_help_lists_the_verbs(option):
     result = run(option)
-    assert result.code == 0 and "serve" in result.out and "mock" in result.out, result
-    assert result.err == "", result
+    assert result.code == 0 and all(f"\n  {verb} " in result.out for verb in ("serve", "mock", "lab")), result
+    assert result.err == "" and all(len(line) <= 80 for line in result.out.splitlines()), result
 
 
 def test_version():
@@ -46,11 +46,12 @@ def test_version():
 @pytest.mark.parametrize("verb,options", [
     ("serve", ["--listen", "--upstream", "--upstream-ca", "--mock", "--config", "--workers", "--check", "--open", "--model",
                "--store"]),
-    ("mock", ["--listen", "--latency"]),
+    ("mock", ["--listen", "--latency", "--capacity", "--fault", "--record", "--replay", "--watch"]),
+    ("lab", ["--listen", "--cpus", "--upstream", "--run", "--report"]),
 ])
 def test_help_of_a_verb_has_its_options_and_an_example(verb, options):
     result = run(verb, "--help")
-    assert result.code == 0 and result.err == "", result
+    assert result.code == 0 and result.err == "" and all(len(line) <= 80 for line in result.out.splitlines()), result
     for option in options:
         assert option in result.out, f"{option} is not in the help: {result}"
     # An example is a line that could be typed.

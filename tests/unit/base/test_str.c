@@ -338,7 +338,7 @@ static void error_names_are_lower_case(void **state UNUSED) {
     }
 }
 
-TESTS(TEST(parse_u64_takes_plain_digits_only), TEST(numbers_are_formatted_as_they_are_read),
+TESTS(TEST(numbers_are_formatted_as_they_are_read), TEST(parse_u64_takes_plain_digits_only),
       TEST(durations_need_a_unit), TEST(seconds_have_no_unit), TEST(no_duration_is_rounded_down_to_nothing),
       TEST(fine_durations_go_to_the_microsecond), TEST(sizes_count_in_1024), TEST(what_is_formatted_is_read_back),
       TEST(formats_are_the_shortest), TEST(nearest_finds_slips_and_nothing_far), TEST(nearest_survives_long_words),

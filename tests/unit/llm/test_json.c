@@ -28,6 +28,29 @@ static void strings_are_quoted_and_escaped(void **state UNUSED) {
     check_written(STR("\n\n\nend"), "\"\\n\\n\\nend\"");
 }
 
+static void pieces_of_json_are_put(void **state UNUSED) {
+    struct buf b;
+    struct out o = {&b, OK};
+    buf_init(&b, 40);
+    put_json(&o, STR("a \"b\""));
+    put_text(&o, "[\"");
+    put_escaped(&o, STR("one\n"));
+    put_escaped(&o, STR(""));
+    put_escaped(&o, STR("\xC3\xA9\xFF"));
+    put_text(&o, "\",");
+    put_json_or_null(&o, NULL);
+    put_json_or_null(&o, "");
+    check_ok(o.e);
+    check_str(buf_str(&b), "\"a \\\"b\\\"\"[\"one\\n\xC3\xA9\xEF\xBF\xBD\",null\"\"");
+    put_escaped(&o, STR("longer than what there is room for"));
+    check_err(o.e, ERR_FULL);
+    size_t len = buf_len(&b);
+    put_escaped(&o, STR("x"));
+    put_json_or_null(&o, NULL);
+    check_int(buf_len(&b), len);
+    buf_finish(&b);
+}
+
 static void utf8_is_left_alone(void **state UNUSED) {
     static const char *const characters[] = {
         "\xC2\x80",     "\xDF\xBF",         "\xE0\xA0\x80",     "\xED\x9F\xBF",    "\xEE\x80\x80",
@@ -471,7 +494,7 @@ static void raw_bytes_survive_every_failing_allocation(void **state UNUSED) {
     check(every_allocation_fails(open_and_index, NULL) >= 2);
 }
 
-TESTS(TEST(strings_are_quoted_and_escaped), TEST(utf8_is_left_alone),
+TESTS(TEST(strings_are_quoted_and_escaped), TEST(pieces_of_json_are_put), TEST(utf8_is_left_alone),
       TEST(what_is_no_utf8_is_replaced_by_maximal_parts), TEST(random_bytes_become_json),
       TEST(a_full_buffer_is_left_as_it_was), TEST(writing_survives_every_failing_allocation), TEST(a_document_is_read),
       TEST(what_is_not_there_is_null_all_the_way), TEST(big_numbers_are_read_as_far_as_a_double_goes),

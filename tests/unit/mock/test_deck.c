@@ -153,6 +153,40 @@ static void a_length_is_that_of_what_is_in_the_file(void **state UNUSED) {
     shelf_finish(&s);
 }
 
+// What somebody edited: what is there counts.
+static void a_length_that_is_not_true_is_not_told(void **state UNUSED) {
+    static const struct {
+        const char *rest;
+        const char *length; // NULL: none
+        const char *last;
+    } files[] = {
+        {"status 200 @0\nlength 5\n\nend @0\n", "\r\nContent-Length: 0\r\n", "\r\n\r\n"},
+        {"status 200 @0\nlength 5\n\n@0\n>longer than that\nend @0\n", "\r\nContent-Length: 16\r\n",
+         "longer than that"},
+        {"status 200 @0\nlength 5\n\n@0\n>longer\n@1\n> than that\ncut @1\n", NULL, "a\r\n than that\r\n"},
+        {"status 304 @0\nlength 5\n\nend @0\n", "\r\nContent-Length: 5\r\n", "\r\n\r\n"},
+        {"status 204 @0\nlength 5\n\n@0\n>bytes\nend @0\n", NULL, "\r\n\r\n"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        struct world w;
+        struct client c;
+        struct shelf s;
+        shelf_init(&s);
+        shelf_record(&s, "a.rec", "/v1/x", PLAIN_BODY, files[i].rest);
+        shelf_open(&s);
+        play_one(&w, &c, &s, 1);
+        client_post(&c, "/v1/x", PLAIN_BODY);
+        pass_ms(&w, 5);
+        struct str in = buf_str(&c.in);
+        struct str wanted = files[i].length ? str_c(files[i].length) : STR("Content-Length");
+        check_int(str_search(in, wanted) < in.len, files[i].length != NULL);
+        check(str_ends(in, str_c(files[i].last)));
+        check_int(c.ended, str_search(str_c(files[i].rest), STR("cut")) < strlen(files[i].rest));
+        done(&w, &c);
+        shelf_finish(&s);
+    }
+}
+
 static void what_was_cut_is_cut(void **state UNUSED) {
     struct world w;
     struct client c;
@@ -317,6 +351,6 @@ static void it_survives_without_memory(void **state UNUSED) {
 }
 
 TESTS(TEST(an_answer_is_played_at_its_times), TEST(speed_is_a_factor), TEST(a_length_is_that_of_what_is_in_the_file),
-      TEST(what_was_cut_is_cut), TEST(requests_find_their_recordings), TEST(a_bad_folder_is_refused),
-      TEST(a_slow_reader_gets_every_byte), TEST(clients_may_leave_and_the_mock_be_destroyed),
-      TEST(it_survives_without_memory))
+      TEST(a_length_that_is_not_true_is_not_told), TEST(what_was_cut_is_cut), TEST(requests_find_their_recordings),
+      TEST(a_bad_folder_is_refused), TEST(a_slow_reader_gets_every_byte),
+      TEST(clients_may_leave_and_the_mock_be_destroyed), TEST(it_survives_without_memory))

@@ -104,7 +104,7 @@ static void provoke(struct client *c, const char *path, const char *fault, bool 
     char body[300];
     snprintf(body, sizeof body,
              "{\"model\":\"mock-%s\",\"max_tokens\":99,\"stream\":%s,\"messages\":[{\"role\":\"user\",\"content\":"
-             "\"one two three four\"}]}",
+             "\"one two three four\"}],\"input\":\"one\",\"prompt\":\"one two\"}",
              fault, stream ? "true" : "false");
     buf_clear(&c->in);
     client_post(c, path, body);
@@ -207,7 +207,8 @@ static void every_fault_is_what_it_says(void **state UNUSED) {
 
 // Every fault on every kind of answer: no crash, no leak, the mock goes on.
 static void every_fault_goes_with_every_answer(void **state UNUSED) {
-    static const char *const paths[] = {CHAT, "/v1/messages", "/v1/messages/count_tokens"};
+    static const char *const paths[] = {CHAT,           "/v1/completions",          "/v1/responses", "/v1/embeddings",
+                                        "/v1/messages", "/v1/messages/count_tokens"};
     for (size_t i = 0; fault_example(i); i++) {
         struct world w;
         struct client c;

@@ -103,6 +103,27 @@ static void what_is_wrong_is_told_with_its_line(void **state UNUSED) {
     }
 }
 
+// A recorder writes as many fields as an answer may have: they are counted, not the lines around them.
+static void fields_are_counted(void **state UNUSED) {
+    for (unsigned n = RECORDING_FIELDS_MAX; n <= RECORDING_FIELDS_MAX + 1; n++) {
+        struct recording r;
+        unsigned line = 0;
+        const char *problem = NULL;
+        struct buf text;
+        struct out o = {&text, OK};
+        buf_init(&text, CAP);
+        put_text(&o, "thaw-recording 1\n# one\n# two\nrequest OPTIONS *\nbody *\nstatus 200 @1\nlength 0\n");
+        for (unsigned i = 0; i < n; i++) {
+            put_format(&o, "x-%u: y\n", i);
+        }
+        put_text(&o, "\nend @1\n");
+        check_ok(o.e);
+        check_err(recording_parse(buf_str(&text), &r, &line, &problem), n > RECORDING_FIELDS_MAX ? ERR_INVALID : OK);
+        check_int(line, n > RECORDING_FIELDS_MAX ? 7 + n : 9 + n);
+        buf_finish(&text);
+    }
+}
+
 static void any_bytes_survive(void **state UNUSED) {
     char all[2 * 256];
     struct buf text, back;
@@ -154,5 +175,5 @@ static void text_stays_readable(void **state UNUSED) {
     buf_finish(&text);
 }
 
-TESTS(TEST(a_recording_is_read), TEST(what_is_wrong_is_told_with_its_line), TEST(any_bytes_survive),
-      TEST(text_stays_readable))
+TESTS(TEST(a_recording_is_read), TEST(what_is_wrong_is_told_with_its_line), TEST(fields_are_counted),
+      TEST(any_bytes_survive), TEST(text_stays_readable))

@@ -247,6 +247,23 @@ static void documents_fit_their_schemas(void **state UNUSED) {
     done(&w, &c);
 }
 
+static void an_array_as_long_as_can_be_is_cut(void **state UNUSED) {
+    static const char body[] =
+        "{\"model\":\"m\",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":"
+        "{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"array\",\"minItems\":1e300,\"items\":"
+        "{\"$ref\":\"#\"}}}}}," SAYS;
+    struct world w;
+    struct client c;
+    open_one(&w, &c);
+    check_int(ask(&c, CHAT, body).status, 200);
+    struct json *json = body_json(&c);
+    struct json *content = json_open(text_at(json, "choices.0.message.content"), TEXT_CAP);
+    check(json_is_array(json_root(content)));
+    json_close(content);
+    json_close(json);
+    done(&w, &c);
+}
+
 // A schema that needs itself has no document: what is answered is JSON all the same, and ends.
 static void a_schema_without_end_is_cut(void **state UNUSED) {
     static const char body[] =
@@ -490,8 +507,9 @@ static void errors_are_in_anthropics_shape_there(void **state UNUSED) {
 TESTS(TEST(a_chat_calls_the_tool_that_it_must), TEST(a_stream_calls_it_in_pieces),
       TEST(a_name_or_a_field_asks_for_a_tool_if_there_is_one), TEST(a_tools_result_is_answered_with_text),
       TEST(a_response_calls_a_tool), TEST(what_cannot_be_shaped_is_400), TEST(documents_fit_their_schemas),
-      TEST(a_schema_without_end_is_cut), TEST(every_api_has_its_way_to_ask_for_json),
-      TEST(several_choices_have_the_same_content), TEST(a_limit_ends_the_answer_and_says_so),
-      TEST(a_stop_sequence_ends_the_text), TEST(nothing_is_kept_to_be_read_again), TEST(a_message_has_anthropics_shape),
+      TEST(a_schema_without_end_is_cut), TEST(an_array_as_long_as_can_be_is_cut),
+      TEST(every_api_has_its_way_to_ask_for_json), TEST(several_choices_have_the_same_content),
+      TEST(a_limit_ends_the_answer_and_says_so), TEST(a_stop_sequence_ends_the_text),
+      TEST(nothing_is_kept_to_be_read_again), TEST(a_message_has_anthropics_shape),
       TEST(a_stream_of_a_message_has_its_events_in_order), TEST(a_message_calls_a_tool),
       TEST(errors_are_in_anthropics_shape_there))

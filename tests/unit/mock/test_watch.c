@@ -144,6 +144,24 @@ static void a_bar_is_wait_service_and_rest(void **state UNUSED) {
     world_finish(&w);
 }
 
+// Longer than what is drawn in one go: 960 columns are 1.8 s.
+static void a_bar_is_as_wide_as_the_terminal(void **state UNUSED) {
+    struct world w;
+    struct buf screen;
+    unsigned rows = 0;
+    char wanted[1010];
+    world_init(&w);
+    show_screen(frame(&w, 1000, 24, false), 1000, &rows, &screen);
+    int n = snprintf(wanted, sizeof wanted, "    1       3  model                    ");
+    memset(wanted + n, '.', 426); // 800 ms
+    memset(wanted + n + 426, '#', 27);
+    memset(wanted + n + 453, '-', 507);
+    snprintf(wanted + n + 960, 2, "\n");
+    check_has(buf_str(&screen), wanted);
+    buf_finish(&screen);
+    world_finish(&w);
+}
+
 static void a_frame_fits_any_terminal(void **state UNUSED) {
     struct world w;
     world_init(&w);
@@ -184,4 +202,5 @@ static void a_line_has_the_counts(void **state UNUSED) {
 }
 
 TESTS(TEST(a_frame_tells_who_is_served_and_who_waits), TEST(a_bar_is_wait_service_and_rest),
-      TEST(a_frame_fits_any_terminal), TEST(colours_come_when_they_are_wanted), TEST(a_line_has_the_counts))
+      TEST(a_bar_is_as_wide_as_the_terminal), TEST(a_frame_fits_any_terminal), TEST(colours_come_when_they_are_wanted),
+      TEST(a_line_has_the_counts))

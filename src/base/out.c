@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "mock/out.h"
+#include "base/out.h"
 
-#include "llm/json.h"
+#include <stdarg.h>
 
 void put_again(struct out *o, size_t n) {
     o->e = o->e == OK ? buf_reserve(o->b, n) : o->e;
@@ -18,22 +18,11 @@ void put_u64(struct out *o, uint64_t n) {
     }
 }
 
-void put_json(struct out *o, struct str s) {
+void put_format(struct out *o, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
     if (o->e == OK) {
-        o->e = json_append_string(o->b, s);
+        o->e = buf_vprintf(o->b, format, args);
     }
-}
-
-void put_escaped(struct out *o, struct str s) {
-    if (o->e == OK) {
-        o->e = json_append_inside(o->b, s);
-    }
-}
-
-void put_json_or_null(struct out *o, const char *s) {
-    if (s) {
-        put_json(o, str_c(s));
-    } else {
-        put_text(o, "null");
-    }
+    va_end(args);
 }
