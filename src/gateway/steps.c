@@ -92,14 +92,7 @@ static const struct route routes[] = {
      .methods = M(GET) | M(HEAD),
      .by_id = true,
      .ours = true,
-     .answer = tapes_read},
-    {.path = STR_INIT("/tapes/"),
-     .prefixed = true,
-     .below = true,
-     .methods = M(DELETE),
-     .by_id = true,
-     .ours = true,
-     .answer = tapes_delete},
+     .answer = tapes_route},
 };
 // The path of a recipe.
 static const struct route recipe = {
@@ -160,18 +153,12 @@ static bool is_at(const struct route *route, struct str known) {
 // A path may have several rows, for several methods. Paths of our own are not relayed with any method.
 const struct route *route_find(const struct worker *w, struct str path, enum method method) {
     struct str below = below_prefix(w, path);
-    const struct route *other_method = NULL;
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
         const struct route *route = &routes[i];
         if (is_at(route, route->prefixed ? below : path)) {
-            if (route->methods & 1u << method) {
-                return route;
-            }
-            other_method = route;
+            bool answers = route->methods & 1u << method;
+            return answers || route->ours || !route->prefixed ? route : &relayed;
         }
-    }
-    if (other_method) {
-        return other_method->prefixed && !other_method->ours ? &relayed : other_method;
     }
     if (config_recipe_find(w->config, path)) {
         return &recipe;

@@ -518,7 +518,10 @@ static void only_a_tape_itself_is_deleted(void **state UNUSED) {
     stream_begin(&s, ONE_UPSTREAM, RESUME);
     check_status(ask_tape(&s.w, 0, "DELETE", &s.id, "/status", ""), 404, "nothing to delete");
     check_status(ask_tape(&s.w, 0, "GET", &s.id, "/nothing", ""), 404, "only /status");
-    check_status(ask_tape(&s.w, 0, "PUT", &s.id, "", ""), 405, "PUT");
+    struct peer *puts = ask_tape(&s.w, 0, "PUT", &s.id, "", "");
+    check_status(puts, 405, "PUT");
+    struct parsed m = last_message(puts);
+    check_str(field_of(&m, "allow"), "GET, HEAD, DELETE");
     check_open(s.up);
     world_close(&s.w);
 }
