@@ -584,6 +584,25 @@ static void clients_are_told_apart_by_what_they_present(void **state UNUSED) {
     world_close(&s.w);
 }
 
+// Credentials of an upstream are none of ours, and yet tell whose call it is.
+static void clients_are_told_apart_by_any_scheme(void **state UNUSED) {
+    static const char *const fields[][2] = {
+        {"Authorization: Basic YTph\r\n" KEY, "Authorization: Basic Yjpi\r\n" KEY},
+        {"x-goog-api-key: a\r\n" KEY, "x-goog-api-key: b\r\n" KEY},
+        {"Authorization: k\r\n" KEY, "Authorization: Bearer k2\r\n" KEY},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        struct stream s;
+        stream_begin(&s, ONE_UPSTREAM, fields[i][0]);
+        check_status(ask_tape(&s.w, 0, "GET", &s.id, "", fields[i][1]), 404, "");
+        client_ask(client_open(&s.w), POST_CHAT, fields[i][1], CHAT);
+        check_int(upstream_count(&s.w, "up"), 2);
+        client_ask(client_open(&s.w), POST_CHAT, fields[i][0], CHAT);
+        check_int(upstream_count(&s.w, "up"), 2);
+        world_close(&s.w);
+    }
+}
+
 static void id_alone_opens_the_tape_where_that_is_wanted(void **state UNUSED) {
     for (unsigned worker = 0; worker < 2; worker++) {
         struct stream s;
@@ -843,8 +862,9 @@ FLOWS(TEST(every_answer_of_a_call_names_its_tape), TEST(plain_relay_is_not_chang
       TEST(failed_answers_are_told_again), TEST(deleting_a_running_answer_cancels_it),
       TEST(answer_that_was_cancelled_before_it_began_is_gone), TEST(deleting_an_answer_that_has_ended_forgets_it),
       TEST(only_a_tape_itself_is_deleted), TEST(status_tells_how_far_it_is), TEST(only_who_made_it_may_read_it),
-      TEST(clients_are_told_apart_by_what_they_present), TEST(id_alone_opens_the_tape_where_that_is_wanted),
-      TEST(unknown_ids_are_not_found), TEST(answer_is_kept_for_a_while), TEST(oldest_answers_go_when_all_are_too_many),
+      TEST(clients_are_told_apart_by_what_they_present), TEST(clients_are_told_apart_by_any_scheme),
+      TEST(id_alone_opens_the_tape_where_that_is_wanted), TEST(unknown_ids_are_not_found),
+      TEST(answer_is_kept_for_a_while), TEST(oldest_answers_go_when_all_are_too_many),
       TEST(part_that_was_dropped_is_told), TEST(slow_reader_among_others_is_left_behind),
       TEST(resumable_call_waits_for_its_client), TEST(configuration_says_what_becomes_of_a_call_without_its_client),
       TEST(answer_that_was_kept_for_its_client_can_be_read), TEST(call_whose_upload_broke_off_is_dropped_in_any_case),
