@@ -80,18 +80,7 @@ static bool list_names(struct filling *f, struct arena *arena) {
     return true;
 }
 
-// Pages may send forms anywhere without asking; what comes from one that is not allowed (cors) would be paid for.
-static bool may_be_simple(struct request *r) {
-    if (r->cors || !fields_find(&r->head->fields, FIELD_ORIGIN)) {
-        return true;
-    }
-    request_error(r, 403, OUTCOME_REFUSED, NULL, NULL,
-                  "A page of another origin may call here once that is in 'cors'; until then with 'Content-Type: "
-                  "application/json' only.");
-    return false;
-}
-
-// Said to be JSON: what a page has to ask for leave for. (Other types than a form have been refused by then.)
+// Said to be JSON. (Other types than a form have been refused by then.)
 static bool is_declared_json(const struct request *r) {
     struct str type = fields_value(&r->head->fields, FIELD_CONTENT_TYPE);
     struct str form = STR("application/x-www-form-urlencoded");
@@ -131,9 +120,6 @@ static bool read_body(struct filling *f, struct arena *arena) {
     struct str twice = {NULL, 0};
     bool declared = is_declared_json(r);
     enum err e = OK;
-    if (!declared && !may_be_simple(r)) {
-        return false;
-    }
     if (r->whole.len && (declared || looks_like_json(r->whole))) {
         e = values_from_json(f->values, f->n, r->whole, arena, &twice);
         return e == OK || refuse_json(f, e, twice);

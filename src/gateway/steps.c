@@ -89,7 +89,7 @@ static const struct route routes[] = {
     {.path = STR_INIT("/tapes/"),
      .prefixed = true,
      .below = true,
-     .methods = M(GET) | M(HEAD),
+     .methods = M(GET) | M(HEAD) | M(DELETE),
      .by_id = true,
      .ours = true,
      .answer = tapes_route},
@@ -150,7 +150,7 @@ static bool is_at(const struct route *route, struct str known) {
            (route->below ? str_starts(known, route->path) && known.len > route->path.len : str_eq(known, route->path));
 }
 
-// A path may have several rows, for several methods. Paths of our own are not relayed with any method.
+// Paths of our own are not relayed with any method.
 const struct route *route_find(const struct worker *w, struct str path, enum method method) {
     struct str below = below_prefix(w, path);
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
@@ -410,7 +410,7 @@ static enum verdict step_answer(struct request *r) {
 }
 
 const struct step steps[] = {
-    {"origin", origin_step}, // a browser's preflight
+    {"origin", origin_step}, // a browser's preflight; 403: a page that did not ask for leave
     {"path", step_path},     // 404, 405, OPTIONS
     {"who", step_who},       // 401
     {"loop", step_loop},     // 508

@@ -234,6 +234,7 @@ static void pages_of_elsewhere_cannot_make_calls_by_a_form(void **state UNUSED) 
         {"/chat", "Origin: http://evil.example\r\n", "{\"prompt\":\"x\"}", 403},
         {"/chat", FORM_TYPE "Origin: http://good.example\r\n", "prompt=x", 0},
         {"/chat", JSON_TYPE "Origin: http://evil.example\r\n", "{\"prompt\":\"x\"}", 0}, // had to ask before
+        {"/chat", FORM_TYPE "Origin: http://thaw\r\nSec-Fetch-Site: same-origin\r\n", "prompt=x", 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct scene s;

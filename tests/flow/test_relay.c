@@ -710,6 +710,36 @@ static void callers_without_a_key_are_sent_away(void **state UNUSED) {
     world_close(&w);
 }
 
+// Such requests a browser sends without a preflight, whatever becomes of their answers: they would be paid for.
+static void pages_of_elsewhere_make_no_calls_without_asking(void **state UNUSED) {
+    static const struct {
+        const char *path, *fields;
+        bool refused;
+    } cases[] = {
+        {CHAT_PATH, "Origin: http://evil.test\r\n", true},
+        {"/v1/parallel", "Origin: null\r\n", true},
+        {"/v1/images/edits", "Origin: http://evil.test\r\nContent-Type: Multipart/Form-Data; boundary=x\r\n", true},
+        {"/v1/files", "Origin: http://evil.test\r\nContent-Type: text/plain\r\n", true},
+        {CHAT_PATH, "Origin: http://evil.test\r\nSec-Fetch-Site: cross-site\r\n", true},
+        {CHAT_PATH, "Origin: http://evil.test\r\nContent-Type: application/json\r\n", false}, // after a preflight
+        {CHAT_PATH, "Origin: http://good.test\r\n", false},
+        {CHAT_PATH, "Origin: http://thaw\r\nSec-Fetch-Site: same-origin\r\n", false},
+        {CHAT_PATH, "", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct world w;
+        char text[500];
+        world_open(&w, ONE_UPSTREAM "cors: ['http://good.test']\n");
+        struct peer *client = client_open(&w);
+        snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: thaw\r\n%sContent-Length: %zu\r\n\r\n%s", cases[i].path,
+                 cases[i].fields, strlen(CHAT), CHAT);
+        send_text(client, text);
+        check_int(upstream_count(&w, "up"), !cases[i].refused);
+        check_int(message_at(client, 0).status, cases[i].refused ? 403 : 0);
+        world_close(&w);
+    }
+}
+
 FLOWS(TEST(answer_is_relayed_whole), TEST(chunked_answer_is_relayed_whole),
       TEST(answer_until_the_connections_end_is_whole), TEST(events_pass_as_they_come), TEST(connections_are_used_again),
       TEST(calls_at_once_get_connections_of_their_own), TEST(pipelined_requests_are_answered_in_order),
@@ -726,4 +756,5 @@ FLOWS(TEST(answer_is_relayed_whole), TEST(chunked_answer_is_relayed_whole),
       TEST(answer_to_head_has_no_body), TEST(not_modified_has_no_body), TEST(options_is_answered_here),
       TEST(health_is_told), TEST(configured_models_are_listed), TEST(without_models_the_upstream_lists_them),
       TEST(unacceptable_requests_are_refused), TEST(seven_passages_are_no_loop_yet),
-      TEST(chunked_body_over_the_limit_is_refused), TEST(callers_without_a_key_are_sent_away))
+      TEST(chunked_body_over_the_limit_is_refused), TEST(callers_without_a_key_are_sent_away),
+      TEST(pages_of_elsewhere_make_no_calls_without_asking))
