@@ -125,7 +125,8 @@ static bool read_wishes(struct request *r, bool *plain) {
         keyed || async || r->background || is_on(fields_value(fields, FIELD_X_THAW_RESUME)) || (route && route->resume);
     bool keeps = resumable || disconnect_of(r->worker->config, route, false)->action == DISCONNECT_KEEP;
     bool coalesces = whole && route && route->coalesce;
-    *plain = !keeps && !coalesces;
+    bool head_only = r->head->method == METHOD_HEAD; // its answer has a length, but no bytes to be read again
+    *plain = head_only || (!keeps && !coalesces);
     if (*plain) {
         return true;
     }

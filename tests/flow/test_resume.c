@@ -603,6 +603,36 @@ static void clients_are_told_apart_by_any_scheme(void **state UNUSED) {
     }
 }
 
+// A length may be that of what would have come.
+static void answer_without_its_body_can_be_read_again(void **state UNUSED) {
+    static const struct {
+        const char *asked, *answer;
+        int status; // when it is read again
+    } cases[] = {
+        {"HEAD /v1/x", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 410},
+        {"GET /v1/x", "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304},
+        {"GET /v1/x", "HTTP/1.1 204 No Content\r\n\r\n", 204},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        for (unsigned worker = 0; worker < 2; worker++) {
+            struct world w;
+            world_open_with_workers(&w, ONE_UPSTREAM, 2);
+            struct peer *client = client_open(&w);
+            client_ask(client, cases[i].asked, RESUME, NULL);
+            answer(upstream_peer(&w, "up", 0), cases[i].answer);
+            struct str text = got(client);
+            struct id id = {{0}};
+            memcpy(id.text, str_skip(text, str_search(text, STR("X-Thaw-Tape: ")) + 13).ptr, ID_LEN);
+            struct peer *reader = read_tape(&w, worker, &id, "");
+            struct parsed m = last_message(reader);
+            check(m.whole);
+            check_int(m.status, cases[i].status);
+            check_int(m.used, reader->got_len);
+            world_close(&w);
+        }
+    }
+}
+
 static void id_alone_opens_the_tape_where_that_is_wanted(void **state UNUSED) {
     for (unsigned worker = 0; worker < 2; worker++) {
         struct stream s;
@@ -862,9 +892,9 @@ FLOWS(TEST(every_answer_of_a_call_names_its_tape), TEST(plain_relay_is_not_chang
       TEST(failed_answers_are_told_again), TEST(deleting_a_running_answer_cancels_it),
       TEST(answer_that_was_cancelled_before_it_began_is_gone), TEST(deleting_an_answer_that_has_ended_forgets_it),
       TEST(only_a_tape_itself_is_deleted), TEST(status_tells_how_far_it_is), TEST(only_who_made_it_may_read_it),
-      TEST(clients_are_told_apart_by_what_they_present), TEST(clients_are_told_apart_by_any_scheme),
-      TEST(id_alone_opens_the_tape_where_that_is_wanted), TEST(unknown_ids_are_not_found),
-      TEST(answer_is_kept_for_a_while), TEST(oldest_answers_go_when_all_are_too_many),
+      TEST(answer_without_its_body_can_be_read_again), TEST(clients_are_told_apart_by_what_they_present),
+      TEST(clients_are_told_apart_by_any_scheme), TEST(id_alone_opens_the_tape_where_that_is_wanted),
+      TEST(unknown_ids_are_not_found), TEST(answer_is_kept_for_a_while), TEST(oldest_answers_go_when_all_are_too_many),
       TEST(part_that_was_dropped_is_told), TEST(slow_reader_among_others_is_left_behind),
       TEST(resumable_call_waits_for_its_client), TEST(configuration_says_what_becomes_of_a_call_without_its_client),
       TEST(answer_that_was_kept_for_its_client_can_be_read), TEST(call_whose_upload_broke_off_is_dropped_in_any_case),
