@@ -59,7 +59,6 @@ static void add_preflight(const struct request *r, struct fields *fields) {
 
 void origin_add_fields(struct request *r, struct fields *fields) {
     bool any = str_eq(*r->cors, STR("*"));
-    fields_remove_flagged(fields, FIELD_CORS); // an upstream's are about itself
     worker_add(fields, STR("Access-Control-Allow-Origin"), *r->cors);
     if (!any || r->preflight) {
         worker_add(fields, STR("Vary"), r->preflight ? STR("Origin, Access-Control-Request-Headers") : STR("Origin"));
