@@ -510,6 +510,7 @@ void resume_add_fields(struct request *r, struct fields *fields) {
     struct resume *s = r->resume;
     bool coded = fields_find(fields, FIELD_CONTENT_ENCODING);
     if (s->replayed) {
+        fields_remove(fields, FIELD_IDEMPOTENT_REPLAYED);
         worker_add(fields, STR("Idempotent-Replayed"), STR("true"));
     }
     if (s->reads && !http_is_event_stream(fields)) {
