@@ -414,6 +414,7 @@ static struct call *start_call(struct request *r, struct tape *tape, bool kept) 
         .true_raw = r->true_raw,
         .owner_events = &upload_events,
         .owner = kept ? NULL : r,
+        .messages = r->route->messages,
         .goes_on = !tape->kept && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
     };

@@ -78,7 +78,7 @@ static const struct route routes[] = {
      .below = true,
      .methods = M(GET) | M(POST) | M(DELETE),
      .answer = responses_route},
-    {.path = STR_INIT("/messages"), .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = STR_INIT("/messages"), .prefixed = true, .methods = M(POST), .looked_at = true, .messages = true},
     {.path = STR_INIT("/parallel"),
      .prefixed = true,
      .methods = M(POST),
@@ -103,11 +103,10 @@ static const struct route recipe = {
     .look = recipe_look,
     .produce = gather_start,
 };
-// Any other path below the prefix.
-static const struct route relayed = {
-    .prefixed = true,
-    .methods = M(GET) | M(HEAD) | M(POST) | M(PUT) | M(DELETE) | M(PATCH),
-};
+// Any other path below the prefix, and what of Anthropic's is not looked at.
+enum { RELAYED_METHODS = M(GET) | M(HEAD) | M(POST) | M(PUT) | M(DELETE) | M(PATCH) };
+static const struct route relayed = {.prefixed = true, .methods = RELAYED_METHODS};
+static const struct route relayed_messages = {.prefixed = true, .methods = RELAYED_METHODS, .messages = true};
 
 // ---- path: which route
 
@@ -150,6 +149,12 @@ static bool is_at(const struct route *route, struct str known) {
            (route->below ? str_starts(known, route->path) && known.len > route->path.len : str_eq(known, route->path));
 }
 
+static const struct route *relay_of(struct str below) {
+    struct str messages = STR("/messages");
+    bool at = str_starts(below, messages) && (below.len == messages.len || below.ptr[messages.len] == '/');
+    return at ? &relayed_messages : &relayed;
+}
+
 // Paths of our own are not relayed with any method.
 const struct route *route_find(const struct worker *w, struct str path, enum method method) {
     struct str below = below_prefix(w, path);
@@ -157,13 +162,13 @@ const struct route *route_find(const struct worker *w, struct str path, enum met
         const struct route *route = &routes[i];
         if (is_at(route, route->prefixed ? below : path)) {
             bool answers = route->methods & 1u << method;
-            return answers || route->ours || !route->prefixed ? route : &relayed;
+            return answers || route->ours || !route->prefixed ? route : relay_of(below);
         }
     }
     if (config_recipe_find(w->config, path)) {
         return &recipe;
     }
-    return below.ptr && path_plain(path) ? &relayed : NULL;
+    return below.ptr && path_plain(path) ? relay_of(below) : NULL;
 }
 
 struct str route_below(const struct request *r) {
