@@ -8,7 +8,7 @@
 #include "gateway/steps.h"
 #include "llm/json.h"
 
-enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64, LOCATION_MAX = 400 };
+enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64, LOCATION_MAX = CONFIG_PREFIX_MAX + 64 };
 
 static const struct answer_kind kinds[] = {
     {400, "invalid_request_error", "bad_request", "invalid_request_error"},

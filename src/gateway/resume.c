@@ -486,7 +486,7 @@ bool resume_for_reading(struct request *r) {
 // ---- answering
 
 void resume_acknowledge(struct request *r, const struct tape_id *id, const char *state) {
-    char json[400];
+    char json[CONFIG_PREFIX_MAX + 272];
     struct str prefix = r->worker->config->prefix;
     r->resume->id = *id;
     r->resume->async = true;

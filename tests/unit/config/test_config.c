@@ -205,6 +205,15 @@ static void prefix_is_a_path(void **state UNUSED) {
     check_refused("prefix: /v1/", "t.yaml:1:9: 'prefix' must not end with / (\"\" is no prefix at all)");
     check_refused("prefix: /", "t.yaml:1:9: 'prefix' must not end with / (\"\" is no prefix at all)");
     check_refused("prefix: /a b", "t.yaml:1:9: 'prefix' must not contain blanks or control characters");
+    char text[200];
+    struct str path = STR("prefix: /");
+    memcpy(text, path.ptr, path.len);
+    memset(text + path.len, 'a', 128);
+    text[path.len + 127] = '\0';
+    config_unref(read_config(text));
+    text[path.len + 127] = 'a';
+    text[path.len + 128] = '\0';
+    check_refused(text, "t.yaml:1:9: 'prefix' is longer than 128 bytes");
     check_refused("prefix: /a?b", "t.yaml:1:9: 'prefix' must not have a query (?)");
 }
 
