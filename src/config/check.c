@@ -374,6 +374,15 @@ static const struct config_upstream *upstream_with_key(const struct config *c) {
     return NULL;
 }
 
+static bool lets_any_page(const struct config *c) {
+    for (unsigned i = 0; i < c->cors_count; i++) {
+        if (str_eq(c->cors[i], STR("*"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum err check_who_may_call(const struct config *c, struct config_problem *problem) {
     struct str host;
     uint16_t port;
@@ -383,14 +392,16 @@ static enum err check_who_may_call(const struct config *c, struct config_problem
         return ERR_INVALID;
     }
     const struct config_upstream *paid = upstream_with_key(c);
-    if (!paid || c->key_count || c->open || config_is_loopback(host)) {
+    bool local = config_is_loopback(host);
+    if (!paid || c->key_count || c->open || (local && !lets_any_page(c))) {
         return OK;
     }
-    problem_add(problem, "listening on ");
-    problem_name(problem, c->listen);
+    problem_add(problem, local ? "'cors' has \"*\"" : "listening on ");
+    problem_name(problem, local ? STR("") : c->listen);
     problem_add(problem, " with the key of upstream ");
     problem_quote(problem, paid->name);
-    problem_add(problem, ": anyone who reaches this port spends your money: set keys, or --open");
+    problem_add(problem, local ? ": any web page spends your money: name the pages, set keys, or --open"
+                               : ": anyone who reaches this port spends your money: set keys, or --open");
     return ERR_INVALID;
 }
 

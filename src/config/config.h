@@ -11,7 +11,7 @@
 #include "base/str.h"
 #include "config/template.h"
 
-enum { CONFIG_ARENA_CAP = 16 << 20, CONFIG_FILE_MAX = 4 << 20 };
+enum { CONFIG_ARENA_CAP = 16 << 20, CONFIG_FILE_MAX = 4 << 20, CONFIG_PREFIX_MAX = 128 };
 
 struct config_key {
     struct str secret; // what a client presents; gateway/who.c keeps only its SHA-256

@@ -353,6 +353,9 @@ static const char *listen_check(struct str s) {
 }
 
 static const char *prefix_check(struct str s) {
+    if (s.len > CONFIG_PREFIX_MAX) {
+        return "is longer than 128 bytes";
+    }
     return str_ends(s, STR("/")) ? "must not end with / (\"\" is no prefix at all)" : path_check(s);
 }
 

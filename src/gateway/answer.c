@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What thaw says itself: local answers, and errors in OpenAI's shape.
+// What thaw says itself: local answers, and errors in OpenAI's or Anthropic's shape.
 #include <stdarg.h>
 
 #include "base/mem.h"
@@ -8,32 +8,32 @@
 #include "gateway/steps.h"
 #include "llm/json.h"
 
-enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64, LOCATION_MAX = 400 };
+enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64, LOCATION_MAX = CONFIG_PREFIX_MAX + 64 };
 
 static const struct answer_kind kinds[] = {
-    {400, "invalid_request_error", "bad_request"},
-    {401, "authentication_error", "invalid_api_key"},
-    {403, "permission_error", "forbidden"},
-    {404, "invalid_request_error", "not_found"},
-    {405, "invalid_request_error", "method_not_allowed"},
-    {408, "invalid_request_error", "request_timeout"},
-    {410, "invalid_request_error", "gone"},
-    {413, "invalid_request_error", "request_too_large"},
-    {414, "invalid_request_error", "target_too_long"},
-    {415, "invalid_request_error", "unsupported_media_type"},
-    {417, "invalid_request_error", "expectation_failed"},
-    {422, "invalid_request_error", "unprocessable"},
-    {431, "invalid_request_error", "head_too_large"},
-    {501, "invalid_request_error", "not_implemented"},
-    {502, "upstream_error", "upstream_failed"},
-    {503, "server_error", "overloaded"},
-    {504, "upstream_error", "upstream_timeout"},
-    {505, "invalid_request_error", "http_version"},
-    {508, "invalid_request_error", "loop_detected"},
+    {400, "invalid_request_error", "bad_request", "invalid_request_error"},
+    {401, "authentication_error", "invalid_api_key", "authentication_error"},
+    {403, "permission_error", "forbidden", "permission_error"},
+    {404, "invalid_request_error", "not_found", "not_found_error"},
+    {405, "invalid_request_error", "method_not_allowed", "invalid_request_error"},
+    {408, "invalid_request_error", "request_timeout", "invalid_request_error"},
+    {410, "invalid_request_error", "gone", "not_found_error"},
+    {413, "invalid_request_error", "request_too_large", "request_too_large"},
+    {414, "invalid_request_error", "target_too_long", "invalid_request_error"},
+    {415, "invalid_request_error", "unsupported_media_type", "invalid_request_error"},
+    {417, "invalid_request_error", "expectation_failed", "invalid_request_error"},
+    {422, "invalid_request_error", "unprocessable", "invalid_request_error"},
+    {431, "invalid_request_error", "head_too_large", "invalid_request_error"},
+    {501, "invalid_request_error", "not_implemented", "invalid_request_error"},
+    {502, "upstream_error", "upstream_failed", "api_error"},
+    {503, "server_error", "overloaded", "overloaded_error"},
+    {504, "upstream_error", "upstream_timeout", "timeout_error"},
+    {505, "invalid_request_error", "http_version", "invalid_request_error"},
+    {508, "invalid_request_error", "loop_detected", "invalid_request_error"},
 };
 
 const struct answer_kind *answer_kind(int status) {
-    static const struct answer_kind other = {0, "server_error", "error"};
+    static const struct answer_kind other = {0, "server_error", "error", "api_error"};
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         if (kinds[i].status == status) {
             return &kinds[i];
@@ -133,6 +133,12 @@ enum err answer_write_error(struct buf *out, const char *type, const char *param
     return e == OK ? buf_append(out, "}", 1) : e;
 }
 
+enum err answer_write_messages_error(struct buf *out, const char *type, struct str message) {
+    enum err e = buf_printf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", type);
+    e = e == OK ? json_append_string(out, message) : e;
+    return e == OK ? buf_append(out, "}}", 2) : e;
+}
+
 void request_error(struct request *r, int status, enum outcome outcome, const char *param, const char *code,
                    const char *format, ...) {
     char message[MESSAGE_MAX];
@@ -143,7 +149,9 @@ void request_error(struct request *r, int status, enum outcome outcome, const ch
     (void)vsnprintf(message, sizeof message, format, args);
     va_end(args);
     buf_init(&json, ERROR_MAX);
-    enum err e = answer_write_error(&json, kind->type, param, code ? code : kind->code, str_c(message));
+    enum err e = r->route && r->route->messages
+                     ? answer_write_messages_error(&json, kind->messages, str_c(message))
+                     : answer_write_error(&json, kind->type, param, code ? code : kind->code, str_c(message));
     e = e == OK ? buf_append(&json, "\n", 1) : e;
     if (e != OK) {
         buf_clear(&json);

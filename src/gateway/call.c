@@ -24,7 +24,7 @@
 #include <inttypes.h>
 
 #include "base/mem.h"
-#include "llm/json.h"
+#include "gateway/answer.h"
 
 enum { HELD_MAX = 256 * 1024, PROBLEM_MAX = 400, PARTS = 5, ID_LINE_MAX = 64 };
 
@@ -69,8 +69,9 @@ struct call {
     bool streamed;
     bool uploaded; // streamed: bytes of it are gone, it cannot be sent again
     bool upload_done;
-    bool again;   // this target was tried a second time
-    bool goes_on; // without readers, though the tape is not kept
+    bool again;    // this target was tried a second time
+    bool goes_on;  // without readers, though the tape is not kept
+    bool messages; // Anthropic's API
 };
 
 const size_t call_size = sizeof(struct call);
@@ -152,14 +153,17 @@ static struct str feed_stream(struct call *c, struct str bytes);
 // In an event stream the end of the connection is too quiet: many clients take it for the answer's end.
 static void append_last_event(struct call *c, const struct tape_why *why) {
     bool cancelled = why->end == TAPE_CANCELLED;
+    struct str problem = str_c(why->problem);
     struct buf event;
     buf_init(&event, 4 * PROBLEM_MAX);
     enum err e = buf_str_append(&event, sse_at_boundary(&c->stream->sse) ? STR("") : STR("\n\n"));
-    e = e == OK ? buf_str_append(&event, STR("data: {\"error\":{\"message\":")) : e;
-    e = e == OK ? json_append_string(&event, str_c(why->problem)) : e;
-    e = e == OK ? buf_printf(&event, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}\n\n",
-                             cancelled ? "cancelled" : "upstream_error", cancelled ? "cancelled" : "stream_cut")
-                : e;
+    e = e == OK ? buf_str_append(&event, c->messages ? STR("event: error\ndata: ") : STR("data: ")) : e;
+    if (e == OK) {
+        e = c->messages ? answer_write_messages_error(&event, "api_error", problem)
+                        : answer_write_error(&event, cancelled ? "cancelled" : "upstream_error", NULL,
+                                             cancelled ? "cancelled" : "stream_cut", problem);
+    }
+    e = e == OK ? buf_append(&event, "\n\n", 2) : e;
     struct str text = e == OK ? feed_stream(c, buf_str(&event)) : STR("");
     if (text.len) {
         tape_append(c->tape, text, false);
@@ -649,6 +653,7 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
     c->deadline.on_timer = on_deadline;
     c->up.events = &up_events;
     c->goes_on = request->goes_on;
+    c->messages = request->messages;
     c->tape = tape_ref(tape);
     tape->events = &tape_events;
     tape->writer = c;

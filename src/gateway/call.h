@@ -27,6 +27,7 @@ struct call_request {
     // Who streams the body (body_kept false); else NULL.
     const struct call_owner *owner_events;
     void *owner;
+    bool messages; // Anthropic's API: an error in its stream is an event of its own kind
     bool goes_on;  // when its last reader has left, too
     bool answered; // the client was told to come back: the upstream is not asked to do so (Prefer)
     bool plain;    // the answer is read by thaw: in no coding

@@ -25,6 +25,7 @@
 #include <stdarg.h>
 
 #include "base/mem.h"
+#include "gateway/resume.h"
 #include "gateway/steps.h"
 #include "llm/json.h"
 #include "llm/reply.h"
@@ -670,7 +671,7 @@ void gather_start(struct request *r, struct tape *tape) {
     g->plan = plan;
     g->task.run = work;
     g->started_ms = w->loop.now_ms;
-    g->goes_on = w->config->on_disconnect.action == DISCONNECT_FINISH;
+    g->goes_on = !tape->kept && resume_goes_on(r);
     g->counts[BRANCH_RUNNING] = plan->count;
     g->deadline.on_timer = on_deadline;
     buf_init(&g->out, ESCAPED_MAX * (plan->count + 1) * w->config->parallel_answer + OUT_EXTRA);

@@ -23,10 +23,12 @@ struct filling {
     const struct config_recipe *recipe;
     const struct config_prompt *prompts;
     unsigned count;
-    struct value *values; // MODEL and STREAM, then the names in the prompts
+    struct value *values; // the names in the prompts, then what else is looked for
     size_t n;
+    size_t needed; // the first ones
+    struct value *model, *stream;
 };
-enum { MODEL, STREAM, OWN_VALUES };
+enum { OWN_VALUES = 2 };
 
 static bool exhausted(struct request *r) {
     request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the request.");
@@ -42,10 +44,19 @@ static bool too_large(struct request *r) {
 
 static size_t count_names(const struct config_prompt *prompt) { return prompt->system.n + prompt->prompt.n; }
 
+static struct value *add_name(struct filling *f, struct str name) {
+    struct value *value = values_find(f->values, f->n, name);
+    if (!value) {
+        value = &f->values[f->n++];
+        value->name = name;
+    }
+    return value;
+}
+
 static void add_names(struct filling *f, const struct template *t) {
     for (unsigned i = 0; i < t->n; i++) {
-        if (t->parts[i].is_name && !values_find(f->values + OWN_VALUES, f->n - OWN_VALUES, t->parts[i].text)) {
-            f->values[f->n++].name = t->parts[i].text;
+        if (t->parts[i].is_name) {
+            add_name(f, t->parts[i].text);
         }
     }
 }
@@ -59,28 +70,17 @@ static bool list_names(struct filling *f, struct arena *arena) {
     if (!f->values) {
         return exhausted(f->r);
     }
-    f->values[MODEL].name = STR("model");
-    f->values[STREAM].name = STR("stream");
-    f->n = OWN_VALUES;
     for (unsigned i = 0; i < f->count; i++) {
         add_names(f, &f->prompts[i].system);
         add_names(f, &f->prompts[i].prompt);
     }
+    f->needed = f->n;
+    f->model = add_name(f, STR("model"));
+    f->stream = add_name(f, STR("stream"));
     return true;
 }
 
-// Pages may send forms anywhere without asking; what comes from one that is not allowed (cors) would be paid for.
-static bool may_be_simple(struct request *r) {
-    if (r->cors || !fields_find(&r->head->fields, FIELD_ORIGIN)) {
-        return true;
-    }
-    request_error(r, 403, OUTCOME_REFUSED, NULL, NULL,
-                  "A page of another origin may call here once that is in 'cors'; until then with 'Content-Type: "
-                  "application/json' only.");
-    return false;
-}
-
-// Said to be JSON: what a page has to ask for leave for. (Other types than a form have been refused by then.)
+// Said to be JSON. (Other types than a form have been refused by then.)
 static bool is_declared_json(const struct request *r) {
     struct str type = fields_value(&r->head->fields, FIELD_CONTENT_TYPE);
     struct str form = STR("application/x-www-form-urlencoded");
@@ -120,9 +120,6 @@ static bool read_body(struct filling *f, struct arena *arena) {
     struct str twice = {NULL, 0};
     bool declared = is_declared_json(r);
     enum err e = OK;
-    if (!declared && !may_be_simple(r)) {
-        return false;
-    }
     if (r->whole.len && (declared || looks_like_json(r->whole))) {
         e = values_from_json(f->values, f->n, r->whole, arena, &twice);
         return e == OK || refuse_json(f, e, twice);
@@ -143,7 +140,7 @@ static bool check_missing(struct filling *f) {
     size_t len = 0;
     const struct value *first = NULL;
     char param[80];
-    for (size_t i = OWN_VALUES; i < f->n; i++) {
+    for (size_t i = 0; i < f->needed; i++) {
         const struct value *value = &f->values[i];
         if (!value->given && len + value->name.len + 5 < sizeof names) {
             len +=
@@ -166,7 +163,7 @@ static bool read_stream(struct filling *f) {
         struct str text;
         bool streams;
     } words[] = {{STR_INIT("true"), true}, {STR_INIT("1"), true}, {STR_INIT("false"), false}, {STR_INIT("0"), false}};
-    const struct value *value = &f->values[STREAM];
+    const struct value *value = f->stream;
     f->r->gather->streams = f->recipe->stream;
     if (!value->given) {
         return true;
@@ -186,7 +183,7 @@ static bool read_stream(struct filling *f) {
 static struct str model_of(const struct filling *f, const struct config_prompt *prompt) {
     const struct config *config = f->r->worker->config;
     return prompt->model.len           ? prompt->model
-           : f->values[MODEL].text.len ? f->values[MODEL].text
+           : f->model->text.len        ? f->model->text
            : config->default_model.len ? config->default_model
            : config->upstreams[0].mock ? STR("mock")
                                        : STR("");
@@ -196,8 +193,7 @@ static enum err fill(const struct filling *f, const struct template *t, struct b
     enum err e = OK;
     for (unsigned i = 0; e == OK && i < t->n; i++) {
         const struct template_part *part = &t->parts[i];
-        e = buf_str_append(out, part->is_name ? values_find(f->values + OWN_VALUES, f->n - OWN_VALUES, part->text)->text
-                                              : part->text);
+        e = buf_str_append(out, part->is_name ? values_find(f->values, f->needed, part->text)->text : part->text);
     }
     return e;
 }

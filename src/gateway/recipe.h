@@ -3,5 +3,5 @@
 #pragma once
 #include "gateway/request.h"
 
-// As a route's `look`: the prompts become r->gather. Answers 400, 403, 404, 413, 422 itself.
+// As a route's `look`: the prompts become r->gather. Answers 400, 404, 413, 422 itself.
 enum verdict recipe_look(struct request *r);

@@ -301,6 +301,7 @@ static void add_own_fields(struct request *r, struct fields *fields, const struc
                            char room[REQUEST_ID_MAX]) {
     fields_remove(fields, FIELD_ALT_SVC); // another origin's offer of other ways to it
     fields_remove(fields, FIELD_X_THAW_TAPE);
+    fields_remove_flagged(fields, FIELD_CORS); // its leave to pages is about itself
     worker_add(fields, STR("X-Thaw-Tape"), str_from(id->text, TAPE_ID_LEN));
     if (http_is_event_stream(fields)) {
         fields_remove(fields, FIELD_CACHE_CONTROL);
@@ -413,6 +414,7 @@ static struct call *start_call(struct request *r, struct tape *tape, bool kept) 
         .true_raw = r->true_raw,
         .owner_events = &upload_events,
         .owner = kept ? NULL : r,
+        .messages = r->route->messages,
         .goes_on = !tape->kept && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
         .plain = r->background,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A request: one client exchange on its way through the steps table (steps.c), from its head to its one outcome.
 #pragma once
+#include "gateway/answer.h"
 #include "gateway/call.h"
 #include "gateway/worker.h"
 #include "tape/mirror.h"
@@ -90,21 +91,10 @@ void request_follow(struct request *r, struct tape *t, uint64_t position);
 
 // answer.c: what thaw says itself. Ends the request once it is sent; `json` is copied and may be empty.
 void request_answer(struct request *r, int status, enum outcome outcome, struct str json);
-// OpenAI's error shape; `type` and, where it is NULL, `code` follow from the status. `param` may be NULL.
+// In OpenAI's error shape, or Anthropic's on its paths; `type` and, where it is NULL, `code` follow from the status.
+// `param` may be NULL.
 void request_error(struct request *r, int status, enum outcome outcome, const char *param, const char *code,
                    const char *format, ...) PRINTF(6, 7);
-// Appends {"message":..,"type":..,"param":..,"code":..}; and the same as {"error":..}, a whole answer.
-MUSTCHECK enum err answer_write_object(struct buf *out, const char *type, const char *param, const char *code,
-                                       struct str message);
-MUSTCHECK enum err answer_write_error(struct buf *out, const char *type, const char *param, const char *code,
-                                      struct str message);
-// What an error of that status is called where nothing more exact is known; never NULL.
-struct answer_kind {
-    int status;
-    const char *type; // OpenAI's
-    const char *code;
-};
-const struct answer_kind *answer_kind(int status);
 // Sends what is left of a local answer.
 void request_send_local(struct request *r);
 

@@ -125,7 +125,8 @@ static bool read_wishes(struct request *r, bool *plain) {
         keyed || async || r->background || is_on(fields_value(fields, FIELD_X_THAW_RESUME)) || (route && route->resume);
     bool keeps = resumable || disconnect_of(r->worker->config, route, false)->action == DISCONNECT_KEEP;
     bool coalesces = whole && route && route->coalesce;
-    *plain = !keeps && !coalesces;
+    bool head_only = r->head->method == METHOD_HEAD; // its answer has a length, but no bytes to be read again
+    *plain = head_only || (!keeps && !coalesces);
     if (*plain) {
         return true;
     }
@@ -507,7 +508,7 @@ bool resume_for_reading(struct request *r) {
 // ---- answering
 
 void resume_acknowledge(struct request *r, const struct tape_id *id, const char *state) {
-    char json[400];
+    char json[CONFIG_PREFIX_MAX + 272];
     struct str prefix = r->worker->config->prefix;
     r->resume->id = *id;
     r->resume->async = true;
@@ -531,6 +532,7 @@ void resume_add_fields(struct request *r, struct fields *fields) {
     struct resume *s = r->resume;
     bool coded = fields_find(fields, FIELD_CONTENT_ENCODING);
     if (s->replayed) {
+        fields_remove(fields, FIELD_IDEMPOTENT_REPLAYED);
         worker_add(fields, STR("Idempotent-Replayed"), STR("true"));
     }
     if (s->reads && !http_is_event_stream(fields)) {

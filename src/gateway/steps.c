@@ -78,7 +78,7 @@ static const struct route routes[] = {
      .below = true,
      .methods = M(GET) | M(POST) | M(DELETE),
      .answer = responses_route},
-    {.path = STR_INIT("/messages"), .prefixed = true, .methods = M(POST), .looked_at = true},
+    {.path = STR_INIT("/messages"), .prefixed = true, .methods = M(POST), .looked_at = true, .messages = true},
     {.path = STR_INIT("/parallel"),
      .prefixed = true,
      .methods = M(POST),
@@ -89,17 +89,10 @@ static const struct route routes[] = {
     {.path = STR_INIT("/tapes/"),
      .prefixed = true,
      .below = true,
-     .methods = M(GET) | M(HEAD),
+     .methods = M(GET) | M(HEAD) | M(DELETE),
      .by_id = true,
      .ours = true,
-     .answer = tapes_read},
-    {.path = STR_INIT("/tapes/"),
-     .prefixed = true,
-     .below = true,
-     .methods = M(DELETE),
-     .by_id = true,
-     .ours = true,
-     .answer = tapes_delete},
+     .answer = tapes_route},
 };
 // The path of a recipe.
 static const struct route recipe = {
@@ -110,11 +103,10 @@ static const struct route recipe = {
     .look = recipe_look,
     .produce = gather_start,
 };
-// Any other path below the prefix.
-static const struct route relayed = {
-    .prefixed = true,
-    .methods = M(GET) | M(HEAD) | M(POST) | M(PUT) | M(DELETE) | M(PATCH),
-};
+// Any other path below the prefix, and what of Anthropic's is not looked at.
+enum { RELAYED_METHODS = M(GET) | M(HEAD) | M(POST) | M(PUT) | M(DELETE) | M(PATCH) };
+static const struct route relayed = {.prefixed = true, .methods = RELAYED_METHODS};
+static const struct route relayed_messages = {.prefixed = true, .methods = RELAYED_METHODS, .messages = true};
 
 // ---- path: which route
 
@@ -157,27 +149,29 @@ static bool is_at(const struct route *route, struct str known) {
            (route->below ? str_starts(known, route->path) && known.len > route->path.len : str_eq(known, route->path));
 }
 
-// A path may have several rows, for several methods. Paths of our own are not relayed with any method; what may be has
-// to be plain.
+static const struct route *relay_of(struct str below) {
+    struct str messages = STR("/messages");
+    bool at = str_starts(below, messages) && (below.len == messages.len || below.ptr[messages.len] == '/');
+    return at ? &relayed_messages : &relayed;
+}
+
+// Paths of our own are not relayed with any method; what may be has to be plain.
 const struct route *route_find(const struct worker *w, struct str path, enum method method) {
     struct str below = below_prefix(w, path);
-    const struct route *other_method = NULL;
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
         const struct route *route = &routes[i];
         if (is_at(route, route->prefixed ? below : path)) {
+            bool plain = route->ours || !route->below || path_plain(path);
             if (route->methods & 1u << method) {
-                return route->ours || !route->below || path_plain(path) ? route : NULL;
+                return plain ? route : NULL;
             }
-            other_method = route;
+            return route->ours || !route->prefixed ? route : path_plain(path) ? relay_of(below) : NULL;
         }
-    }
-    if (other_method) {
-        return !other_method->prefixed || other_method->ours ? other_method : path_plain(path) ? &relayed : NULL;
     }
     if (config_recipe_find(w->config, path)) {
         return &recipe;
     }
-    return below.ptr && path_plain(path) ? &relayed : NULL;
+    return below.ptr && path_plain(path) ? relay_of(below) : NULL;
 }
 
 struct str route_below(const struct request *r) {
@@ -424,7 +418,7 @@ static enum verdict step_answer(struct request *r) {
 }
 
 const struct step steps[] = {
-    {"origin", origin_step}, // a browser's preflight
+    {"origin", origin_step}, // a browser's preflight; 403: a page that did not ask for leave
     {"path", step_path},     // 404, 405, OPTIONS
     {"who", step_who},       // 401
     {"loop", step_loop},     // 508

@@ -21,6 +21,7 @@ struct route {
     bool open;                               // no key needed
     bool by_id;                              // none needed where tapes are read by their ids (tape.read)
     bool responses;                          // OpenAI's Responses API
+    bool messages;                           // Anthropic's API: errors have its shape
     bool forms;                              // the body may be a form as well as JSON
     bool looked_at;                          // the body is read whole, looked at, and may be sent again
     void (*answer)(struct request *r);       // local; NULL: what `produce` starts writes a tape, or a call does

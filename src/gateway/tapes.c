@@ -14,20 +14,6 @@ static struct str id_of(const struct request *r) {
     return str_first(name, str_find(name, '/'));
 }
 
-void tapes_read(struct request *r) {
-    if (!resume_for_reading(r)) {
-        return;
-    }
-    struct str rest = str_skip(route_below(r), id_of(r).len);
-    if (str_eq(rest, STR("/status"))) {
-        tapes_status(r);
-    } else if (rest.len) {
-        request_error(r, 404, OUTCOME_REFUSED, NULL, NULL, "Below a tape there is only /status.");
-    } else {
-        resume_read(r, id_of(r));
-    }
-}
-
 // ---- what may have to be asked on another worker
 
 struct question {
@@ -207,13 +193,19 @@ static void ask_named(struct request *r, enum tapes_order order) {
     }
 }
 
-void tapes_status(struct request *r) { ask_named(r, TAPES_LOOK); }
-
-void tapes_delete(struct request *r) {
-    if (id_of(r).len != route_below(r).len) {
-        request_error(r, 404, OUTCOME_REFUSED, NULL, NULL, "Below a tape there is nothing to delete.");
-    } else if (resume_for_reading(r)) {
-        ask_named(r, TAPES_DELETE);
+void tapes_route(struct request *r) {
+    struct str rest = str_skip(route_below(r), id_of(r).len);
+    bool deletes = r->head->method == METHOD_DELETE;
+    bool status = str_eq(rest, STR("/status")) && !deletes;
+    if (rest.len && !status) {
+        request_error(r, 404, OUTCOME_REFUSED, NULL, NULL, "Below a tape there is %s.",
+                      deletes ? "nothing to delete" : "only /status");
+    } else if (!resume_for_reading(r)) {
+        return; // answered
+    } else if (rest.len || deletes) {
+        ask_named(r, deletes ? TAPES_DELETE : TAPES_LOOK);
+    } else {
+        resume_read(r, id_of(r));
     }
 }
 

@@ -3,12 +3,9 @@
 #pragma once
 #include "gateway/request.h"
 
-// GET /tapes/{id}: the answer again, from the start or behind a position, then live.
-void tapes_read(struct request *r);
-// GET /tapes/{id}/status: how far it is.
-void tapes_status(struct request *r);
-// DELETE /tapes/{id}: a running call is cancelled; an answer that has ended is forgotten.
-void tapes_delete(struct request *r);
+// GET /tapes/{id}: the answer again, from the start or behind a position, then live. GET /tapes/{id}/status: how far it
+// is. DELETE /tapes/{id}: a running call is cancelled; an answer that has ended is forgotten.
+void tapes_route(struct request *r);
 // What there is to know of a tape without reading it.
 struct tape_state {
     const char *end; // tape_end_name, or "interrupted"

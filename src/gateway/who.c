@@ -17,26 +17,32 @@ void who_finish(struct who *who) {
     *who = (struct who){0};
 }
 
-// Authorization carries it behind "Bearer " (RFC 6750 section 2.1); any other scheme is no credential of ours, but
-// it is one: an empty string, which no key equals.
-static struct str credential(const struct field *field) {
+struct presented {
+    struct str text; // ptr NULL: none
+    bool foreign;    // of a scheme that none of our keys comes by: it is an upstream's, and tells clients apart
+};
+
+// Authorization carries it behind "Bearer " (RFC 6750 section 2.1).
+static struct presented credential(const struct field *field) {
     struct str scheme = STR("bearer ");
     struct str value = field->value;
+    bool bearer = str_ieq(str_first(value, scheme.len), scheme);
     if (field->id != FIELD_AUTHORIZATION) {
-        return value;
+        return (struct presented){value, false};
     }
-    return str_ieq(str_first(value, scheme.len), scheme) ? str_trim(str_skip(value, scheme.len)) : STR("");
+    return bearer ? (struct presented){str_trim(str_skip(value, scheme.len)), false} : (struct presented){value, true};
 }
 
-// False: two different ones. ptr == NULL: none.
-static bool find_presented(const struct fields *fields, struct str *presented) {
-    *presented = (struct str){NULL, 0};
+// False: two different ones.
+static bool find_presented(const struct fields *fields, struct presented *presented) {
+    *presented = (struct presented){.text = {NULL, 0}};
     for (unsigned i = 0; i < fields->n; i++) {
         if (!(field_flags(fields->v[i].id) & FIELD_CREDENTIAL)) {
             continue;
         }
-        struct str found = credential(&fields->v[i]);
-        if (presented->ptr && !str_eq(*presented, found)) {
+        struct presented found = credential(&fields->v[i]);
+        bool same = str_eq(presented->text, found.text) && presented->foreign == found.foreign;
+        if (presented->text.ptr && !same) {
             return false;
         }
         *presented = found;
@@ -45,27 +51,27 @@ static bool find_presented(const struct fields *fields, struct str *presented) {
 }
 
 enum who_verdict who_check(const struct who *who, const struct fields *fields, struct digest *tenant) {
-    struct str presented;
+    struct presented presented;
     if (!find_presented(fields, &presented)) {
         return WHO_TWO;
     }
     if (who->count == 0) {
         return WHO_FINE;
     }
-    if (!presented.ptr) {
+    if (!presented.text.ptr) {
         return WHO_NOBODY;
     }
-    struct digest digest = digest_sha256(presented);
+    struct digest digest = digest_sha256(presented.text);
     unsigned found = 0;
     for (unsigned i = 0; i < who->count; i++) { // all of them: the time says nothing about which
         found |= digest_equal(&who->keys[i], &digest);
     }
     *tenant = digest;
-    return found ? WHO_FINE : WHO_UNKNOWN;
+    return found && !presented.foreign ? WHO_FINE : WHO_UNKNOWN;
 }
 
 struct digest who_tenant(const struct fields *fields) {
-    struct str presented;
+    struct presented presented;
     bool one = find_presented(fields, &presented);
-    return one && presented.ptr ? digest_sha256(presented) : (struct digest){{0}};
+    return one && presented.text.ptr ? digest_sha256(presented.text) : (struct digest){{0}};
 }

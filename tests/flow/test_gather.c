@@ -325,6 +325,31 @@ static void tape_request(struct peer *client, const char *method, const struct p
     send_text(client, text);
 }
 
+// As with one call: the route's setting goes before the one for all, a kept answer has its own.
+static void a_route_says_what_becomes_of_it_without_its_client(void **state UNUSED) {
+    static const struct {
+        const char *yaml, *fields;
+        bool goes_on;
+    } cases[] = {
+        {"", "", false},
+        {"on_disconnect: finish\n", "", true},
+        {"routes: {/v1/parallel: {on_disconnect: finish}}\n", "", true},
+        {"on_disconnect: finish\nroutes: {/v1/parallel: {on_disconnect: cancel}}\n", "", false},
+        {"on_disconnect: finish\ntape: {on_disconnect: cancel}\n", "X-Thaw-Resume: 1\r\n", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct world w;
+        char yaml[256];
+        snprintf(yaml, sizeof yaml, ONE_UPSTREAM "%s", cases[i].yaml);
+        world_open(&w, yaml);
+        struct peer *client = client_open(&w);
+        send_with(client, cases[i].fields, THREE(""));
+        reset(client);
+        check_int(w.worker.shelf.running, cases[i].goes_on ? 4 : 0);
+        world_close(&w);
+    }
+}
+
 static void in_the_background_and_cancelled(void **state UNUSED) {
     struct world w;
     world_open(&w, ONE_UPSTREAM);
@@ -825,11 +850,11 @@ FLOWS(TEST(calls_are_made_at_once_and_told_in_order), TEST(a_call_is_sent_as_it_
       TEST(a_strict_one_fails_with_its_first_failure), TEST(a_strict_one_goes_on_while_enough_may_succeed),
       TEST(the_deadline_ends_the_wait), TEST(a_strict_one_over_its_deadline_is_504),
       TEST(a_call_has_a_timeout_of_its_own), TEST(a_client_that_leaves_drops_all),
-      TEST(in_the_background_and_cancelled), TEST(a_stream_that_is_cancelled_says_so),
-      TEST(in_the_background_and_read_later), TEST(the_same_key_joins), TEST(streams_are_told_apart),
-      TEST(a_stream_is_over_when_the_wait_is), TEST(a_stream_that_was_cut_is_told_and_never_whole),
-      TEST(a_strict_stream_fails_as_an_error_or_by_an_event), TEST(a_stream_is_read_on_behind_an_event),
-      TEST(a_slow_client_holds_up_the_streams), TEST(a_slow_client_gets_all_results),
-      TEST(what_cannot_be_done_is_refused_by_name), TEST(only_post_is_answered), TEST(as_many_as_are_allowed),
-      TEST(shutdown_leaves_nothing), TEST(it_may_end_at_any_turn), TEST(draining_says_that_a_stream_was_cut),
-      TEST(every_allocation_may_fail))
+      TEST(a_route_says_what_becomes_of_it_without_its_client), TEST(in_the_background_and_cancelled),
+      TEST(a_stream_that_is_cancelled_says_so), TEST(in_the_background_and_read_later), TEST(the_same_key_joins),
+      TEST(streams_are_told_apart), TEST(a_stream_is_over_when_the_wait_is),
+      TEST(a_stream_that_was_cut_is_told_and_never_whole), TEST(a_strict_stream_fails_as_an_error_or_by_an_event),
+      TEST(a_stream_is_read_on_behind_an_event), TEST(a_slow_client_holds_up_the_streams),
+      TEST(a_slow_client_gets_all_results), TEST(what_cannot_be_done_is_refused_by_name), TEST(only_post_is_answered),
+      TEST(as_many_as_are_allowed), TEST(shutdown_leaves_nothing), TEST(it_may_end_at_any_turn),
+      TEST(draining_says_that_a_stream_was_cut), TEST(every_allocation_may_fail))

@@ -172,6 +172,20 @@ static void what_is_missing_is_named(void **state UNUSED) {
     world_close(&s.w);
 }
 
+// What thaw itself looks for may be part of a prompt as well.
+static void a_prompt_may_hold_the_model_and_more(void **state UNUSED) {
+    struct scene s;
+    open_scene(&s, ONE_UPSTREAM "recipes: {/x: {prompt: '{{model}}, {{stream}}'}}\n");
+    ask(s.client, "/x?stream=false", JSON_TYPE, "{\"model\":\"m\"}");
+    check_str(message_at(up(&s, 0), 0).body,
+              "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"m, false\"}]}");
+    struct peer *other = client_open(&s.w);
+    ask(other, "/x", JSON_TYPE, "{\"model\":\"m\"}");
+    check_int(message_at(other, 0).status, 422);
+    check_has(other, "Not given: 'stream'.");
+    world_close(&s.w);
+}
+
 static void without_a_model_it_is_said_how_to_set_one(void **state UNUSED) {
     struct scene s;
     open_scene(&s, "upstreams: {far: {url: 'http://127.0.0.1:1/v1'}, up: {url: mock}}\n");
@@ -220,6 +234,7 @@ static void pages_of_elsewhere_cannot_make_calls_by_a_form(void **state UNUSED) 
         {"/chat", "Origin: http://evil.example\r\n", "{\"prompt\":\"x\"}", 403},
         {"/chat", FORM_TYPE "Origin: http://good.example\r\n", "prompt=x", 0},
         {"/chat", JSON_TYPE "Origin: http://evil.example\r\n", "{\"prompt\":\"x\"}", 0}, // had to ask before
+        {"/chat", FORM_TYPE "Origin: http://thaw\r\nSec-Fetch-Site: same-origin\r\n", "prompt=x", 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct scene s;
@@ -483,10 +498,11 @@ static void every_allocation_may_fail(void **state UNUSED) {
 
 FLOWS(TEST(a_prompt_comes_as_json_form_or_query), TEST(a_recipe_is_what_it_says),
       TEST(the_model_is_the_recipes_the_requests_the_default), TEST(the_prefix_may_be_another_one),
-      TEST(what_is_missing_is_named), TEST(without_a_model_it_is_said_how_to_set_one), TEST(only_post_is_answered),
-      TEST(a_key_is_needed_as_elsewhere), TEST(pages_of_elsewhere_cannot_make_calls_by_a_form),
-      TEST(what_becomes_too_large_is_refused), TEST(one_that_fails_is_told_beside_the_others),
-      TEST(all_that_fail_are_one_error), TEST(one_prompts_error_is_the_answers), TEST(an_answer_that_is_no_chat_is_502),
+      TEST(what_is_missing_is_named), TEST(a_prompt_may_hold_the_model_and_more),
+      TEST(without_a_model_it_is_said_how_to_set_one), TEST(only_post_is_answered), TEST(a_key_is_needed_as_elsewhere),
+      TEST(pages_of_elsewhere_cannot_make_calls_by_a_form), TEST(what_becomes_too_large_is_refused),
+      TEST(one_that_fails_is_told_beside_the_others), TEST(all_that_fail_are_one_error),
+      TEST(one_prompts_error_is_the_answers), TEST(an_answer_that_is_no_chat_is_502),
       TEST(the_deadline_leaves_out_what_is_not_there), TEST(a_client_that_leaves_drops_all),
       TEST(any_takes_the_first_and_cancels_the_other), TEST(a_stream_brings_the_text_as_it_comes),
       TEST(a_recipe_may_stream_by_itself), TEST(an_error_in_the_stream_is_no_answer),

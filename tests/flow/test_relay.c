@@ -710,6 +710,101 @@ static void callers_without_a_key_are_sent_away(void **state UNUSED) {
     world_close(&w);
 }
 
+// Such requests a browser sends without a preflight, whatever becomes of their answers: they would be paid for.
+static void pages_of_elsewhere_make_no_calls_without_asking(void **state UNUSED) {
+    static const struct {
+        const char *path, *fields;
+        bool refused;
+    } cases[] = {
+        {CHAT_PATH, "Origin: http://evil.test\r\n", true},
+        {"/v1/parallel", "Origin: null\r\n", true},
+        {"/v1/images/edits", "Origin: http://evil.test\r\nContent-Type: Multipart/Form-Data; boundary=x\r\n", true},
+        {"/v1/files", "Origin: http://evil.test\r\nContent-Type: text/plain\r\n", true},
+        {CHAT_PATH, "Origin: http://evil.test\r\nSec-Fetch-Site: cross-site\r\n", true},
+        {CHAT_PATH, "Origin: http://evil.test\r\nContent-Type: application/json\r\n", false}, // after a preflight
+        {CHAT_PATH, "Origin: http://good.test\r\n", false},
+        {CHAT_PATH, "Origin: http://thaw\r\nSec-Fetch-Site: same-origin\r\n", false},
+        {CHAT_PATH, "", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct world w;
+        char text[500];
+        world_open(&w, ONE_UPSTREAM "cors: ['http://good.test']\n");
+        struct peer *client = client_open(&w);
+        snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: thaw\r\n%sContent-Length: %zu\r\n\r\n%s", cases[i].path,
+                 cases[i].fields, strlen(CHAT), CHAT);
+        send_text(client, text);
+        check_int(upstream_count(&w, "up"), !cases[i].refused);
+        check_int(message_at(client, 0).status, cases[i].refused ? 403 : 0);
+        world_close(&w);
+    }
+}
+
+// It is about pages at the upstream, of which the browser knows nothing.
+static void an_upstreams_leave_to_pages_is_not_passed_on(void **state UNUSED) {
+    struct world w;
+    world_open(&w, ONE_UPSTREAM);
+    struct peer *client = client_open(&w);
+    client_ask(client, "GET /v1/x", "Origin: http://evil.test\r\n", NULL);
+    answer(upstream_peer(&w, "up", 0), "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\n"
+                                       "Access-Control-Expose-Headers: x\r\nContent-Length: 2\r\n\r\n{}");
+    check_str(message_at(client, 0).body, "{}");
+    check_lacks(client, "Access-Control");
+    world_close(&w);
+}
+
+#define TO_BE_REFUSED "Host: thaw\r\nContent-Length: 1\r\n\r\n{"
+
+static void errors_have_the_shape_of_their_api(void **state UNUSED) {
+    static const struct {
+        const char *yaml, *asked, *type; // NULL: OpenAI's shape
+        int status;
+    } cases[] = {
+        {"", "POST /v1/messages HTTP/1.1\r\n" TO_BE_REFUSED, "invalid_request_error", 400},
+        {"keys: [k]\n", "POST /v1/messages HTTP/1.1\r\n" TO_BE_REFUSED, "authentication_error", 401},
+        {"keys: [k]\n", "POST /v1/messages/count_tokens HTTP/1.1\r\n" TO_BE_REFUSED, "authentication_error", 401},
+        {"keys: [k]\n", "GET /v1/messages/batches HTTP/1.1\r\nHost: h\r\n\r\n", "authentication_error", 401},
+        {"max_body: 1k\n", "POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2000\r\n\r\n", "request_too_large",
+         413},
+        {"", "POST /v1/chat/completions HTTP/1.1\r\n" TO_BE_REFUSED, NULL, 400},
+        {"keys: [k]\n", "POST /v1/messages2 HTTP/1.1\r\n" TO_BE_REFUSED, NULL, 401},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct world w;
+        char want[100];
+        char yaml[200];
+        snprintf(yaml, sizeof yaml, ONE_UPSTREAM "%s", cases[i].yaml);
+        world_open(&w, yaml);
+        struct peer *client = client_open(&w);
+        send_text(client, cases[i].asked);
+        struct parsed m = message_at(client, 0);
+        snprintf(want, sizeof want, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":\"",
+                 cases[i].type ? cases[i].type : "");
+        check_int(m.status, cases[i].status);
+        check(str_starts(m.body, cases[i].type ? str_c(want) : STR("{\"error\":{\"message\":\"")));
+        world_close(&w);
+    }
+}
+
+static void a_cut_stream_of_messages_says_so_in_its_own_terms(void **state UNUSED) {
+    struct world w;
+    world_open(&w, ONE_UPSTREAM);
+    struct peer *client = client_open(&w);
+    client_post(client, "/v1/messages", CHAT);
+    struct peer *up = upstream_peer(&w, "up", 0);
+    answer(up, STREAM_HEAD "f\r\nevent: ping\ndat\r\n");
+    close_peer(up);
+    check_has(client,
+              "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"The upstream");
+    check(!message_at(client, 0).whole);
+    struct peer *other = client_open(&w);
+    client_post(other, "/v1/messages", CHAT);
+    close_peer(upstream_peer(&w, "up", 1));
+    check_int(message_at(other, 0).status, 502);
+    check_has(other, "{\"type\":\"error\",\"error\":{\"type\":\"api_error\"");
+    world_close(&w);
+}
+
 FLOWS(TEST(answer_is_relayed_whole), TEST(chunked_answer_is_relayed_whole),
       TEST(answer_until_the_connections_end_is_whole), TEST(events_pass_as_they_come), TEST(connections_are_used_again),
       TEST(calls_at_once_get_connections_of_their_own), TEST(pipelined_requests_are_answered_in_order),
@@ -726,4 +821,6 @@ FLOWS(TEST(answer_is_relayed_whole), TEST(chunked_answer_is_relayed_whole),
       TEST(answer_to_head_has_no_body), TEST(not_modified_has_no_body), TEST(options_is_answered_here),
       TEST(health_is_told), TEST(configured_models_are_listed), TEST(without_models_the_upstream_lists_them),
       TEST(unacceptable_requests_are_refused), TEST(seven_passages_are_no_loop_yet),
-      TEST(chunked_body_over_the_limit_is_refused), TEST(callers_without_a_key_are_sent_away))
+      TEST(chunked_body_over_the_limit_is_refused), TEST(callers_without_a_key_are_sent_away),
+      TEST(pages_of_elsewhere_make_no_calls_without_asking), TEST(an_upstreams_leave_to_pages_is_not_passed_on),
+      TEST(errors_have_the_shape_of_their_api), TEST(a_cut_stream_of_messages_says_so_in_its_own_terms))

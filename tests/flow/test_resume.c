@@ -518,7 +518,10 @@ static void only_a_tape_itself_is_deleted(void **state UNUSED) {
     stream_begin(&s, ONE_UPSTREAM, RESUME);
     check_status(ask_tape(&s.w, 0, "DELETE", &s.id, "/status", ""), 404, "nothing to delete");
     check_status(ask_tape(&s.w, 0, "GET", &s.id, "/nothing", ""), 404, "only /status");
-    check_status(ask_tape(&s.w, 0, "PUT", &s.id, "", ""), 405, "PUT");
+    struct peer *puts = ask_tape(&s.w, 0, "PUT", &s.id, "", "");
+    check_status(puts, 405, "PUT");
+    struct parsed m = last_message(puts);
+    check_str(field_of(&m, "allow"), "GET, HEAD, DELETE");
     check_open(s.up);
     world_close(&s.w);
 }
@@ -579,6 +582,55 @@ static void clients_are_told_apart_by_what_they_present(void **state UNUSED) {
         check_read(ask_tape(&s.w, worker, "GET", &s.id, "", ALICE), s.id, 0, 2);
     }
     world_close(&s.w);
+}
+
+// Credentials of an upstream are none of ours, and yet tell whose call it is.
+static void clients_are_told_apart_by_any_scheme(void **state UNUSED) {
+    static const char *const fields[][2] = {
+        {"Authorization: Basic YTph\r\n" KEY, "Authorization: Basic Yjpi\r\n" KEY},
+        {"x-goog-api-key: a\r\n" KEY, "x-goog-api-key: b\r\n" KEY},
+        {"Authorization: k\r\n" KEY, "Authorization: Bearer k2\r\n" KEY},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        struct stream s;
+        stream_begin(&s, ONE_UPSTREAM, fields[i][0]);
+        check_status(ask_tape(&s.w, 0, "GET", &s.id, "", fields[i][1]), 404, "");
+        client_ask(client_open(&s.w), POST_CHAT, fields[i][1], CHAT);
+        check_int(upstream_count(&s.w, "up"), 2);
+        client_ask(client_open(&s.w), POST_CHAT, fields[i][0], CHAT);
+        check_int(upstream_count(&s.w, "up"), 2);
+        world_close(&s.w);
+    }
+}
+
+// A length may be that of what would have come.
+static void answer_without_its_body_can_be_read_again(void **state UNUSED) {
+    static const struct {
+        const char *asked, *answer;
+        int status; // when it is read again
+    } cases[] = {
+        {"HEAD /v1/x", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 410},
+        {"GET /v1/x", "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304},
+        {"GET /v1/x", "HTTP/1.1 204 No Content\r\n\r\n", 204},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        for (unsigned worker = 0; worker < 2; worker++) {
+            struct world w;
+            world_open_with_workers(&w, ONE_UPSTREAM, 2);
+            struct peer *client = client_open(&w);
+            client_ask(client, cases[i].asked, RESUME, NULL);
+            answer(upstream_peer(&w, "up", 0), cases[i].answer);
+            struct str text = got(client);
+            struct id id = {{0}};
+            memcpy(id.text, str_skip(text, str_search(text, STR("X-Thaw-Tape: ")) + 13).ptr, ID_LEN);
+            struct peer *reader = read_tape(&w, worker, &id, "");
+            struct parsed m = last_message(reader);
+            check(m.whole);
+            check_int(m.status, cases[i].status);
+            check_int(m.used, reader->got_len);
+            world_close(&w);
+        }
+    }
 }
 
 static void id_alone_opens_the_tape_where_that_is_wanted(void **state UNUSED) {
@@ -840,7 +892,8 @@ FLOWS(TEST(every_answer_of_a_call_names_its_tape), TEST(plain_relay_is_not_chang
       TEST(failed_answers_are_told_again), TEST(deleting_a_running_answer_cancels_it),
       TEST(answer_that_was_cancelled_before_it_began_is_gone), TEST(deleting_an_answer_that_has_ended_forgets_it),
       TEST(only_a_tape_itself_is_deleted), TEST(status_tells_how_far_it_is), TEST(only_who_made_it_may_read_it),
-      TEST(clients_are_told_apart_by_what_they_present), TEST(id_alone_opens_the_tape_where_that_is_wanted),
+      TEST(answer_without_its_body_can_be_read_again), TEST(clients_are_told_apart_by_what_they_present),
+      TEST(clients_are_told_apart_by_any_scheme), TEST(id_alone_opens_the_tape_where_that_is_wanted),
       TEST(unknown_ids_are_not_found), TEST(answer_is_kept_for_a_while), TEST(oldest_answers_go_when_all_are_too_many),
       TEST(part_that_was_dropped_is_told), TEST(slow_reader_among_others_is_left_behind),
       TEST(resumable_call_waits_for_its_client), TEST(configuration_says_what_becomes_of_a_call_without_its_client),

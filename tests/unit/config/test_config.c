@@ -205,6 +205,15 @@ static void prefix_is_a_path(void **state UNUSED) {
     check_refused("prefix: /v1/", "t.yaml:1:9: 'prefix' must not end with / (\"\" is no prefix at all)");
     check_refused("prefix: /", "t.yaml:1:9: 'prefix' must not end with / (\"\" is no prefix at all)");
     check_refused("prefix: /a b", "t.yaml:1:9: 'prefix' must not contain blanks or control characters");
+    char text[200];
+    struct str path = STR("prefix: /");
+    memcpy(text, path.ptr, path.len);
+    memset(text + path.len, 'a', 128);
+    text[path.len + 127] = '\0';
+    config_unref(read_config(text));
+    text[path.len + 127] = 'a';
+    text[path.len + 128] = '\0';
+    check_refused(text, "t.yaml:1:9: 'prefix' is longer than 128 bytes");
     check_refused("prefix: /a?b", "t.yaml:1:9: 'prefix' must not have a query (?)");
 }
 
@@ -919,6 +928,17 @@ static void loopback_needs_no_keys(void **state UNUSED) {
     check_whole("listen: 8080\nupstreams: {a: {url: http://a, key: k}}", "");
 }
 
+static void any_page_needs_keys(void **state UNUSED) {
+    check_whole(
+        "cors: [https://a, \"*\"]\nupstreams: {a: {url: http://a, key: k}}",
+        "'cors' has \"*\" with the key of upstream 'a': any web page spends your money: name the pages, set keys, "
+        "or --open");
+    check_whole("cors: [https://a]\nupstreams: {a: {url: http://a, key: k}}", "");
+    check_whole("cors: [\"*\"]\nkeys: [c]\nupstreams: {a: {url: http://a, key: k}}", "");
+    check_whole("cors: [\"*\"]\nopen: true\nupstreams: {a: {url: http://a, key: k}}", "");
+    check_whole("cors: [\"*\"]\nupstreams: {a: {url: http://a}}", "");
+}
+
 static void network_is_fine_with_keys_or_open_or_without_a_paid_upstream(void **state UNUSED) {
     check_whole("listen: :1\nkeys: [c]\nupstreams: {a: {url: http://a, key: k}}", "");
     check_whole("listen: :1\nopen: true\nupstreams: {a: {url: http://a, key: k}}", "");
@@ -1145,7 +1165,7 @@ TESTS(TEST(defaults_are_those_of_the_table), TEST(empty_file_gives_the_defaults)
       TEST(options_set_keys), TEST(options_are_checked_like_the_file), TEST(refused_option_changes_nothing),
       TEST(general_timeout_set_later_reaches_the_upstreams), TEST(upstreams_are_added_under_names_of_their_hosts),
       TEST(upstream_of_the_command_line_is_checked), TEST(without_an_upstream_the_four_ways_are_named),
-      TEST(paid_upstream_on_the_network_needs_keys), TEST(loopback_needs_no_keys),
+      TEST(paid_upstream_on_the_network_needs_keys), TEST(loopback_needs_no_keys), TEST(any_page_needs_keys),
       TEST(network_is_fine_with_keys_or_open_or_without_a_paid_upstream),
       TEST(reference_beyond_the_upstreams_is_refused), TEST(config_lives_while_it_is_referenced),
       TEST(example_file_is_what_the_table_says), TEST(example_needs_two_variables_and_holds_the_defaults),
