@@ -8,7 +8,7 @@
 
 enum { FIRST_ROOM = 256 };
 
-void buf_init(struct buf *b, size_t cap) { *b = (struct buf){.cap = cap}; }
+void buf_init(struct buf *b, size_t cap) { *b = (struct buf){.cap = (uint32_t)MIN(cap, (size_t)UINT32_MAX)}; }
 
 void buf_finish(struct buf *b) {
     free(b->ptr);
@@ -26,11 +26,11 @@ enum err buf_reserve(struct buf *b, size_t n) {
     if (b->start && b->room >= len + n) { // what was consumed makes enough room
         memmove(b->ptr, b->ptr + b->start, len);
         b->start = 0;
-        b->end = len;
+        b->end = (uint32_t)len;
         return OK;
     }
-    size_t room = MAX(MAX(b->room * 2, len + n), (size_t)FIRST_ROOM);
-    room = MIN(room, b->cap);
+    size_t room = MAX(MAX((size_t)b->room * 2, len + n), (size_t)FIRST_ROOM);
+    room = MIN(room, (size_t)b->cap);
     char *ptr = try_malloc(room + 1); // one more for the terminator that vsnprintf insists on
     if (!ptr) {
         return ERR_NOMEM;
@@ -39,7 +39,7 @@ enum err buf_reserve(struct buf *b, size_t n) {
         memcpy(ptr, b->ptr + b->start, len);
     }
     free(b->ptr);
-    *b = (struct buf){.ptr = ptr, .end = len, .room = room, .cap = b->cap};
+    *b = (struct buf){.ptr = ptr, .end = (uint32_t)len, .room = (uint32_t)room, .cap = b->cap};
     return OK;
 }
 
@@ -50,7 +50,7 @@ enum err buf_append(struct buf *b, const void *bytes, size_t n) {
     enum err e = buf_reserve(b, n);
     if (e == OK) {
         memcpy(buf_tail(b), bytes, n);
-        b->end += n;
+        buf_added(b, n);
     }
     return e;
 }
@@ -70,13 +70,13 @@ enum err buf_printf(struct buf *b, const char *format, ...) {
     va_start(args, format);
     (void)vsnprintf(buf_tail(b), (size_t)n + 1, format, args);
     va_end(args);
-    b->end += (size_t)n;
+    buf_added(b, (size_t)n);
     return OK;
 }
 
 void buf_consume(struct buf *b, size_t n) {
     assert(n <= buf_len(b));
-    b->start += n;
+    b->start += (uint32_t)n;
     if (b->start == b->end) {
         buf_clear(b);
     }

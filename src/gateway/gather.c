@@ -253,7 +253,7 @@ static void close_event(struct gather *g, struct event_place at) {
     }
     at.e = at.e == OK ? buf_append(&g->out, "\n\n", 2) : at.e;
     if (at.e != OK) {
-        g->out.end = g->out.start + at.event;
+        buf_truncate(&g->out, at.event);
     } else {
         g->events++;
     }

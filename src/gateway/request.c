@@ -139,7 +139,7 @@ static void gather(struct request *r, struct str bytes, bool end) {
         return;
     } else if (e != OK) {
         request_error(r, 413, OUTCOME_REFUSED, NULL, NULL,
-                      "The body is larger than the %zu bytes allowed here (max_body).", r->body.cap);
+                      "The body is larger than the %u bytes allowed here (max_body).", r->body.cap);
         return;
     } else {
         r->whole = buf_str(&r->body);

@@ -77,7 +77,7 @@ enum err json_append_string(struct buf *b, struct str s) {
     size_t before = buf_len(b);
     e = append_quoted(b, s);
     if (e != OK) {
-        b->end = b->start + before; // all or nothing, as every append
+        buf_truncate(b, before); // all or nothing, as every append
     }
     return e;
 }

@@ -25,7 +25,7 @@ void put_escaped(struct out *o, struct str s) {
         char *quoted = o->b->ptr + o->b->start + before;
         size_t n = buf_len(o->b) - before - 2;
         memmove(quoted, quoted + 1, n);
-        o->b->end -= 2;
+        buf_truncate(o->b, before + n);
     }
 }
 

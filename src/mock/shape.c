@@ -312,7 +312,7 @@ static void stop(struct ask *ask) {
             ask->fixed = true;
         }
     }
-    ask->text->end -= text.len - end;
+    buf_truncate(ask->text, end);
 }
 
 bool shape_content(struct ask *ask, struct str tool) {
