@@ -168,8 +168,8 @@ static void append_last_event(struct call *c, const struct tape_why *why) {
 }
 
 static void stop_call(struct call *c, const struct tape_why *why) {
-    c->tape->events = NULL;                        // whatever its readers do meanwhile
-    if (c->stream && c->tape->head.body_len < 0) { // a known length could be filled by the event
+    c->tape->events = NULL;                   // whatever its readers do meanwhile
+    if (c->stream && c->tape->body_len < 0) { // a known length could be filled by the event
         append_last_event(c, why);
     }
     end_call(c, why);
@@ -492,7 +492,7 @@ static void begin_stream(struct call *c) {
     struct stream *s = xcalloc(1, sizeof *s);
     sse_init(&s->sse, NULL);
     s->call = c;
-    s->ids = c->tape->keep;
+    s->ids = c->tape->record;
     if (s->ids) {
         s->id = shelf_id(&c->worker->shelf, c->tape);
         s->sse.on_boundary = on_boundary;
@@ -580,7 +580,7 @@ static void on_abandoned(struct tape *t) {
     if (complete && (c->goes_on || shelf_goes_on(t))) {
         return;
     }
-    if (t->keep) {
+    if (t->record) {
         stop_call(c, &left); // what there is may be read again, and is to say that it is not all
     } else {
         end_call(c, &left);

@@ -247,7 +247,7 @@ static void close_event(struct gather *g, struct event_place at) {
     if (at.e == OK) {
         break_no_lines(str_skip(buf_str(&g->out), at.data));
     }
-    if (at.e == OK && g->tape->keep) {
+    if (at.e == OK && g->tape->record) {
         struct tape_id id = shelf_id(&g->worker->shelf, g->tape);
         at.e = buf_printf(&g->out, "\nid: %s:%" PRIu64, id.text, g->events);
     }
@@ -455,7 +455,7 @@ static void flush(struct gather *g, bool last) {
         put_head(g, last ? (int64_t)buf_len(&g->out) : BODY_UNKNOWN);
     }
     if (g->state != GATHER_ENDED && tape_running(tape)) {
-        if (tape->keep && is_stream(g)) {
+        if (tape->record && is_stream(g)) {
             mark_events(g);
         }
         tape_append(tape, buf_str(&g->out), last);

@@ -72,20 +72,22 @@ static bool unpack_request(struct worker *w, struct str from, struct head *head,
 }
 
 static enum err pack_head(const struct tape *t, struct buf *out) {
-    size_t size = fields_packed_size(&t->head.fields);
-    enum err e = buf_append(out, &t->head.body_len, sizeof t->head.body_len);
+    const struct fields *fields = &t->record->fields;
+    size_t size = fields_packed_size(fields);
+    enum err e = buf_append(out, &t->body_len, sizeof t->body_len);
     e = e == OK ? buf_reserve(out, size) : e;
     if (e == OK) {
-        fields_pack(&t->head.fields, buf_tail(out));
+        fields_pack(fields, buf_tail(out));
         buf_added(out, size);
     }
     return e;
 }
 
 static enum err pack_marks(const struct tape *t, struct buf *out) {
-    struct packed_marks packed = {tape_start(t), t->marks_gone};
+    const struct tape_marks *marks = &t->record->marks;
+    struct packed_marks packed = {tape_start(t), marks->gone};
     enum err e = buf_append(out, &packed, sizeof packed);
-    return e == OK ? buf_append(out, t->marks, t->marks_count * sizeof *t->marks) : e;
+    return e == OK ? buf_append(out, marks->v, marks->count * sizeof *marks->v) : e;
 }
 
 static enum err pack_body(const struct tape *t, struct buf *out) {
@@ -121,9 +123,9 @@ static void put_ended(struct worker *w, struct tape_kept *kept, struct str head,
     struct store_record record = {
         .id = str_c(id.text),
         .state = state_of(t->why.end),
-        .created_s = t->created_s,
+        .created_s = t->record->created_s,
         .expires_s = clock_unix_s() + w->config->tape_keep_ms / 1000,
-        .status = t->head.status,
+        .status = t->status,
         .head = head,
         .body = body,
         .marks = marks,
@@ -151,8 +153,8 @@ static void on_ended(struct shelf *shelf, struct tape_kept *kept) {
         return; // the store has it as running, which will be found out
     }
     size_t bytes = (size_t)(t->written - tape_start(t));
-    buf_init(&head, sizeof t->head.body_len + fields_packed_size(&t->head.fields));
-    buf_init(&marks, sizeof(struct packed_marks) + t->marks_count * sizeof *t->marks);
+    buf_init(&head, sizeof t->body_len + fields_packed_size(&t->record->fields));
+    buf_init(&marks, sizeof(struct packed_marks) + t->record->marks.count * sizeof *t->record->marks.v);
     buf_init(&body, MAX(bytes, (size_t)1));
     if (pack_head(t, &head) == OK && pack_marks(t, &marks) == OK && pack_body(t, &body) == OK) {
         put_ended(w, kept, buf_str(&head), buf_str(&marks), buf_str(&body));
@@ -203,7 +205,7 @@ static void restore_marks(struct tape *t, struct str marks) {
     }
     memcpy(&packed, marks.ptr, sizeof packed);
     t->written = packed.start;
-    t->marks_gone = packed.gone;
+    t->record->marks.gone = packed.gone;
     for (marks = str_skip(marks, sizeof packed); marks.len >= sizeof mark; marks = str_skip(marks, sizeof mark)) {
         memcpy(&mark, marks.ptr, sizeof mark);
         tape_mark(t, mark);
@@ -229,10 +231,9 @@ static void restore_end(struct tape *t, const struct store_record *record) {
 
 struct tape *jobs_restore(struct worker *w, const struct store_record *record) {
     struct tape *t = tape_create(NULL, NULL);
-    t->id = xcalloc(1, sizeof *t->id);
-    memcpy(t->id->text, record->id.ptr, MIN(record->id.len, (size_t)TAPE_ID_LEN));
-    t->keep = record->body.len + 1;
-    t->created_s = record->created_s;
+    tape_keep(t, record->body.len + 1, record->created_s);
+    t->record->id = xcalloc(1, sizeof *t->record->id);
+    memcpy(t->record->id->text, record->id.ptr, MIN(record->id.len, (size_t)TAPE_ID_LEN));
     restore_head(w, t, record);
     restore_marks(t, record->marks);
     if (tape_running(t)) {
@@ -308,12 +309,12 @@ bool jobs_begin(struct request *r, struct tape *t) {
     struct store_record record = {
         .id = str_c(id.text),
         .state = STORE_RUNNING,
-        .created_s = t->created_s,
-        .expires_s = t->created_s + w->config->tape_keep_ms / 1000,
+        .created_s = t->record->created_s,
+        .expires_s = t->record->created_s + w->config->tape_keep_ms / 1000,
     };
-    memcpy(record.tenant, t->kept->tenant.bytes, sizeof record.tenant);
-    memcpy(record.key, t->kept->key.bytes, sizeof record.key);
-    memcpy(record.asked, t->kept->asked.bytes, sizeof record.asked);
+    memcpy(record.tenant, t->record->kept->tenant.bytes, sizeof record.tenant);
+    memcpy(record.key, t->record->kept->key.bytes, sizeof record.key);
+    memcpy(record.asked, t->record->kept->asked.bytes, sizeof record.asked);
     buf_init(&request, sizeof(struct packed_request) + 2 * w->config->max_head + w->config->max_body);
     struct job *job = job_create(r, &id, on_begun);
     job->tape = tape_ref(t);
@@ -391,8 +392,8 @@ void jobs_name(struct tape_kept *kept, const struct tape_id *id) {
     struct digest alias = alias_of(id);
     struct tape_id other;
     enum shelf_claim claim = shelf_claim(kept, &alias, NULL, &other);
-    kept->tape->id = xcalloc(1, sizeof *id);
-    *kept->tape->id = *id;
+    kept->tape->record->id = xcalloc(1, sizeof *id);
+    *kept->tape->record->id = *id;
     (void)claim; // nobody else makes a tape of this id
 }
 

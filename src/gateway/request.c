@@ -112,7 +112,7 @@ void request_begin_job(struct worker *w, const struct head *head, struct str bod
     r->background = background;
     r->body_complete = true;
     r->whole = body;
-    memcpy(&r->tenant, take_resume->tenant.bytes, w->who.count ? sizeof r->tenant : 0);
+    r->tenant = w->who.count ? shelf_tenant(&take_resume->tenant) : 0;
     if (hold(r, body)) {
         request_run(r);
     }
@@ -413,7 +413,7 @@ static struct call *start_call(struct request *r, struct tape *tape, bool kept) 
         .true_raw = r->true_raw,
         .owner_events = &upload_events,
         .owner = kept ? NULL : r,
-        .goes_on = !tape->kept && resume_goes_on(r),
+        .goes_on = !tape->record && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
     };
     return call_start(r->worker, &asked, tape);

@@ -43,7 +43,7 @@ struct request {
     struct gather_plan *gather; // what it asks for when that is several calls (gather.h)
     struct held_head *held;     // `head`, once it is the request's own
     const struct str *cors;     // its page's origin as the configuration allows it; NULL: none
-    uint64_t tenant;            // the first bytes of the digest of its key, 0: there are no keys
+    uint32_t tenant;            // in short (tape/shelf.h), 0: there are no keys
     struct call *call;          // while a body is streamed to it
     struct buf body;            // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;

@@ -33,7 +33,7 @@ static enum err read_all(const struct tape *t, struct buf *out) {
     return e;
 }
 
-static bool is_stream(const struct tape *t) { return t->has_head && http_is_event_stream(&t->head.fields); }
+static bool is_stream(const struct tape *t) { return t->has_head && http_is_event_stream(&t->record->fields); }
 
 // ---- the upstream's own name for a response
 
@@ -68,9 +68,10 @@ static struct digest alias_of(const struct digest *tenant, struct str id) {
 static void learn(const struct tape *t, struct str json) {
     struct str id;
     struct tape_id other;
-    if (t->kept && reply_id(json, &id) == OK) {
-        struct digest alias = alias_of(&t->kept->tenant, id);
-        enum shelf_claim claim = shelf_claim(t->kept, &alias, NULL, &other);
+    struct tape_kept *kept = tape_kept(t);
+    if (kept && reply_id(json, &id) == OK) {
+        struct digest alias = alias_of(&kept->tenant, id);
+        enum shelf_claim claim = shelf_claim(kept, &alias, NULL, &other);
         (void)claim; // an id that comes twice goes on leading to the first answer
     }
 }
@@ -118,7 +119,7 @@ static void look_at_whole(struct task *task) {
 }
 
 void responses_watch(struct worker *w, struct tape *t) {
-    if (!t->kept || !tape_running(t)) {
+    if (!tape_kept(t) || !tape_running(t)) {
         return;
     }
     struct watch *watch = xcalloc(1, sizeof *watch);
@@ -174,7 +175,7 @@ static void answer_failed(struct request *r, const struct tape *t, struct str co
     e = e == OK ? buf_str_append(&error, STR(",\"message\":")) : e;
     e = e == OK ? json_append_string(&error, message) : e;
     e = e == OK ? buf_str_append(&error, STR("}")) : e;
-    answer_object(r, str_c(r->resume->name), t->created_s, "failed", e == OK ? buf_str(&error) : STR(""));
+    answer_object(r, str_c(r->resume->name), t->record->created_s, "failed", e == OK ? buf_str(&error) : STR(""));
     buf_finish(&error);
 }
 
@@ -185,7 +186,7 @@ static void answer_refused(struct request *r, const struct tape *t, struct str j
     char text[40];
     buf_init(&room, OBJECT_MAX + 8 * json.len);
     enum err e = reply_error(json, &room, &error);
-    snprintf(text, sizeof text, "The upstream answered %d.", t->head.status);
+    snprintf(text, sizeof text, "The upstream answered %d.", t->status);
     answer_failed(r, t, e == OK ? error.code : STR(""), e == OK && error.message.len ? error.message : str_c(text));
     buf_finish(&room);
 }
@@ -224,14 +225,15 @@ static struct str data_of(struct str event) {
 
 // One of a stream's last events carries the object as it is in the end.
 static bool answer_from_stream(struct request *r, const struct tape *t, struct str bytes) {
+    const struct tape_marks *marks = &t->record->marks;
     uint64_t from = tape_start(t);
     bool answered = false;
-    for (size_t i = t->marks_count; i-- > 0 && t->marks_count - i <= LAST_EVENTS && !answered;) {
-        uint64_t begin = i ? t->marks[i - 1] : from;
+    for (size_t i = marks->count; i-- > 0 && marks->count - i <= LAST_EVENTS && !answered;) {
+        uint64_t begin = i ? marks->v[i - 1] : from;
         if (begin < from) {
             break;
         }
-        struct str event = str_from(bytes.ptr + (begin - from), (size_t)(t->marks[i] - begin));
+        struct str event = str_from(bytes.ptr + (begin - from), (size_t)(marks->v[i] - begin));
         struct str data = data_of(event);
         struct json *json = json_open(data, JSON_COST * data.len + JSON_EXTRA);
         const struct json_value *response = json ? json_member(json_root(json), "response") : NULL;
@@ -249,14 +251,16 @@ void responses_answer(struct request *r, struct tape *t) {
     struct str name = str_c(r->resume->name);
     struct buf bytes;
     switch (t->why.end) {
-    case TAPE_RUNNING: answer_object(r, name, t->created_s, t->has_head ? "in_progress" : "queued", STR("")); return;
-    case TAPE_CANCELLED: answer_object(r, name, t->created_s, "cancelled", STR("")); return;
+    case TAPE_RUNNING:
+        answer_object(r, name, t->record->created_s, t->has_head ? "in_progress" : "queued", STR(""));
+        return;
+    case TAPE_CANCELLED: answer_object(r, name, t->record->created_s, "cancelled", STR("")); return;
     case TAPE_CUT: answer_failed(r, t, STR(""), str_c(t->why.problem ? t->why.problem : "")); return;
     case TAPE_WHOLE: break;
     }
     if (read_all(t, &bytes) != OK) {
         request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the answer.");
-    } else if (t->head.status >= 400) {
+    } else if (t->status >= 400) {
         answer_refused(r, t, buf_str(&bytes));
     } else if (!is_stream(t)) {
         answer_whole(r, buf_str(&bytes));

@@ -237,7 +237,7 @@ static enum verdict step_who(struct request *r) {
         return NEXT;
     }
     switch (who_check(&r->worker->who, &r->head->fields, &tenant)) {
-    case WHO_FINE: memcpy(&r->tenant, tenant.bytes, sizeof r->tenant); return NEXT;
+    case WHO_FINE: r->tenant = r->worker->who.count ? shelf_tenant(&tenant) : 0; return NEXT;
     case WHO_NOBODY:
         request_error(
             r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,

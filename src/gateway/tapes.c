@@ -50,11 +50,11 @@ static void free_question(struct errand *e) {
 static void look(struct question *q, const struct tape *t) {
     q->seen = (struct tape_state){
         .end = tape_end_name(t->why.end),
-        .status = t->has_head ? t->head.status : 0,
+        .status = t->has_head ? t->status : 0,
         .bytes = t->written,
-        .events = t->marks_gone + t->marks_count,
-        .created_s = t->created_s,
-        .kept = t->kept,
+        .events = tape_marks(t),
+        .created_s = t->record ? t->record->created_s : 0,
+        .kept = tape_kept(t),
     };
 }
 
@@ -64,10 +64,11 @@ static void cancel(struct tape *t) {
 
 // To whom the 202 was given the call is as good as done: it ends with no reader any more.
 static void adopt(struct question *q, struct tape *t) {
-    if (tape_running(t) && t->kept) {
-        t->kept->disconnect = TAPE_GOES_ON;
+    struct tape_kept *kept = tape_kept(t);
+    if (tape_running(t) && kept) {
+        kept->disconnect = TAPE_GOES_ON;
         shelf_joined(t);
-    } else if (!t->kept || t->why.end == TAPE_CANCELLED) { // meanwhile
+    } else if (!kept || t->why.end == TAPE_CANCELLED) { // meanwhile
         q->errand.found = SHELF_GONE;
     }
 }
@@ -85,9 +86,9 @@ static void on_question(struct errand *e, struct shelf *there, struct tape *t) {
     case TAPES_DELETE:
         cancel(t);
         look(q, t);
-        q->seen.deleted = !ran && t->kept;
+        q->seen.deleted = !ran && tape_kept(t);
         if (q->seen.deleted) {
-            shelf_forget(t->kept);
+            shelf_forget(t->record->kept);
             jobs_forget(there->owner, &id);
         }
         break;
