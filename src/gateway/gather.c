@@ -59,10 +59,7 @@ bool gather_plan_peek(struct request *r, struct branch_plan *branch, struct str 
     if (!steps_peek(r, body, within, &peek, &branch->targets)) {
         return false;
     }
-    if (peek.model_raw.ptr) {
-        branch->model_at = (size_t)(peek.model_raw.ptr - body.ptr);
-        branch->model_len = peek.model_raw.len;
-    }
+    branch->places = steps_places(body, &peek);
     return true;
 }
 
@@ -643,8 +640,7 @@ static void start_branch(struct request *r, struct gather *g, unsigned i, const 
         .body_kept = true,
         .body = body,
         .take_body = is_made ? &plan->made : NULL,
-        .model_raw =
-            plan->model_len ? str_first(str_skip(body, plan->model_at), plan->model_len) : (struct str){NULL, 0},
+        .places = plan->places,
     };
     b->gather = g;
     b->plan = plan;

@@ -112,6 +112,12 @@ bool resume_goes_on(const struct request *r) {
     return disconnect_of(r->worker->config, route_of(r), false)->action == DISCONNECT_FINISH;
 }
 
+// The model's name as the body has it, without its quotes.
+static struct str model_in(const struct request *r) {
+    const struct call_places *at = &r->places;
+    return at->model_len ? str_from(r->whole.ptr + at->model_at + 1, at->model_len - 2) : STR("");
+}
+
 // False: answered, or a plain relay.
 static bool read_wishes(struct request *r, bool *plain) {
     const struct fields *fields = &r->head->fields;
@@ -136,7 +142,7 @@ static bool read_wishes(struct request *r, bool *plain) {
     s->resumable = resumable;
     s->responses = r->route->responses;
     if (r->background && !s->model) {
-        s->model = str_dup(r->model_raw);
+        s->model = str_dup(model_in(r));
     }
     if (keyed) {
         return read_key(r, key);

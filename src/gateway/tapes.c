@@ -120,8 +120,8 @@ void tapes_ask(struct request *r, const struct tape_id *id, enum tapes_order ord
     q->request = r;
     q->then = then;
     q->order = order;
-    r->question = q;
     request_set_state(r, REQUEST_FOLLOWING);
+    r->question = q;
     errand_send(&r->worker->shelf, &q->errand);
 }
 
