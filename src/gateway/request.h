@@ -28,10 +28,10 @@ struct request {
     const struct head *head; // until the body's end was delivered; longer if held: its own then
     const struct route *route;
     union {
-        struct {              // READING
-            struct str whole; // the whole body, in `body` or in the read buffer
-            struct call_places places;
-            uint32_t tenant; // in short (tape/shelf.h), 0: there are no keys
+        struct {                       // READING
+            struct str whole;          // the whole body, in `body` or in the read buffer
+            struct call_places places; // in it
+            uint32_t tenant;           // in short (tape/shelf.h), 0: there are no keys
             const struct targets *targets;
             struct gather_plan *gather; // what it asks for when that is several calls (gather.h)
         };

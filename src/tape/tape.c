@@ -33,6 +33,8 @@ const char *tape_end_name(enum tape_end end) {
     return "";
 }
 
+_Static_assert(sizeof(struct tape) <= 120, "what only kept tapes need is in the record");
+
 struct tape *tape_create(const struct tape_events *events, void *writer) {
     struct tape *t = xcalloc(1, sizeof *t);
     t->references = 1;
