@@ -7,7 +7,7 @@
 
 enum { FIRST_ROOM = 256 };
 
-void buf_init(struct buf *b, size_t cap) { *b = (struct buf){.cap = cap}; }
+void buf_init(struct buf *b, size_t cap) { *b = (struct buf){.cap = (uint32_t)MIN(cap, (size_t)UINT32_MAX)}; }
 
 void buf_finish(struct buf *b) {
     free(b->ptr);
@@ -22,11 +22,11 @@ enum err buf_grow(struct buf *b, size_t n) {
     if (b->start && b->room >= len + n) { // what was consumed makes enough room
         memmove(b->ptr, b->ptr + b->start, len);
         b->start = 0;
-        b->end = len;
+        b->end = (uint32_t)len;
         return OK;
     }
-    size_t room = MAX(MAX(b->room * 2, len + n), (size_t)FIRST_ROOM);
-    room = MIN(room, b->cap);
+    size_t room = MAX(MAX((size_t)b->room * 2, len + n), (size_t)FIRST_ROOM);
+    room = MIN(room, (size_t)b->cap);
     char *ptr = try_malloc(room + 1); // one more for the terminator that vsnprintf insists on
     if (!ptr) {
         return ERR_NOMEM;
@@ -35,7 +35,7 @@ enum err buf_grow(struct buf *b, size_t n) {
         memcpy(ptr, b->ptr + b->start, len);
     }
     free(b->ptr);
-    *b = (struct buf){.ptr = ptr, .end = len, .room = room, .cap = b->cap};
+    *b = (struct buf){.ptr = ptr, .end = (uint32_t)len, .room = (uint32_t)room, .cap = b->cap};
     return OK;
 }
 
@@ -46,7 +46,7 @@ enum err buf_vprintf(struct buf *b, const char *format, va_list args) {
     enum err e = n < 0 ? ERR_INVALID : buf_reserve(b, (size_t)n);
     if (e == OK) {
         (void)vsnprintf(buf_tail(b), (size_t)n + 1, format, again);
-        b->end += (size_t)n;
+        buf_added(b, (size_t)n);
     }
     va_end(again);
     return e;
@@ -62,7 +62,7 @@ enum err buf_printf(struct buf *b, const char *format, ...) {
 
 void buf_consume(struct buf *b, size_t n) {
     assert(n <= buf_len(b));
-    b->start += n;
+    b->start += (uint32_t)n;
     if (b->start == b->end) {
         buf_clear(b);
     }

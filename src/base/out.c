@@ -14,7 +14,7 @@ void put_again(struct out *o, size_t n) {
 void put_u64(struct out *o, uint64_t n) {
     o->e = o->e == OK ? buf_reserve(o->b, FORMAT_U64_MAX) : o->e;
     if (o->e == OK) {
-        o->b->end += (size_t)(format_u64(buf_tail(o->b), n) - buf_tail(o->b));
+        buf_added(o->b, (size_t)(format_u64(buf_tail(o->b), n) - buf_tail(o->b)));
     }
 }
 

@@ -19,7 +19,7 @@ static int resolve_name(const char *verb, struct str host, uint16_t port, struct
     if (problem) {
         fprintf(stderr, "thaw %s: cannot listen on '%s': %s\n", verb, name, gai_strerror(problem));
     } else {
-        memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
+        memcpy(&address->v6, found->ai_addr, found->ai_addrlen);
         address->len = found->ai_addrlen;
         freeaddrinfo(found);
     }

@@ -55,14 +55,17 @@ struct call {
     char *asked;     // packed: target's length, target, fields; kept until the answer begins
     struct buf body; // kept: all of it; streamed: what the upstream could not take yet
     union {
-        size_t sent;      // kept: bytes of it, as rewritten, taken by the upstream
-        int64_t body_len; // streamed: as the client announced it
+        struct {         // kept
+            size_t sent; // bytes of it, as rewritten, taken by the upstream
+            struct call_places places;
+        };
+        struct {              // streamed
+            int64_t body_len; // as the client announced it
+            const struct call_owner *owner_events;
+            void *owner; // the body's source; NULL: gone
+        };
     };
-    uint32_t model_at, model_len;          // where the model's name stands in the body; 0, 0: nowhere
-    uint32_t true_at;                      // a `true` that is sent as `false`; 0: none
-    struct stream *stream;                 // of an event stream's answer
-    const struct call_owner *owner_events; // of a streamed body's source; NULL: gone
-    void *owner;
+    struct stream *stream; // of an event stream's answer
     enum call_state state;
     enum method method;
     uint16_t at; // in targets
@@ -131,7 +134,7 @@ static void end_call(struct call *c, const struct tape_why *why) {
     struct tape *tape = c->tape;
     call_set_state(c, CALL_ENDED);
     timer_clear(&c->deadline);
-    if (c->owner) {
+    if (c->streamed && c->owner) {
         c->owner_events->on_over(c->owner);
         c->owner = NULL;
     }
@@ -172,8 +175,8 @@ static void append_last_event(struct call *c, const struct tape_why *why) {
 }
 
 static void stop_call(struct call *c, const struct tape_why *why) {
-    c->tape->events = NULL;                        // whatever its readers do meanwhile
-    if (c->stream && c->tape->head.body_len < 0) { // a known length could be filled by the event
+    c->tape->events = NULL;                   // whatever its readers do meanwhile
+    if (c->stream && c->tape->body_len < 0) { // a known length could be filled by the event
         append_last_event(c, why);
     }
     end_call(c, why);
@@ -303,11 +306,11 @@ static int body_parts(const struct call *c, size_t skip, struct iovec v[PARTS]) 
     struct str parts[PARTS];
     unsigned n = 0;
     int count = 0;
-    if (model && c->model_len) {
-        edits[n++] = (struct edit){c->model_at, c->model_len, str_c(model)};
+    if (model && c->places.model_len) {
+        edits[n++] = (struct edit){c->places.model_at, c->places.model_len, str_c(model)};
     }
-    if (c->true_at) {
-        edits[n++] = (struct edit){c->true_at, 4, STR("false")};
+    if (c->places.true_at) {
+        edits[n++] = (struct edit){c->places.true_at, 4, STR("false")};
     }
     if (n == 2 && edits[1].at < edits[0].at) {
         struct edit first = edits[1];
@@ -496,7 +499,7 @@ static void begin_stream(struct call *c) {
     struct stream *s = xcalloc(1, sizeof *s);
     sse_init(&s->sse, NULL);
     s->call = c;
-    s->ids = c->tape->keep;
+    s->ids = c->tape->record;
     if (s->ids) {
         s->id = shelf_id(&c->worker->shelf, c->tape);
         s->sse.on_boundary = on_boundary;
@@ -584,7 +587,7 @@ static void on_abandoned(struct tape *t) {
     if (complete && (c->goes_on || shelf_goes_on(t))) {
         return;
     }
-    if (t->keep) {
+    if (t->record) {
         stop_call(c, &left); // what there is may be read again, and is to say that it is not all
     } else {
         end_call(c, &left);
@@ -623,13 +626,6 @@ static void pack(struct call *c, const struct call_request *request) {
 
 static bool keep_body(struct call *c, const struct call_request *request) {
     buf_init(&c->body, c->streamed ? HELD_MAX : MAX(request->body.len, (size_t)1));
-    if (request->model_raw.ptr) { // with its quotes
-        c->model_at = (uint32_t)(request->model_raw.ptr - request->body.ptr) - 1;
-        c->model_len = (uint32_t)request->model_raw.len + 2;
-    }
-    if (request->true_raw.ptr) {
-        c->true_at = (uint32_t)(request->true_raw.ptr - request->body.ptr);
-    }
     if (request->take_body) {
         c->body = *request->take_body;
         *request->take_body = (struct buf){.cap = c->body.cap};
@@ -647,9 +643,11 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
     c->streamed = !request->body_kept;
     if (c->streamed) {
         c->body_len = request->head->body_len;
+        c->owner_events = request->owner_events;
+        c->owner = request->owner;
+    } else {
+        c->places = request->places;
     }
-    c->owner_events = request->owner_events;
-    c->owner = request->owner;
     c->deadline.on_timer = on_deadline;
     c->up.events = &up_events;
     c->goes_on = request->goes_on;

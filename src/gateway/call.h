@@ -14,16 +14,21 @@ struct call_owner {
 
 extern const size_t call_size; // of a call, for the worker's pool
 
+// Where a body says what thaw says in its own words; 0: nowhere.
+struct call_places {
+    uint32_t model_at, model_len; // the model's name, with its quotes
+    uint32_t true_at;             // a `true` that is sent as `false`
+};
+
 // What is asked, borrowed for call_start.
 struct call_request {
     const struct head *head; // the client's, with its fields as received
     struct str request_id;
     const struct targets *targets;
-    bool body_kept;        // `body` is all of it, and kept for another try
-    struct str body;       // with model_raw inside
-    struct buf *take_body; // instead of copying: the buffer that `body` lies in, or NULL
-    struct str model_raw;  // where the model's name stands in the body, ptr NULL: nowhere
-    struct str true_raw;   // a `true` in the body that becomes `false`, ptr NULL: none
+    bool body_kept; // `body` is all of it, and kept for another try
+    struct str body;
+    struct buf *take_body;     // instead of copying: the buffer that `body` lies in, or NULL
+    struct call_places places; // of a kept body
     // Who streams the body (body_kept false); else NULL.
     const struct call_owner *owner_events;
     void *owner;

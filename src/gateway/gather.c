@@ -60,10 +60,7 @@ bool gather_plan_peek(struct request *r, struct branch_plan *branch, struct str 
     if (!steps_peek(r, body, within, &peek, &branch->targets)) {
         return false;
     }
-    if (peek.model_raw.ptr) {
-        branch->model_at = (size_t)(peek.model_raw.ptr - body.ptr);
-        branch->model_len = peek.model_raw.len;
-    }
+    branch->places = steps_places(body, &peek);
     return true;
 }
 
@@ -248,13 +245,13 @@ static void close_event(struct gather *g, struct event_place at) {
     if (at.e == OK) {
         break_no_lines(str_skip(buf_str(&g->out), at.data));
     }
-    if (at.e == OK && g->tape->keep) {
+    if (at.e == OK && g->tape->record) {
         struct tape_id id = shelf_id(&g->worker->shelf, g->tape);
         at.e = buf_printf(&g->out, "\nid: %s:%" PRIu64, id.text, g->events);
     }
     at.e = at.e == OK ? buf_append(&g->out, "\n\n", 2) : at.e;
     if (at.e != OK) {
-        g->out.end = g->out.start + at.event;
+        buf_truncate(&g->out, at.event);
     } else {
         g->events++;
     }
@@ -456,7 +453,7 @@ static void flush(struct gather *g, bool last) {
         put_head(g, last ? (int64_t)buf_len(&g->out) : BODY_UNKNOWN);
     }
     if (g->state != GATHER_ENDED && tape_running(tape)) {
-        if (tape->keep && is_stream(g)) {
+        if (tape->record && is_stream(g)) {
             mark_events(g);
         }
         tape_append(tape, buf_str(&g->out), last);
@@ -644,8 +641,7 @@ static void start_branch(struct request *r, struct gather *g, unsigned i, const 
         .body_kept = true,
         .body = body,
         .take_body = is_made ? &plan->made : NULL,
-        .model_raw =
-            plan->model_len ? str_first(str_skip(body, plan->model_at), plan->model_len) : (struct str){NULL, 0},
+        .places = plan->places,
     };
     b->gather = g;
     b->plan = plan;
@@ -671,7 +667,7 @@ void gather_start(struct request *r, struct tape *tape) {
     g->plan = plan;
     g->task.run = work;
     g->started_ms = w->loop.now_ms;
-    g->goes_on = !tape->kept && resume_goes_on(r);
+    g->goes_on = !tape->record && resume_goes_on(r);
     g->counts[BRANCH_RUNNING] = plan->count;
     g->deadline.on_timer = on_deadline;
     buf_init(&g->out, ESCAPED_MAX * (plan->count + 1) * w->config->parallel_answer + OUT_EXTRA);

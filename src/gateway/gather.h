@@ -33,9 +33,9 @@ struct branch_plan {
     struct str target;
     const struct targets *targets;
     size_t body_at, body_len;
-    struct buf made;            // empty: it lies in the request's
-    size_t model_at, model_len; // of the model's name in the body; 0, 0: none
-    uint64_t timeout_ms;        // 0: none
+    struct buf made; // empty: it lies in the request's
+    struct call_places places;
+    uint64_t timeout_ms; // 0: none
 };
 
 // A request's, until its gather is started, then the gather's.

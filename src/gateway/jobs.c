@@ -89,20 +89,22 @@ static bool unpack_request(struct worker *w, struct str from, struct head *head,
 }
 
 static enum err pack_head(const struct tape *t, struct buf *out) {
-    size_t size = fields_packed_size(&t->head.fields);
-    enum err e = buf_append(out, &t->head.body_len, sizeof t->head.body_len);
+    const struct fields *fields = &t->record->fields;
+    size_t size = fields_packed_size(fields);
+    enum err e = buf_append(out, &t->body_len, sizeof t->body_len);
     e = e == OK ? buf_reserve(out, size) : e;
     if (e == OK) {
-        fields_pack(&t->head.fields, buf_tail(out));
+        fields_pack(fields, buf_tail(out));
         buf_added(out, size);
     }
     return e;
 }
 
 static enum err pack_marks(const struct tape *t, struct buf *out) {
-    struct packed_marks packed = {tape_start(t), t->marks_gone};
+    const struct tape_marks *marks = &t->record->marks;
+    struct packed_marks packed = {tape_start(t), marks->gone};
     enum err e = buf_append(out, &packed, sizeof packed);
-    return e == OK ? buf_append(out, t->marks, t->marks_count * sizeof *t->marks) : e;
+    return e == OK ? buf_append(out, marks->v, marks->count * sizeof *marks->v) : e;
 }
 
 static enum err pack_body(const struct tape *t, struct buf *out) {
@@ -138,9 +140,9 @@ static void put_ended(struct worker *w, struct tape_kept *kept, struct str head,
     struct store_record record = {
         .id = str_c(id.text),
         .state = state_of(t->why.end),
-        .created_s = t->created_s,
+        .created_s = t->record->created_s,
         .expires_s = clock_unix_s() + w->config->tape_keep_ms / 1000,
-        .status = t->head.status,
+        .status = t->status,
         .head = head,
         .body = body,
         .marks = marks,
@@ -168,8 +170,8 @@ static void on_ended(struct shelf *shelf, struct tape_kept *kept) {
         return; // the store has it as running, which will be found out
     }
     size_t bytes = (size_t)(t->written - tape_start(t));
-    buf_init(&head, sizeof t->head.body_len + fields_packed_size(&t->head.fields));
-    buf_init(&marks, sizeof(struct packed_marks) + t->marks_count * sizeof *t->marks);
+    buf_init(&head, sizeof t->body_len + fields_packed_size(&t->record->fields));
+    buf_init(&marks, sizeof(struct packed_marks) + t->record->marks.count * sizeof *t->record->marks.v);
     buf_init(&body, MAX(bytes, (size_t)1));
     if (pack_head(t, &head) == OK && pack_marks(t, &marks) == OK && pack_body(t, &body) == OK) {
         put_ended(w, kept, buf_str(&head), buf_str(&marks), buf_str(&body));
@@ -224,7 +226,7 @@ static void restore_marks(struct tape *t, struct str marks) {
     }
     memcpy(&packed, marks.ptr, sizeof packed);
     t->written = packed.start;
-    t->marks_gone = packed.gone;
+    t->record->marks.gone = packed.gone;
     for (marks = str_skip(marks, sizeof packed); marks.len >= sizeof mark; marks = str_skip(marks, sizeof mark)) {
         memcpy(&mark, marks.ptr, sizeof mark);
         tape_mark(t, mark);
@@ -251,10 +253,9 @@ static void restore_end(struct tape *t, const struct store_record *record) {
 
 struct tape *jobs_restore(struct worker *w, const struct store_record *record) {
     struct tape *t = tape_create(NULL, NULL);
-    t->id = xcalloc(1, sizeof *t->id);
-    memcpy(t->id->text, record->id.ptr, MIN(record->id.len, (size_t)TAPE_ID_LEN));
-    t->keep = record->body.len + 1;
-    t->created_s = record->created_s;
+    tape_keep(t, record->body.len + 1, record->created_s);
+    t->record->id = xcalloc(1, sizeof *t->record->id);
+    memcpy(t->record->id->text, record->id.ptr, MIN(record->id.len, (size_t)TAPE_ID_LEN));
     bool readable = restore_head(w, t, record);
     restore_marks(t, record->marks);
     if (tape_running(t) && !readable) {
@@ -314,11 +315,12 @@ void jobs_refuse(struct request *r, const char *problem) {
 
 // Nothing was promised, so nothing of it is stored, and it is for those alone who read it now.
 static void give_up(struct tape *t) {
-    if (!t->kept || !tape_running(t)) {
+    struct tape_kept *kept = tape_kept(t);
+    if (!kept || !tape_running(t)) {
         return;
     }
-    t->kept->brief = true;
-    t->kept->disconnect = TAPE_ENDS;
+    kept->brief = true;
+    kept->disconnect = TAPE_ENDS;
     if (t->wanting == 0) {
         tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the job could not be stored"});
     }
@@ -350,8 +352,8 @@ static struct store_record begun(const struct tape_kept *kept, const struct tape
     struct store_record record = {
         .id = str_c(id->text),
         .state = STORE_RUNNING,
-        .created_s = kept->tape->created_s,
-        .expires_s = kept->tape->created_s + kept->shelf->all->options.keep_ms / 1000,
+        .created_s = kept->tape->record->created_s,
+        .expires_s = kept->tape->record->created_s + kept->shelf->all->options.keep_ms / 1000,
     };
     memcpy(record.tenant, kept->tenant.bytes, sizeof record.tenant);
     memcpy(record.key, kept->key.bytes, sizeof record.key);
@@ -382,7 +384,7 @@ bool jobs_begin(struct request *r, struct tape *t) {
         return true;
     }
     struct tape_id id = shelf_id(&w->shelf, t);
-    struct store_record record = begun(t->kept, &id);
+    struct store_record record = begun(tape_kept(t), &id);
     struct job *job = job_create(r, &id, on_begun);
     job->tape = tape_ref(t);
     r->resume->job = job;
@@ -395,7 +397,7 @@ bool jobs_begin(struct request *r, struct tape *t) {
         jobs_refuse(r, e == ERR_FULL ? "too much waits for the disk already" : "there is no memory for it");
         return false;
     }
-    t->kept->job = true;
+    tape_kept(t)->job = true;
     return true;
 }
 
@@ -472,8 +474,8 @@ void jobs_name(struct tape_kept *kept, const struct tape_id *id) {
     struct digest alias = alias_of(id);
     struct tape_id other;
     enum shelf_claim claim = shelf_claim(kept, &alias, NULL, &other);
-    kept->tape->id = xcalloc(1, sizeof *id);
-    *kept->tape->id = *id;
+    kept->tape->record->id = xcalloc(1, sizeof *id);
+    *kept->tape->record->id = *id;
     (void)claim; // nobody else makes a tape of this id
 }
 

@@ -22,15 +22,22 @@ static bool hold(struct request *r, struct str body);
 
 void request_set_state(struct request *r, enum request_state state) {
     assert(r->state != REQUEST_ENDED);
-    if (r->state == REQUEST_FOLLOWING) {
+    if (r->state == REQUEST_READING) {
+        gather_plan_destroy(r->gather);
+        r->gather = NULL;
+    } else if (r->state == REQUEST_FOLLOWING) {
         mirror_wait_end(&r->wait);
+        tapes_forget_question(r);
     }
     if (state == REQUEST_READING) { // again
         r->whole = r->state == REQUEST_FOLLOWING ? buf_str(&r->body) : r->whole;
-        r->model_raw = r->true_raw = (struct str){NULL, 0};
+        r->places = (struct call_places){0};
+        r->tenant = 0;
         r->targets = NULL;
+        r->gather = NULL;
     } else if (state == REQUEST_FOLLOWING) {
         r->wait = (struct mirror_wait){0};
+        r->question = NULL;
     } else if (r->state == REQUEST_READING || r->state == REQUEST_FOLLOWING) {
         r->reader = (struct tape_reader){0};
     }
@@ -41,7 +48,9 @@ static void bury(struct grave *grave) {
     struct request *r = container_of(grave, struct request, grave);
     buf_finish(&r->body);
     free(r->client_id);
-    free(r->held);
+    if (r->held) {
+        free((char *)(uintptr_t)r->head); // the first member of a struct held_head
+    }
     pool_give(&r->worker->request_pool, r);
 }
 
@@ -49,10 +58,7 @@ static void drop_request(struct request *r) {
     struct worker *w = r->worker;
     request_set_state(r, REQUEST_ENDED);
     w->in_flight--;
-    gather_plan_destroy(r->gather);
-    r->gather = NULL;
     resume_end(r);
-    tapes_forget_question(r);
     list_unlink(&r->node);
     if (r->call) {
         call_forget_owner(r->call);
@@ -112,7 +118,6 @@ void request_begin_job(struct worker *w, const struct head *head, struct str bod
     r->background = background;
     r->body_complete = true;
     r->whole = body;
-    memcpy(&r->tenant, take_resume->tenant.bytes, w->who.count ? sizeof r->tenant : 0);
     if (hold(r, body)) {
         request_run(r);
     }
@@ -139,7 +144,7 @@ static void gather(struct request *r, struct str bytes, bool end) {
         return;
     } else if (e != OK) {
         request_error(r, 413, OUTCOME_REFUSED, NULL, NULL,
-                      "The body is larger than the %zu bytes allowed here (max_body).", r->body.cap);
+                      "The body is larger than the %u bytes allowed here (max_body).", r->body.cap);
         return;
     } else {
         r->whole = buf_str(&r->body);
@@ -203,28 +208,21 @@ static struct held_head *hold_head(const struct head *head) {
 bool request_hold(struct request *r) { return r->held || hold(r, r->whole); }
 
 static bool hold(struct request *r, struct str body) {
-    size_t model_at = r->model_raw.ptr ? (size_t)(r->model_raw.ptr - r->whole.ptr) : 0;
-    size_t true_at = r->true_raw.ptr ? (size_t)(r->true_raw.ptr - r->whole.ptr) : 0;
+    struct held_head *held = hold_head(r->head);
     assert(r->state == REQUEST_READING);
-    r->held = hold_head(r->head);
-    if (!r->held || (buf_len(&r->body) == 0 && buf_str_append(&r->body, body) != OK)) {
+    if (held) {
+        r->head = &held->head;
+        r->held = true;
+    }
+    if (!held || (buf_len(&r->body) == 0 && buf_str_append(&r->body, body) != OK)) {
         request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the request.");
         return false;
     }
-    r->head = &r->held->head;
     r->whole = buf_str(&r->body);
-    if (r->model_raw.ptr) {
-        r->model_raw.ptr = r->whole.ptr + model_at;
-    }
-    if (r->true_raw.ptr) {
-        r->true_raw.ptr = r->whole.ptr + true_at;
-    }
     return true;
 }
 
 void request_again(struct request *r) {
-    gather_plan_destroy(r->gather);
-    r->gather = NULL;
     request_set_state(r, REQUEST_READING);
     r->step = 0;
     request_run(r);
@@ -410,12 +408,11 @@ static struct call *start_call(struct request *r, struct tape *tape, bool kept) 
         .body_kept = kept,
         .body = r->whole,
         .take_body = buf_len(&r->body) ? &r->body : NULL,
-        .model_raw = r->model_raw,
-        .true_raw = r->true_raw,
+        .places = r->places,
         .owner_events = &upload_events,
         .owner = kept ? NULL : r,
         .messages = r->route->messages,
-        .goes_on = !tape->kept && resume_goes_on(r),
+        .goes_on = !tape->record && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
         .plain = r->background,
     };

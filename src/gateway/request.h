@@ -7,7 +7,6 @@
 #include "tape/mirror.h"
 
 struct gather_plan;
-struct held_head;
 struct question;
 struct resume;
 struct route;
@@ -27,37 +26,38 @@ struct request {
         struct list node;   // in worker->requests
         struct grave grave; // ENDED
     };
-    const struct head *head; // until the body's end was delivered; longer if held
+    const struct head *head; // until the body's end was delivered; longer if held: its own then
     const struct route *route;
     union {
-        struct {              // READING
-            struct str whole; // the whole body, in `body` or in the read buffer
-            struct str model_raw;
-            struct str true_raw; // "background": true that is not the upstream's
+        struct {                       // READING
+            struct str whole;          // the whole body, in `body` or in the read buffer
+            struct call_places places; // in it
+            uint32_t tenant;           // in short (tape/shelf.h), 0: there are no keys
             const struct targets *targets;
+            struct gather_plan *gather; // what it asks for when that is several calls (gather.h)
         };
-        struct mirror_wait wait;   // FOLLOWING
+        struct { // FOLLOWING
+            struct mirror_wait wait;
+            struct question *question; // about a tape, that is on its way (tapes.c)
+        };
         struct tape_reader reader; // afterwards
     };
-    struct resume *resume;      // what it wants of tapes; NULL: a plain relay (resume.h)
-    struct question *question;  // about a tape, that is on its way (tapes.c)
-    struct gather_plan *gather; // what it asks for when that is several calls (gather.h)
-    struct held_head *held;     // `head`, once it is the request's own
-    const struct str *cors;     // its page's origin as the configuration allows it; NULL: none
-    uint64_t tenant;            // the first bytes of the digest of its key, 0: there are no keys
-    struct call *call;          // while a body is streamed to it
-    struct buf body;            // of a looked-at request that came in pieces; of a local answer
+    struct resume *resume;  // what it wants of tapes; NULL: a plain relay (resume.h)
+    const struct str *cors; // its page's origin as the configuration allows it; NULL: none
+    struct call *call;      // while a body is streamed to it
+    struct buf body;        // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
     char *client_id;     // x-request-id as the client gave it, or NULL
     uint32_t local_sent; // bytes of a local answer
     enum request_state state;
     enum outcome outcome; // of a local answer, as it will be counted
     unsigned char step;
-    bool head_sent;
-    bool body_complete;
-    bool background; // "background": true in the body, and thaw does it
-    bool streams;    // "stream": true
-    bool preflight;  // a browser asks for a page what it may do
+    bool held : 1; // request_hold
+    bool head_sent : 1;
+    bool body_complete : 1;
+    bool background : 1; // "background": true in the body, and thaw does it
+    bool streams : 1;    // "stream": true
+    bool preflight : 1;  // a browser asks for a page what it may do
 };
 
 enum verdict {

@@ -33,10 +33,10 @@ static enum err read_all(const struct tape *t, struct buf *out) {
     return e;
 }
 
-static bool is_stream(const struct tape *t) { return t->has_head && http_is_event_stream(&t->head.fields); }
+static bool is_stream(const struct tape *t) { return t->has_head && http_is_event_stream(&t->record->fields); }
 
 static bool is_coded(const struct tape *t) {
-    struct str coding = t->has_head ? fields_value(&t->head.fields, FIELD_CONTENT_ENCODING) : STR("");
+    struct str coding = t->has_head ? fields_value(&t->record->fields, FIELD_CONTENT_ENCODING) : STR("");
     return coding.len && !str_ieq(coding, STR("identity"));
 }
 
@@ -76,9 +76,10 @@ static void learn(const struct watch *watch, struct str json) {
     const struct tape *t = watch->reader.tape;
     struct str id;
     struct tape_id other;
-    if (t->kept && reply_id(json, &id) == OK) {
-        struct digest alias = alias_of(&t->kept->tenant, watch->ours, id);
-        enum shelf_claim claim = shelf_claim(t->kept, &alias, NULL, &other);
+    struct tape_kept *kept = tape_kept(t);
+    if (kept && reply_id(json, &id) == OK) {
+        struct digest alias = alias_of(&kept->tenant, watch->ours, id);
+        enum shelf_claim claim = shelf_claim(kept, &alias, NULL, &other);
         (void)claim; // an id that comes twice goes on leading to the first answer
     }
 }
@@ -126,7 +127,7 @@ static void look_at_whole(struct task *task) {
 }
 
 void responses_watch(struct worker *w, struct tape *t, bool ours) {
-    if (!t->kept || !tape_running(t)) {
+    if (!tape_kept(t) || !tape_running(t)) {
         return;
     }
     struct watch *watch = xcalloc(1, sizeof *watch);
@@ -183,7 +184,7 @@ static void answer_failed(struct request *r, const struct tape *t, struct str co
     e = e == OK ? buf_str_append(&error, STR(",\"message\":")) : e;
     e = e == OK ? json_append_string(&error, message) : e;
     e = e == OK ? buf_str_append(&error, STR("}")) : e;
-    answer_object(r, str_c(r->resume->name), t->created_s, "failed", e == OK ? buf_str(&error) : STR(""));
+    answer_object(r, str_c(r->resume->name), t->record->created_s, "failed", e == OK ? buf_str(&error) : STR(""));
     buf_finish(&error);
 }
 
@@ -194,7 +195,7 @@ static void answer_refused(struct request *r, const struct tape *t, struct str j
     char text[40];
     buf_init(&room, OBJECT_MAX + 8 * json.len);
     enum err e = reply_error(json, &room, &error);
-    snprintf(text, sizeof text, "The upstream answered %d.", t->head.status);
+    snprintf(text, sizeof text, "The upstream answered %d.", t->status);
     answer_failed(r, t, e == OK ? error.code : STR(""), e == OK && error.message.len ? error.message : str_c(text));
     buf_finish(&room);
 }
@@ -241,14 +242,15 @@ static struct json *read_json(struct str json) { return json_open(json, JSON_COS
 
 // One of a stream's last events carries the object as it is in the end.
 static bool answer_from_stream(struct request *r, const struct tape *t, struct str bytes) {
+    const struct tape_marks *marks = &t->record->marks;
     uint64_t from = tape_start(t);
     bool answered = false;
-    for (size_t i = t->marks_count; i-- > 0 && t->marks_count - i <= LAST_EVENTS && !answered;) {
-        uint64_t begin = i ? t->marks[i - 1] : from;
+    for (size_t i = marks->count; i-- > 0 && marks->count - i <= LAST_EVENTS && !answered;) {
+        uint64_t begin = i ? marks->v[i - 1] : from;
         if (begin < from) {
             break;
         }
-        struct str event = str_from(bytes.ptr + (begin - from), (size_t)(t->marks[i] - begin));
+        struct str event = str_from(bytes.ptr + (begin - from), (size_t)(marks->v[i] - begin));
         struct str data = data_of(event);
         struct json *json = read_json(data);
         const struct json_value *response = json_member(json_root(json), "response");
@@ -263,7 +265,7 @@ static bool answer_from_stream(struct request *r, const struct tape *t, struct s
 }
 
 static void answer_ended(struct request *r, struct tape *t, struct str bytes) {
-    if (t->head.status >= 400) {
+    if (t->status >= 400) {
         answer_refused(r, t, bytes);
     } else if (is_coded(t)) {
         request_follow(r, t, tape_start(t)); // as it is
@@ -278,8 +280,10 @@ static void answer_tape(struct request *r, struct tape *t) {
     struct str name = str_c(r->resume->name);
     struct buf bytes;
     switch (t->why.end) {
-    case TAPE_RUNNING: answer_object(r, name, t->created_s, t->has_head ? "in_progress" : "queued", STR("")); return;
-    case TAPE_CANCELLED: answer_object(r, name, t->created_s, "cancelled", STR("")); return;
+    case TAPE_RUNNING:
+        answer_object(r, name, t->record->created_s, t->has_head ? "in_progress" : "queued", STR(""));
+        return;
+    case TAPE_CANCELLED: answer_object(r, name, t->record->created_s, "cancelled", STR("")); return;
     case TAPE_CUT: answer_failed(r, t, STR(""), str_c(t->why.problem ? t->why.problem : "")); return;
     case TAPE_WHOLE: break;
     }
@@ -319,7 +323,7 @@ bool responses_take(struct request *r, struct tape *t) {
     }
     if (s->object) {
         answer_tape(r, t);
-    } else if (t->has_head && t->head.status < 400 && !is_stream(t)) {
+    } else if (t->has_head && t->status < 400 && !is_stream(t)) {
         request_error(r, 400, OUTCOME_REFUSED, "stream", "not_a_stream",
                       "This response was not asked for with 'stream: true'.");
     } else {

@@ -112,6 +112,12 @@ bool resume_goes_on(const struct request *r) {
     return disconnect_of(r->worker->config, route_of(r), false)->action == DISCONNECT_FINISH;
 }
 
+// The model's name as the body has it, without its quotes.
+static struct str model_in(const struct request *r) {
+    const struct call_places *at = &r->places;
+    return at->model_len ? str_from(r->whole.ptr + at->model_at + 1, at->model_len - 2) : STR("");
+}
+
 // False: answered, or a plain relay.
 static bool read_wishes(struct request *r, bool *plain) {
     const struct fields *fields = &r->head->fields;
@@ -137,7 +143,7 @@ static bool read_wishes(struct request *r, bool *plain) {
     s->resumable = resumable;
     s->responses = r->route->responses;
     if (r->background && !s->model) {
-        s->model = str_dup(r->model_raw);
+        s->model = str_dup(model_in(r));
     }
     if (keyed) {
         return read_key(r, key);
@@ -266,14 +272,14 @@ static void refuse_position(struct request *r, enum err e, const struct tape *t)
     } else {
         request_error(r, 400, OUTCOME_REFUSED, NULL, "bad_position",
                       "The answer has not come so far: there are %" PRIu64 " bytes and %" PRIu64 " events.", t->written,
-                      t->marks_gone + t->marks_count);
+                      tape_marks(t));
     }
 }
 
 // Nothing is left to be read, and nothing will come: to an EventSource 204 says so (WHATWG HTML, section 9.2.3).
 static bool is_over(const struct resume *s, const struct tape *t, uint64_t position) {
     return s->reads && s->from != FROM_START && !tape_running(t) && position == t->written && t->has_head &&
-           http_is_event_stream(&t->head.fields);
+           http_is_event_stream(&t->record->fields);
 }
 
 void resume_attach(struct request *r, struct tape *t) {
@@ -339,8 +345,7 @@ static void follow_elsewhere(struct request *r, const struct tape_id *place, uns
         return;
     }
     request_set_state(r, REQUEST_FOLLOWING);
-    r->wait.tenant = s->tenant;
-    r->wait.anybody = s->reads && r->worker->config->tape_read_by_id;
+    r->wait.tenant = s->reads && r->worker->config->tape_read_by_id ? NULL : &s->tenant;
     r->wait.on_tape = on_tape;
     mirror_ask(&r->worker->shelf, place, where, &r->wait);
 }
@@ -356,7 +361,7 @@ static void find(struct request *r) {
         follow_elsewhere(r, &place, where);
     } else if (found != SHELF_HERE) {
         not_in_memory(r, found);
-    } else if (!t->kept) {
+    } else if (!tape_kept(t)) {
         resume_missing(r, SHELF_GONE);
     } else if (!r->worker->config->tape_read_by_id && !shelf_allows(shelf, t, &s->tenant)) {
         resume_missing(r, SHELF_UNKNOWN);
@@ -523,9 +528,9 @@ void resume_acknowledge(struct request *r, const struct tape_id *id, const char 
 
 // The error event at its end says that it is not whole; broken off behind that, browsers would lose what came before.
 bool resume_ends_in_order(const struct request *r, const struct tape_why *why) {
-    const struct tape_head *head = &r->reader.tape->head;
-    return r->resume->reads && head->body_len < 0 && why->error != ERR_NOMEM && why->error != ERR_FULL &&
-           http_is_event_stream(&head->fields) && !fields_find(&head->fields, FIELD_CONTENT_ENCODING);
+    const struct tape_head head = tape_head(r->reader.tape);
+    return r->resume->reads && head.body_len < 0 && why->error != ERR_NOMEM && why->error != ERR_FULL &&
+           http_is_event_stream(&head.fields) && !fields_find(&head.fields, FIELD_CONTENT_ENCODING);
 }
 
 void resume_add_fields(struct request *r, struct fields *fields) {

@@ -227,12 +227,16 @@ static enum verdict step_path(struct request *r) {
 
 static enum verdict step_who(struct request *r) {
     struct digest tenant = {{0}};
-    bool rerun = r->resume && r->resume->rerun;
-    if (rerun || r->route->open || (r->route->by_id && r->worker->config->tape_read_by_id)) {
+    bool keys = r->worker->who.count;
+    if (r->resume && r->resume->rerun) {
+        r->tenant = keys ? shelf_tenant(&r->resume->tenant) : 0;
+        return NEXT;
+    }
+    if (r->route->open || (r->route->by_id && r->worker->config->tape_read_by_id)) {
         return NEXT;
     }
     switch (who_check(&r->worker->who, &r->head->fields, &tenant)) {
-    case WHO_FINE: memcpy(&r->tenant, tenant.bytes, sizeof r->tenant); return NEXT;
+    case WHO_FINE: r->tenant = keys ? shelf_tenant(&tenant) : 0; return NEXT;
     case WHO_NOBODY:
         request_error(
             r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,
@@ -351,7 +355,7 @@ static void unknown_model(struct request *r, const char *within, struct str mode
 static void find_background(struct request *r, const struct peek *peek) {
     r->streams = peek->stream;
     r->background = r->route->responses && peek->background && r->targets->v[0].upstream->config->background_here;
-    r->true_raw = r->background ? peek->background_raw : (struct str){NULL, 0};
+    r->places.true_at = r->background ? (uint32_t)(peek->background_raw.ptr - r->whole.ptr) : 0;
 }
 
 static bool find_targets(struct request *r, const char *within, struct str model, const struct targets **targets) {
@@ -387,6 +391,15 @@ bool steps_peek(struct request *r, struct str body, const char *within, struct p
     return find_targets(r, within, peek->model, targets);
 }
 
+struct call_places steps_places(struct str body, const struct peek *peek) {
+    struct call_places places = {0};
+    if (peek->model_raw.ptr) {
+        places.model_at = (uint32_t)(peek->model_raw.ptr - body.ptr) - 1;
+        places.model_len = (uint32_t)peek->model_raw.len + 2;
+    }
+    return places;
+}
+
 static enum verdict step_peek(struct request *r) {
     struct peek peek;
     const struct targets *targets;
@@ -400,7 +413,7 @@ static enum verdict step_peek(struct request *r) {
     if (!steps_peek(r, r->whole, NULL, &peek, &targets)) {
         return DONE;
     }
-    r->model_raw = peek.model_raw;
+    r->places = steps_places(r->whole, &peek);
     r->targets = targets;
     find_background(r, &peek);
     return NEXT;

@@ -35,5 +35,7 @@ const struct route *route_find(const struct worker *w, struct str path, enum met
 // error is about a member of `within` ("calls[2].body"), NULL: of the request's body.
 MUSTCHECK bool steps_peek(struct request *r, struct str body, const char *within, struct peek *peek,
                           const struct targets **targets);
+// What a peek at a body found in it.
+struct call_places steps_places(struct str body, const struct peek *peek);
 // What follows the path of a route that stands for all below it.
 struct str route_below(const struct request *r);

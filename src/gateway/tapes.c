@@ -38,11 +38,11 @@ static void free_question(struct errand *e) {
 static struct tape_state look(const struct tape *t) {
     return (struct tape_state){
         .end = tape_end_name(t->why.end),
-        .status = t->has_head ? t->head.status : 0,
+        .status = t->has_head ? t->status : 0,
         .bytes = t->written,
-        .events = t->marks_gone + t->marks_count,
-        .created_s = t->created_s,
-        .kept = t->kept,
+        .events = tape_marks(t),
+        .created_s = t->record ? t->record->created_s : 0,
+        .kept = tape_kept(t),
     };
 }
 
@@ -52,11 +52,12 @@ static void cancel(struct tape *t) {
 
 // To whom the 202 was given the call is as good as done: it ends with no reader any more.
 static void adopt(struct question *q, struct shelf *there, struct tape *t) {
-    if (tape_running(t) && t->kept) {
-        t->kept->disconnect = TAPE_GOES_ON;
+    struct tape_kept *kept = tape_kept(t);
+    if (tape_running(t) && kept) {
+        kept->disconnect = TAPE_GOES_ON;
         shelf_joined(t);
-        jobs_adopt(there->owner, t->kept, buf_str(&q->asked));
-    } else if (!t->kept || t->why.end == TAPE_CANCELLED) { // meanwhile
+        jobs_adopt(there->owner, kept, buf_str(&q->asked));
+    } else if (!kept || t->why.end == TAPE_CANCELLED) { // meanwhile
         q->errand.found = SHELF_GONE;
     }
 }
@@ -74,10 +75,10 @@ static void on_question(struct errand *e, struct shelf *there, struct tape *t) {
     case TAPES_DELETE:
         cancel(t);
         q->seen = look(t);
-        q->seen.deleted = !ran && t->kept;
+        q->seen.deleted = !ran && tape_kept(t);
         if (q->seen.deleted) {
-            t->kept->stored_until_s = 0; // and its keys are free
-            shelf_forget(t->kept);
+            tape_kept(t)->stored_until_s = 0; // and its keys are free
+            shelf_forget(tape_kept(t));
             jobs_forget(there->owner, &id);
         }
         break;
@@ -116,8 +117,8 @@ void tapes_ask(struct request *r, const struct tape_id *id, enum tapes_order ord
         jobs_refuse(r, "there is no memory for it");
         return;
     }
-    r->question = q;
     request_set_state(r, REQUEST_FOLLOWING);
+    r->question = q;
     errand_send(&r->worker->shelf, &q->errand);
 }
 

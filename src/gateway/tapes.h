@@ -25,5 +25,5 @@ typedef void tapes_then(struct request *r, const struct tape_state *state, enum 
 void tapes_ask(struct request *r, const struct tape_id *id, enum tapes_order order, tapes_then *then);
 // An earlier call's tape is promised to this request (202), which does not wait for it: the call goes on without readers.
 void tapes_adopt(struct request *r, const struct tape_id *id);
-// The request ends; nobody waits for the answer to its question any more.
+// The request goes on, or ends; nobody waits for the answer to its question any more.
 void tapes_forget_question(struct request *r);

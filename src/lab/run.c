@@ -293,7 +293,7 @@ static enum err open_row(struct row_run *r) {
     }
     address_format(&address, r->host);
     r->origin.target = (struct dial_target){.host = STR("127.0.0.1"), .timeout_ms = CONNECT_MS};
-    r->origin.target.port = ntohs(((struct sockaddr_in *)&address.storage)->sin_port);
+    r->origin.target.port = ntohs(address.v4.sin_port);
     r->origin.authority = str_c(r->host);
     origin_init(&r->origin, &run->client);
     return listener_open(&r->listener, run->loop, &address, on_accept, r->lab);

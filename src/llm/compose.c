@@ -38,7 +38,7 @@ enum err compose_chat(struct buf *out, struct str model, struct str system, stru
     e = e == OK ? append_options(out, max_tokens, temperature, stream) : e;
     e = e == OK ? buf_append(out, "}", 1) : e;
     if (e != OK) {
-        out->end = out->start + before;
+        buf_truncate(out, before);
     }
     return e;
 }

@@ -80,7 +80,7 @@ static enum err append_quoted(struct buf *b, struct str s, struct str quote) {
     e = e == OK ? append_all(b, s) : e;
     e = e == OK ? buf_str_append(b, quote) : e;
     if (e != OK) {
-        b->end = b->start + before; // all or nothing, as every append
+        buf_truncate(b, before); // all or nothing, as every append
     }
     return e;
 }

@@ -133,7 +133,7 @@ enum err reply_text(struct str text, struct buf *out, enum reply_kind *kind) {
     e = read_text(json_root(json), out, kind);
     json_close(json);
     if (e != OK) {
-        out->end = out->start + before;
+        buf_truncate(out, before);
     }
     return e;
 }
@@ -195,7 +195,7 @@ enum err reply_delta(struct str event_type, struct str data, struct buf *out) {
     }
     json_close(json);
     if (t.e != OK) {
-        out->end = out->start + before;
+        buf_truncate(out, before);
     }
     return t.e;
 }

@@ -73,7 +73,7 @@ static void write_ending(struct answer *a, struct out *o) {
     size_t n = ending == ENDING_BROKEN ? piece.len / 2 : 0;
     while (ending == ENDING_IN_CHARACTER && n < piece.len && (unsigned char)piece.ptr[n++] < 0xC0) {
     }
-    o->b->end -= piece.len - n;
+    buf_truncate(o->b, before + n);
     if (event) {
         put_text(o, "\n\n");
     }

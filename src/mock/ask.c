@@ -110,7 +110,7 @@ static bool read_common(struct ask *ask) {
 static void count_text(struct ask *ask, size_t before, bool echo) {
     ask->prompt_tokens += words_count(str_skip(buf_str(ask->text), before));
     if (!echo) {
-        ask->text->end = ask->text->start + before;
+        buf_truncate(ask->text, before);
     }
 }
 
@@ -303,7 +303,7 @@ bool ask_completion(struct ask *ask) {
 
 static bool keep_seed(struct ask *ask, size_t before, uint64_t seed) {
     ask->inputs++;
-    ask->text->end = ask->text->start + before; // not the text itself
+    buf_truncate(ask->text, before); // not the text itself
     return append(ask, str_from((const char *)&seed, sizeof seed));
 }
 

@@ -323,7 +323,7 @@ static void stop(struct ask *ask, const struct json_value *sequences) {
     for (struct json_each each = json_each(sequences); json_next(&each);) {
         stop_at(ask, json_string(each.value), &text);
     }
-    ask->text->end = ask->text->start + text.len;
+    buf_truncate(ask->text, text.len);
 }
 
 static bool format_content(struct ask *ask, const struct wishes *w) {

@@ -263,7 +263,7 @@ static const char *problem_of(int status) {
 }
 
 static const struct ares_addrinfo_node *next_of(const struct ares_addrinfo_node *node, int family) {
-    while (node && (node->ai_family != family || node->ai_addrlen > sizeof(struct sockaddr_storage))) {
+    while (node && (node->ai_family != family || node->ai_addrlen > sizeof(struct sockaddr_in6))) {
         node = node->ai_next;
     }
     return node;
@@ -279,7 +279,7 @@ static unsigned interleave(const struct ares_addrinfo_node *nodes, struct addres
         bool take_six = six && (!four || count % 2 == 0);
         const struct ares_addrinfo_node **from = take_six ? &six : &four;
         out[count] = (struct address){.len = (socklen_t)(*from)->ai_addrlen};
-        memcpy(&out[count].storage, (*from)->ai_addr, (size_t)(*from)->ai_addrlen);
+        memcpy(&out[count].v6, (*from)->ai_addr, (size_t)(*from)->ai_addrlen);
         *from = next_of((*from)->ai_next, take_six ? AF_INET6 : AF_INET);
         count++;
     }
@@ -359,8 +359,7 @@ static void on_patience(struct timer *timer) {
 static void give(const struct address *known, unsigned count, uint16_t port, struct address *addresses) {
     for (unsigned i = 0; i < count; i++) {
         addresses[i] = known[i];
-        // The port is at the same place in sockaddr_in and sockaddr_in6 (RFC 3493 section 3.3).
-        ((struct sockaddr_in *)(void *)&addresses[i].storage)->sin_port = htons(port);
+        addresses[i].v4.sin_port = htons(port); // at the same place in a sockaddr_in6 (RFC 3493 section 3.3)
     }
 }
 

@@ -34,7 +34,7 @@ static enum err bind_socket(struct address *address, bool share, int *result) {
     if (bind(fd, &address->sa, address->len) != 0) {
         return not_to_be_had(fd);
     }
-    address->len = sizeof address->storage;
+    address->len = sizeof address->v6;
     (void)getsockname(fd, &address->sa, &address->len);
     *result = fd;
     return OK;

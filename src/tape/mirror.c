@@ -54,9 +54,8 @@ struct news {
     struct tape_id name; // the first one's: as the tape is known
     bool has_head;
     bool marks_lost;
-    struct tape_head head; // fields empty; packed in:
+    struct tape_head head; // its fields, head.fields.n, are packed in:
     char *fields;
-    unsigned field_count;
     struct tape_part parts[PARTS];
     int part_count;
     struct tape_why why; // where it ended
@@ -128,28 +127,26 @@ static void tell_head(struct feed *f, struct news *n) {
     }
     f->has_head_sent = true;
     n->has_head = true;
-    n->head = (struct tape_head){.status = t->head.status, .body_len = t->head.body_len};
-    n->field_count = t->head.fields.n;
-    n->fields = xmalloc(fields_packed_size(&t->head.fields));
-    fields_pack(&t->head.fields, n->fields);
+    n->head = tape_head(t);
+    n->fields = xmalloc(fields_packed_size(&n->head.fields));
+    fields_pack(&n->head.fields, n->fields);
+    n->head.fields.v = NULL; // the tape's
 }
 
-static uint64_t marks_end(const struct tape *t) { return t->marks_gone + t->marks_count; }
-
 static void tell_marks(struct feed *f, struct news *n, uint64_t from) {
-    const struct tape *t = f->reader.tape;
+    const struct tape_marks *marks = &f->reader.tape->record->marks;
     if (n->marks_count) {
-        memcpy(n->marks, t->marks + (from - t->marks_gone), n->marks_count * sizeof *n->marks);
+        memcpy(n->marks, marks->v + (from - marks->gone), n->marks_count * sizeof *n->marks);
     }
     n->marks_gone = from;
     f->marks_sent = from + n->marks_count;
-    n->marks_lost = t->marks_lost && f->marks_sent == marks_end(t);
+    n->marks_lost = marks->lost && f->marks_sent == marks->gone + marks->count;
 }
 
 static struct news *new_news(struct feed *f) {
     const struct tape *t = f->reader.tape;
-    uint64_t from = MAX(f->marks_sent, t->marks_gone);
-    size_t marks = MIN((size_t)(marks_end(t) - from), (size_t)MARKS);
+    uint64_t from = MAX(f->marks_sent, t->record->marks.gone);
+    size_t marks = MIN((size_t)(tape_marks(t) - from), (size_t)MARKS);
     struct news *n = xcalloc(1, sizeof *n + marks * sizeof *n->marks);
     n->all = f->shelf->all;
     n->to = f->to;
@@ -160,8 +157,9 @@ static struct news *new_news(struct feed *f) {
     n->name = n->first ? shelf_id(f->shelf, t) : n->name;
     n->tenant = f->tenant;
     n->start = f->reader.position;
-    n->created_s = t->created_s;
-    n->keep = MAX(t->keep, t->written - n->start); // who reads from the start is not outrun by what was there already
+    n->created_s = t->record->created_s;
+    n->keep =
+        MAX(t->record->keep, t->written - n->start); // who reads from the start is not outrun by what was there already
     n->marks_count = marks;
     tell_marks(f, n, from);
     tell_head(f, n);
@@ -178,7 +176,7 @@ static void feed_run(struct task *task) {
     bool more = !f->shelf->all->closing;
     while (more) {
         struct news *n = new_news(f);
-        bool all_marks = f->marks_sent == marks_end(t); // before their bytes: they go with those
+        bool all_marks = f->marks_sent == tape_marks(t); // before their bytes: they go with those
         n->part_count = all_marks ? tape_take(&f->reader, n->parts, PARTS) : 0;
         more = !all_marks || f->reader.position < t->written;
         if (!more && !tape_running(t)) {
@@ -212,7 +210,7 @@ static struct tape *find_here(const struct shelf *shelf, const struct to_feed *m
     struct tape *t = NULL;
     unsigned where;
     *found = shelf_find(shelf, str_c(m->id.text), &t, &where);
-    if (*found == SHELF_HERE && !t->kept) {
+    if (*found == SHELF_HERE && !tape_kept(t)) {
         *found = SHELF_GONE; // its bytes are
     }
     return *found == SHELF_HERE ? t : NULL;
@@ -225,10 +223,10 @@ static void begin_feed(struct shelf *shelf, const struct to_feed *ask, struct ta
     f->id = ask->id;
     f->serial = ask->serial;
     f->to = ask->from;
-    f->tenant = t->kept->tenant;
+    f->tenant = t->record->kept->tenant;
     shelf->feeds++;
     shelf_joined(t);
-    list_push_back(&t->kept->feeds, &f->node);
+    list_push_back(&t->record->kept->feeds, &f->node);
     tape_open(t, &f->reader, &feed_events, tape_start(t));
     feed_later(f);
 }
@@ -253,7 +251,7 @@ static void deliver_leave(struct message *message) {
     struct tape *t = shelf ? find_here(shelf, leave, &found) : NULL;
     struct feed *of = NULL;
     if (t) {
-        list_each(node, &t->kept->feeds) {
+        list_each(node, &t->record->kept->feeds) {
             struct feed *f = container_of(node, struct feed, node);
             of = f->to == leave->from && f->serial == leave->serial ? f : of;
         }
@@ -355,25 +353,25 @@ static void take_waits(struct mirror *m, struct list *waits) {
 }
 
 static void give_tape(struct mirror *m, struct mirror_wait *wait) {
-    bool allowed = wait->anybody || digest_equal(&wait->tenant, &m->tenant);
+    bool allowed = !wait->tenant || digest_equal(wait->tenant, &m->tenant);
     wait->on_tape(wait, allowed ? SHELF_HERE : SHELF_UNKNOWN, allowed ? m->tape : NULL);
 }
 
 static void begin_mirror(struct mirror *m, const struct news *n) {
     m->tenant = n->tenant;
     m->tape = tape_create(&mirror_events, m);
-    m->tape->id = xmalloc(sizeof *m->tape->id);
-    *m->tape->id = n->name;
-    m->tape->keep = n->keep;
+    tape_keep(m->tape, n->keep, n->created_s);
+    m->tape->record->id = xmalloc(sizeof n->name);
+    *m->tape->record->id = n->name;
+    m->tape->record->marks.gone = n->marks_gone;
     m->tape->written = n->start;
-    m->tape->marks_gone = n->marks_gone;
-    m->tape->created_s = n->created_s;
 }
 
 static void take_head(struct tape *t, const struct news *n) {
-    struct field *room = xcalloc(MAX(n->field_count, 1u), sizeof *room);
+    unsigned count = n->head.fields.n;
+    struct field *room = xcalloc(MAX(count, 1u), sizeof *room);
     struct tape_head head = n->head;
-    head.fields = (struct fields){room, 0, n->field_count};
+    head.fields = (struct fields){room, 0, count};
     const char *end = fields_unpack(&head.fields, n->fields);
     assert(end);
     (void)end;
@@ -388,7 +386,7 @@ static void append_news(struct tape *t, struct news *n) {
     for (size_t i = 0; i < n->marks_count; i++) {
         tape_mark(t, n->marks[i]);
     }
-    t->marks_lost = t->marks_lost || n->marks_lost;
+    t->record->marks.lost = t->record->marks.lost || n->marks_lost;
     for (int i = 0; i < n->part_count && tape_running(t); i++) {
         tape_append_part(t, &n->parts[i], n->why.end == TAPE_WHOLE && i + 1 == n->part_count);
     }

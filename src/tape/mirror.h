@@ -13,9 +13,8 @@ struct mirror;
 // Waits for the tape. Embedded in its owner, zeroed at first; given up by mirror_wait_end.
 struct mirror_wait {
     struct list node;
-    struct mirror *mirror; // NULL: does not wait
-    struct digest tenant;
-    bool anybody; // whoever the tenant is
+    struct mirror *mirror;       // NULL: does not wait
+    const struct digest *tenant; // who waits; NULL: whoever that is
     // SHELF_HERE: `t` may be opened now, in this call. Else there is none for this tenant, for that reason.
     void (*on_tape)(struct mirror_wait *wait, enum shelf_find found, struct tape *t);
 };

@@ -230,7 +230,7 @@ void shelf_finish(struct shelf *shelf) {
 }
 
 static void more_slots(struct shelf *shelf) {
-    uint32_t count = MAX(shelf->slot_count * 2, (uint32_t)SLOTS_MIN);
+    uint32_t count = shelf->slot_count + MAX(shelf->slot_count / 4, (uint32_t)SLOTS_MIN);
     struct shelf_slot *slots = xcalloc(count, sizeof *slots);
     if (shelf->slots) {
         memcpy(slots, shelf->slots, shelf->slot_count * sizeof *slots);
@@ -244,7 +244,13 @@ static void more_slots(struct shelf *shelf) {
     shelf->slot_count = count;
 }
 
-void shelf_add(struct shelf *shelf, struct tape *t, uint64_t tenant) {
+uint32_t shelf_tenant(const struct digest *tenant) {
+    uint32_t first;
+    memcpy(&first, tenant->bytes, sizeof first);
+    return first | 1;
+}
+
+void shelf_add(struct shelf *shelf, struct tape *t, uint32_t tenant) {
     if (shelf->free_slot == NO_SLOT) {
         more_slots(shelf);
     }
@@ -281,16 +287,14 @@ static void on_timer(struct timer *timer) {
 
 struct tape_kept *shelf_keep(struct shelf *shelf, struct tape *t, uint64_t keep, const struct digest *tenant) {
     struct tape_kept *kept = xcalloc(1, sizeof *kept);
-    assert(t->written == 0 && keep > 0);
+    tape_keep(t, keep, clock_unix_s());
     kept->shelf = shelf;
     kept->tape = tape_ref(t);
     kept->tenant = *tenant;
     kept->timer.on_timer = on_timer;
-    t->created_s = clock_unix_s();
     list_init(&kept->node);
     list_init(&kept->feeds);
-    t->keep = keep;
-    t->kept = kept;
+    t->record->kept = kept;
     return kept;
 }
 
@@ -304,13 +308,14 @@ void shelf_forget(struct tape_kept *kept) {
     feeds_end(kept);
     shelf->all->finished_bytes -= kept->cost;
     leave_slot(shelf, t);
-    t->kept = NULL;
+    t->record->kept = NULL;
     free(kept);
     tape_unref(t);
 }
 
 static size_t cost_of(const struct tape *t) {
-    return t->held + t->marks_room * sizeof *t->marks + sizeof *t + sizeof(struct tape_kept) + sizeof(struct shelf_key);
+    return tape_copied(t) + t->record->marks.room * sizeof *t->record->marks.v + sizeof *t + sizeof *t->record +
+           sizeof(struct tape_kept) + sizeof(struct shelf_key);
 }
 
 // The oldest finished tapes make room; of this shelf: calls are spread evenly over all.
@@ -323,11 +328,11 @@ static void keep_to_total(struct shelf *shelf) {
 // What was cancelled is nobody's answer.
 static bool keys_stay(const struct tape_kept *kept) {
     const struct tape *t = kept->tape;
-    return kept->replay_failures ? t->why.end != TAPE_CANCELLED : t->why.end == TAPE_WHOLE && t->head.status < 400;
+    return kept->replay_failures ? t->why.end != TAPE_CANCELLED : t->why.end == TAPE_WHOLE && t->status < 400;
 }
 
 void shelf_ended(struct shelf *shelf, struct tape *t) {
-    struct tape_kept *kept = t->kept;
+    struct tape_kept *kept = tape_kept(t);
     shelf->running--;
     if (!kept) {
         leave_slot(shelf, t);
@@ -347,7 +352,7 @@ void shelf_ended(struct shelf *shelf, struct tape *t) {
 }
 
 void shelf_withdraw(struct shelf *shelf, struct tape *t) {
-    struct tape_kept *kept = t->kept;
+    struct tape_kept *kept = tape_kept(t);
     tape_finish(t, &nobody_came);
     if (kept) {
         kept->brief = true;
@@ -356,7 +361,7 @@ void shelf_withdraw(struct shelf *shelf, struct tape *t) {
 }
 
 bool shelf_goes_on(struct tape *t) {
-    struct tape_kept *kept = t->kept;
+    struct tape_kept *kept = tape_kept(t);
     if (!kept || kept->disconnect == TAPE_ENDS) {
         return false;
     }
@@ -367,8 +372,9 @@ bool shelf_goes_on(struct tape *t) {
 }
 
 void shelf_joined(struct tape *t) {
-    if (t->kept && tape_running(t)) {
-        timer_clear(&t->kept->timer);
+    struct tape_kept *kept = tape_kept(t);
+    if (kept && tape_running(t)) {
+        timer_clear(&kept->timer);
     }
 }
 
@@ -439,8 +445,8 @@ struct tape_id shelf_id(const struct shelf *shelf, const struct tape *t) {
     struct place place = {id_magic, shelf->number, t->slot, t->generation};
     unsigned char plain[CIPHER_BLOCK];
     unsigned char block[CIPHER_BLOCK];
-    if (t->id) {
-        return *t->id;
+    if (t->record && t->record->id) {
+        return *t->record->id;
     }
     memcpy(plain, &place, sizeof plain);
     cipher_encrypt(shelf->cipher, plain, block);
@@ -475,9 +481,10 @@ enum shelf_find shelf_find(const struct shelf *shelf, struct str id, struct tape
 }
 
 bool shelf_allows(const struct shelf *shelf, const struct tape *t, const struct digest *tenant) {
-    if (t->kept) {
-        return digest_equal(&t->kept->tenant, tenant);
+    const struct tape_kept *kept = tape_kept(t);
+    if (kept) {
+        return digest_equal(&kept->tenant, tenant);
     }
-    uint64_t tag = shelf->slots[t->slot].tenant;
-    return tag == 0 || tag == hash_of(tenant);
+    uint32_t owner = shelf->slots[t->slot].tenant;
+    return owner == 0 || owner == shelf_tenant(tenant);
 }

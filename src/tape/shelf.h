@@ -66,8 +66,10 @@ struct shelves {
 struct shelf_slot {
     struct tape *tape; // NULL: free
     uint32_t generation;
-    uint32_t next_free;
-    uint64_t tenant; // the first bytes of who made it; 0: anybody
+    union {
+        uint32_t next_free;
+        uint32_t tenant; // as shelf_add has it
+    };
 };
 
 struct shelf {
@@ -97,8 +99,10 @@ void shelf_init(struct shelf *shelf, struct shelves *all, unsigned number, struc
 // Lets go of all tapes. After shelves_close.
 void shelf_finish(struct shelf *shelf);
 
-// Gives a new tape its place. `tenant`: the first bytes of who made it, 0: anybody may have it who knows its id.
-void shelf_add(struct shelf *shelf, struct tape *t, uint64_t tenant);
+// A tenant in short, never 0: tells those apart who have a key, and is no secret.
+uint32_t shelf_tenant(const struct digest *tenant);
+// Gives a new tape its place. `tenant`: who made it, in short; 0: anybody may have it who knows its id.
+void shelf_add(struct shelf *shelf, struct tape *t, uint32_t tenant);
 // Takes back a tape that nobody wrote on.
 void shelf_withdraw(struct shelf *shelf, struct tape *t);
 // Makes it a kept one, of `keep` bytes; before anything was written.
@@ -122,7 +126,7 @@ enum shelf_find {
     SHELF_UNKNOWN,   // none of this process
 };
 enum shelf_find shelf_find(const struct shelf *shelf, struct str id, struct tape **t, unsigned *where);
-// May this tenant have it? Kept tapes by the whole digest, others by its first bytes.
+// May this tenant have it? Kept tapes by the whole digest, others by it in short.
 bool shelf_allows(const struct shelf *shelf, const struct tape *t, const struct digest *tenant);
 
 // ---- keys

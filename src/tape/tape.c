@@ -33,6 +33,8 @@ const char *tape_end_name(enum tape_end end) {
     return "";
 }
 
+_Static_assert(sizeof(struct tape) <= 120, "what only kept tapes need is in the record");
+
 struct tape *tape_create(const struct tape_events *events, void *writer) {
     struct tape *t = xcalloc(1, sizeof *t);
     t->references = 1;
@@ -57,7 +59,6 @@ static void drop_before(struct tape *t, uint64_t position) {
     while (t->first && t->first->at + t->first->len <= position) {
         struct tape_chunk *c = t->first;
         t->first = c->next;
-        t->held -= c->room;
         drop_block(c->block);
         free(c);
     }
@@ -66,13 +67,23 @@ static void drop_before(struct tape *t, uint64_t position) {
     }
 }
 
+void tape_keep(struct tape *t, uint64_t bytes, uint64_t created_s) {
+    assert(bytes && !t->record && !t->has_head && t->written == 0);
+    t->record = xcalloc(1, sizeof *t->record);
+    t->record->keep = bytes;
+    t->record->created_s = created_s;
+}
+
 void tape_unref(struct tape *t) {
     if (t && --t->references == 0) {
-        assert(list_empty(&t->readers) && !t->kept);
+        assert(list_empty(&t->readers) && !tape_kept(t));
         drop_before(t, UINT64_MAX);
-        free(t->head_memory);
-        free(t->marks);
-        free(t->id);
+        if (t->record) {
+            free(t->record->head_memory);
+            free(t->record->marks.v);
+            free(t->record->id);
+            free(t->record);
+        }
         free((char *)(uintptr_t)t->why.problem);
         free(t);
     }
@@ -88,13 +99,20 @@ static uint64_t slowest(const struct tape *t) {
 
 uint64_t tape_start(const struct tape *t) { return t->first ? t->first->at : t->written; }
 
-// Marks before a position; they ascend.
-static size_t marks_before(const struct tape *t, uint64_t position) {
+size_t tape_copied(const struct tape *t) {
+    size_t bytes = 0;
+    for (const struct tape_chunk *c = t->first; c; c = c->next) {
+        bytes += c->room;
+    }
+    return bytes;
+}
+
+static size_t marks_before(const struct tape_marks *marks, uint64_t position) {
     size_t low = 0;
-    size_t high = t->marks_count;
+    size_t high = marks->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (t->marks[middle] < position) {
+        if (marks->v[middle] < position) {
             low = middle + 1;
         } else {
             high = middle;
@@ -104,26 +122,28 @@ static size_t marks_before(const struct tape *t, uint64_t position) {
 }
 
 // Marks whose bytes are gone go when they are most of them.
-static void drop_marks(struct tape *t) {
-    size_t gone = marks_before(t, tape_start(t));
-    if (gone > t->marks_count / 2) {
-        memmove(t->marks, t->marks + gone, (t->marks_count - gone) * sizeof *t->marks);
-        t->marks_count -= gone;
-        t->marks_gone += gone;
+static void drop_marks(struct tape_marks *marks, uint64_t start) {
+    size_t gone = marks_before(marks, start);
+    if (gone > marks->count / 2) {
+        memmove(marks->v, marks->v + gone, (marks->count - gone) * sizeof *marks->v);
+        marks->count -= gone;
+        marks->gone += gone;
     }
 }
 
+static uint64_t keep_of(const struct tape *t) { return t->record ? t->record->keep : 0; }
+
 // How far a reader may be behind.
-static uint64_t window_of(const struct tape *t) { return MAX(t->keep, (uint64_t)TAPE_WINDOW); }
+static uint64_t window_of(const struct tape *t) { return MAX(keep_of(t), (uint64_t)TAPE_WINDOW); }
 
 // Drops what nobody needs; tells the writer when there is room again. `position` is the slowest reader's.
 static void settle(struct tape *t, uint64_t position) {
-    uint64_t keep_from = t->written > t->keep ? t->written - t->keep : 0;
     if (t->first) {
+        uint64_t keep_from = t->written > keep_of(t) ? t->written - keep_of(t) : 0;
         uint64_t before = t->first->at;
         drop_before(t, MIN(position, keep_from));
-        if (t->marks && tape_start(t) != before) {
-            drop_marks(t);
+        if (t->record && tape_start(t) != before) {
+            drop_marks(&t->record->marks, tape_start(t));
         }
     }
     if (t->full && t->written - position <= window_of(t) / 2) {
@@ -149,7 +169,6 @@ static struct tape_chunk *new_chunk(size_t room) {
 static void push_chunk(struct tape *t, struct tape_chunk *c, uint64_t at, size_t len) {
     c->at = at;
     c->len = len;
-    t->held += c->room;
     if (t->last) {
         t->last->next = c;
     } else {
@@ -207,16 +226,16 @@ static void tell_head(struct tape_reader *r, const struct tape_head *head) {
 }
 
 // For readers to come: the fields with all they point to in one piece of memory.
-static bool record_fields(struct tape *t, const struct fields *fields) {
+static bool record_fields(struct tape_record *to, const struct fields *fields) {
     size_t array = fields->n * sizeof(struct field);
     char *memory = try_malloc(MAX(array + fields_packed_size(fields), (size_t)1));
     if (!memory) {
         return false;
     }
-    t->head_memory = memory;
-    t->head.fields = (struct fields){(struct field *)(void *)memory, 0, fields->n};
+    to->head_memory = memory;
+    to->fields = (struct fields){(struct field *)(void *)memory, 0, fields->n};
     fields_pack(fields, memory + array);
-    const char *end = fields_unpack(&t->head.fields, memory + array);
+    const char *end = fields_unpack(&to->fields, memory + array);
     assert(end);
     (void)end;
     return true;
@@ -228,8 +247,9 @@ void tape_put_head(struct tape *t, const struct tape_head *head) {
     bool recorded = true;
     if (head->status >= 200) {
         t->has_head = true;
-        t->head = (struct tape_head){.status = head->status, .body_len = head->body_len};
-        recorded = t->keep == 0 || record_fields(t, &head->fields);
+        t->status = head->status;
+        t->body_len = head->body_len;
+        recorded = !t->record || record_fields(t->record, &head->fields);
     }
     if (!recorded) {
         tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_NOMEM, 0, "there was no memory for the answer"});
@@ -244,7 +264,7 @@ void tape_put_head(struct tape *t, const struct tape_head *head) {
 static uint64_t give_up_slow(struct tape *t, uint64_t position) {
     static const struct tape_why outrun = {TAPE_CUT, ERR_FULL, 0, "the answer was read too slowly"};
     bool others = t->events && !t->events->on_room;
-    if (!t->full || t->keep == 0 || !tape_running(t)) {
+    if (!t->full || !t->record || !tape_running(t)) {
         return position;
     }
     list_each(node, &t->readers) { others = others || t->written - reader_of(node)->position <= window_of(t); }
@@ -273,7 +293,7 @@ static void append(struct tape *t, struct str bytes, struct tape_block *block, b
     }
     t->written = from + bytes.len;
     uint64_t slow = slowest(t); // also one that joined meanwhile
-    uint64_t wanted = t->keep ? from : MAX(slow, from);
+    uint64_t wanted = t->record ? from : MAX(slow, from);
     struct str rest = str_skip(bytes, (size_t)(wanted - from));
     t->written = wanted;
     bool recorded = rest.len == 0 || (block ? record_shared(t, rest, block) : record(t, rest, last));
@@ -292,18 +312,18 @@ static void append(struct tape *t, struct str bytes, struct tape_block *block, b
 void tape_append(struct tape *t, struct str bytes, bool last) { append(t, bytes, NULL, last); }
 
 void tape_mark(struct tape *t, uint64_t position) {
-    assert(t->keep);
-    if (t->marks_count == t->marks_room && !t->marks_lost) {
-        size_t room = MAX(t->marks_room * 2, (size_t)MARKS_MIN);
-        uint64_t *marks = try_realloc(t->marks, room * sizeof *marks);
-        t->marks_lost = !marks;
-        t->marks = marks ? marks : t->marks;
-        t->marks_room = marks ? room : t->marks_room;
+    struct tape_marks *marks = &t->record->marks;
+    if (marks->count == marks->room && !marks->lost) {
+        size_t room = MAX(marks->room * 2, (size_t)MARKS_MIN);
+        uint64_t *v = try_realloc(marks->v, room * sizeof *v);
+        marks->lost = !v;
+        marks->v = v ? v : marks->v;
+        marks->room = v ? room : marks->room;
     }
-    if (t->marks_lost) {
+    if (marks->lost) {
         return;
     }
-    t->marks[t->marks_count++] = position;
+    marks->v[marks->count++] = position;
 }
 
 void tape_finish(struct tape *t, const struct tape_why *why) {
@@ -339,13 +359,15 @@ void tape_watch(struct tape *t, struct tape_reader *r, const struct tape_reader_
 }
 
 enum err tape_find_mark(const struct tape *t, uint64_t n, uint64_t *position) {
-    if (n < t->marks_gone) {
+    static const struct tape_marks none = {.v = NULL};
+    const struct tape_marks *marks = t->record ? &t->record->marks : &none;
+    if (n < marks->gone) {
         return ERR_GONE;
     }
-    if (n - t->marks_gone >= t->marks_count) {
-        return t->marks_lost ? ERR_GONE : tape_running(t) ? ERR_AGAIN : ERR_INVALID;
+    if (n - marks->gone >= marks->count) {
+        return marks->lost ? ERR_GONE : tape_running(t) ? ERR_AGAIN : ERR_INVALID;
     }
-    *position = t->marks[n - t->marks_gone];
+    *position = marks->v[n - marks->gone];
     if (*position > t->written) { // on a mirror it may come before its bytes
         return tape_running(t) ? ERR_AGAIN : ERR_INVALID;
     }
@@ -386,7 +408,8 @@ void tape_read(struct tape_reader *r) {
     struct tape *t = tape_ref(r->tape);
     bool more = true;
     if (t->has_head && !r->has_head) {
-        tell_head(r, &t->head);
+        struct tape_head head = tape_head(t);
+        tell_head(r, &head);
     }
     while (more && r->tape && (r->position < t->written || t->why.end == TAPE_WHOLE)) {
         struct iovec v[READ_PARTS];

@@ -3,10 +3,11 @@
 // position and takes what it can. See docs/internals/tape.md.
 //
 // Bytes are offered to the readers as they come and copied only where somebody still wants them: a reader that could
-// not take all, or a tape that is kept for readers to come. `keep` is how many bytes behind the end stay readable:
-//   0     a plain relay: what every reader took is gone. From TAPE_WINDOW behind, a reader holds up the writer.
-//   else  a kept tape. A reader more than `keep` (and TAPE_WINDOW) behind holds up the writer as long as all are; where
-//         another one keeps up, or the writer cannot wait, it is outrun.
+// not take all, or a tape that is kept for readers to come:
+//   plain  a relay: what every reader took is gone. From TAPE_WINDOW behind, a reader holds up the writer.
+//   kept   has a record, whose `keep` is how many bytes behind the end stay readable. A reader more than `keep` (and
+//          TAPE_WINDOW) behind holds up the writer as long as all are; where another one keeps up, or the writer
+//          cannot wait, it is outrun.
 //
 // A tape belongs to one thread. Its bytes lie in blocks that tapes of other threads may share (tape/mirror.h).
 #pragma once
@@ -53,32 +54,42 @@ struct tape_events {
     void (*on_stop)(struct tape *t, const struct tape_why *why); // it is to end now, and so
 };
 
+// Positions that can be found again: the ends of events, ascending. The first one still there is number `gone`, counting
+// from 0.
+struct tape_marks {
+    uint64_t *v;
+    size_t count, room;
+    uint64_t gone;
+    bool lost; // there was no memory for one, and so there are none behind it
+};
+
+// What only those need who come later.
+struct tape_record {
+    uint64_t keep;        // bytes, not 0
+    uint64_t created_s;   // Unix seconds
+    struct fields fields; // of the head
+    void *head_memory;
+    struct tape_marks marks;
+    struct tape_id *id;     // of a tape that has no place here: a mirror, or read from a store; owned
+    struct tape_kept *kept; // NULL: such a tape
+};
+
+// A held call has one: 120 bytes fill a block of the heap.
 struct tape {
     unsigned references;
-    bool full;
-    bool has_head;
+    unsigned wanting;    // readers that are not mere watchers
     struct tape_why why; // `problem` is the tape's own
-    uint64_t keep;
-    uint64_t written;   // bytes so far
-    uint64_t created_s; // of kept tapes: Unix seconds
-    size_t held;        // bytes of memory in its chunks
+    uint64_t written;    // bytes so far
     struct tape_chunk *first, *last;
     struct list readers;
-    unsigned wanting;                 // readers that are not mere watchers
     const struct tape_events *events; // of the writer; NULL once it has let go
     void *writer;
-    struct tape_head head; // the fields only of kept tapes
-    void *head_memory;
-    // Positions in a kept tape that can be found again: the ends of events. The first one still there is number
-    // `marks_gone`, counting from 0.
-    uint64_t *marks;
-    size_t marks_count, marks_room;
-    uint64_t marks_gone;
-    bool marks_lost; // there was no memory for one, and so there are none behind it
-    // Its place on the shelf (tape/shelf.h).
-    uint32_t slot, generation;
-    struct tape_id *id;     // of one that has no place here: a mirror, or read from a store; owned
-    struct tape_kept *kept; // NULL: not kept, or a mirror
+    struct tape_record *record; // NULL: a plain relay
+    uint32_t slot, generation;  // its place on the shelf (tape/shelf.h)
+    int64_t body_len;           // of the head
+    int status;
+    bool has_head;
+    bool full;
 };
 
 struct tape_reader;
@@ -107,6 +118,9 @@ struct tape_reader {
 struct tape *tape_create(const struct tape_events *events, void *writer);
 struct tape *tape_ref(struct tape *t);
 void tape_unref(struct tape *t);
+// Makes a new tape a kept one, before anything is written: `bytes` behind its end stay.
+void tape_keep(struct tape *t, uint64_t bytes, uint64_t created_s);
+static inline struct tape_kept *tape_kept(const struct tape *t) { return t->record ? t->record->kept : NULL; }
 static inline bool tape_running(const struct tape *t) { return t->why.end == TAPE_RUNNING; }
 
 // The writer's side. After an end no event comes to it.
@@ -133,6 +147,16 @@ void tape_watch(struct tape *t, struct tape_reader *r, const struct tape_reader_
 // The first position that is still there; can reading begin at a position?
 uint64_t tape_start(const struct tape *t);
 bool tape_has(const struct tape *t, uint64_t position);
+// Once it has one; the fields only of a kept tape.
+static inline struct tape_head tape_head(const struct tape *t) {
+    return (struct tape_head){t->status, t->record ? t->record->fields : (struct fields){NULL, 0, 0}, t->body_len};
+}
+// How many marks there were, with those that are gone.
+static inline uint64_t tape_marks(const struct tape *t) {
+    return t->record ? t->record->marks.gone + t->record->marks.count : 0;
+}
+// Bytes of memory for what was recorded, but not for what others recorded (tape_append_part).
+size_t tape_copied(const struct tape *t);
 // The position behind event n (from 0). ERR_GONE: it was dropped; ERR_AGAIN: there is none yet; ERR_INVALID: the tape
 // has ended and never had one.
 MUSTCHECK enum err tape_find_mark(const struct tape *t, uint64_t n, uint64_t *position);

@@ -18,6 +18,29 @@ static void appends_and_consumes(void **state UNUSED) {
     check_int(b.cap, 1000);
 }
 
+static void what_was_appended_is_taken_back(void **state UNUSED) {
+    struct buf b;
+    buf_init(&b, 1000);
+    check_ok(buf_str_append(&b, STR("hello world")));
+    buf_consume(&b, 6);
+    buf_truncate(&b, 2);
+    check_str(buf_str(&b), "wo");
+    check_ok(buf_str_append(&b, STR("od")));
+    check_str(buf_str(&b), "wood");
+    buf_finish(&b);
+}
+
+static void no_cap_is_beyond_4_gib(void **state UNUSED) {
+    struct buf b;
+    buf_init(&b, SIZE_MAX);
+    check_int(b.cap, UINT32_MAX);
+    check_ok(buf_append(&b, "x", 1));
+    check_err(buf_reserve(&b, (size_t)UINT32_MAX), ERR_FULL);
+    check_err(buf_reserve(&b, (size_t)UINT32_MAX + 1), ERR_FULL);
+    check_str(buf_str(&b), "x");
+    buf_finish(&b);
+}
+
 static void nothing_at_all_may_be_appended(void **state UNUSED) {
     struct buf b;
     buf_init(&b, 0);
@@ -134,7 +157,7 @@ static void fill(void *arg UNUSED) {
 
 static void survives_every_failing_allocation(void **state UNUSED) { check(every_allocation_fails(fill, NULL) > 2); }
 
-TESTS(TEST(appends_and_consumes), TEST(nothing_at_all_may_be_appended),
-      TEST(the_cap_is_exact_and_a_refusal_changes_nothing), TEST(printf_fills_to_the_last_byte), TEST(printf_grows),
-      TEST(reserved_room_is_written_directly), TEST(random_use_keeps_the_bytes),
-      TEST(survives_every_failing_allocation))
+TESTS(TEST(appends_and_consumes), TEST(what_was_appended_is_taken_back), TEST(no_cap_is_beyond_4_gib),
+      TEST(nothing_at_all_may_be_appended), TEST(the_cap_is_exact_and_a_refusal_changes_nothing),
+      TEST(printf_fills_to_the_last_byte), TEST(printf_grows), TEST(reserved_room_is_written_directly),
+      TEST(random_use_keeps_the_bytes), TEST(survives_every_failing_allocation))

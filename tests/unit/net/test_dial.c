@@ -114,7 +114,7 @@ static void hole_open(struct hole *h, const char *host, uint16_t port) {
     int on = 1;
     setsockopt(h->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     check(bind(h->listener, &a.sa, a.len) == 0 && listen(h->listener, 0) == 0);
-    a.len = sizeof a.storage;
+    a.len = sizeof a.v6;
     check(getsockname(h->listener, &a.sa, &a.len) == 0);
     for (unsigned i = 0; i < ARRAY_LEN(h->clients); i++) {
         h->clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -16,7 +16,7 @@ struct question {
 
 static void run(struct errand *e, struct shelf *there, struct tape *t) {
     struct question *q = container_of(e, struct question, errand);
-    check(there == t->kept->shelf);
+    check(there == t->record->kept->shelf);
     check_int(q->backs, 0);
     q->runs++;
     q->written = t->written;
@@ -24,8 +24,8 @@ static void run(struct errand *e, struct shelf *there, struct tape *t) {
         tape_stop(t, &cut_off);
         check(!tape_running(t)); // it is there still
     }
-    if (q->forgets && t->kept) {
-        shelf_forget(t->kept);
+    if (q->forgets && tape_kept(t)) {
+        shelf_forget(t->record->kept);
     }
 }
 

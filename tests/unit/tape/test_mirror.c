@@ -60,7 +60,7 @@ static void on_tape(struct mirror_wait *wait, enum shelf_find found, struct tape
 static void client_init(struct client *c, struct bench *b, unsigned shelf, const struct call *of) {
     *c = (struct client){.shelf = &b->shelves[shelf], .id = of->id, .mark = READ_BY_POSITION, .budget = SIZE_MAX};
     c->where = of->shelf->number;
-    c->wait.tenant = tenant;
+    c->wait.tenant = &tenant;
     c->wait.on_tape = on_tape;
 }
 
@@ -152,7 +152,7 @@ static void mirror_shows_what_the_tape_shows(void **state UNUSED) {
             check_int(c.e.end, whole ? 0 : TAPE_CUT);
             struct tape *t = c.e.r.tape;
             uint64_t position;
-            check_int(t->held, 0); // not copied
+            check_int(tape_copied(t), 0); // not copied
             check_int(t->why.end, whole ? TAPE_WHOLE : TAPE_CUT);
             check(whole || strcmp(t->why.problem, cut_off.problem) == 0);
             check_int(t->why.reason, whole ? 0 : cut_off.reason);
@@ -251,7 +251,7 @@ static void lost_marks_are_lost_on_the_mirror_too(void **state UNUSED) {
     bench_init(&b, UINT64_MAX);
     call_begin_kept(&call, &b, 0);
     append_event(&call, 10);
-    call.tape->marks_lost = true;
+    call.tape->record->marks.lost = true;
     append_event(&call, 10);
     client_begin(&c, &b, 1, &call);
     turns(&b, 2);
@@ -275,7 +275,7 @@ static void what_was_dropped_is_gone_on_the_mirror_too(void **state UNUSED) {
     }
     uint64_t start = tape_start(call.tape);
     check(start > 0);
-    check(call.tape->marks_gone > 0);
+    check(call.tape->record->marks.gone > 0);
     for (int ended = 0; ended <= 1; ended++) {
         client_init(&gone_byte, &b, 1, &call);
         gone_byte.position = start - 1;
@@ -622,26 +622,25 @@ static void tenants_have_their_own(void **state UNUSED) {
     bench_init(&b, UINT64_MAX);
     call_begin_kept(&call, &b, 0);
     client_init(&theirs, &b, 1, &call);
-    theirs.wait.tenant = other_tenant;
+    theirs.wait.tenant = &other_tenant;
     client_ask(&theirs);
     client_begin(&mine, &b, 1, &call);
     client_init(&anybody, &b, 1, &call);
-    anybody.wait.tenant = other_tenant;
-    anybody.wait.anybody = true;
+    anybody.wait.tenant = NULL;
     client_ask(&anybody);
     turns(&b, 2);
     check_int(theirs.found, SHELF_UNKNOWN);
     check_int(mine.found, SHELF_HERE);
     check_int(anybody.found, SHELF_HERE);
     client_init(&late, &b, 1, &call); // of a mirror that is there
-    late.wait.tenant = other_tenant;
+    late.wait.tenant = &other_tenant;
     client_ask(&late);
     check_int(late.answers, 1);
     check_int(late.found, SHELF_UNKNOWN);
     client_end(&mine);
     client_end(&anybody);
     client_init(&late, &b, 1, &call); // alone
-    late.wait.tenant = other_tenant;
+    late.wait.tenant = &other_tenant;
     turns(&b, 2);
     check(!call.tape);
     client_ask(&late);
@@ -763,7 +762,7 @@ static void mirror_life_without_memory(void *arg UNUSED) {
     call_end(&call, NULL);
     turns(&b, 3);
     check_int(c.e.lasts + c.e.ends, 1);
-    check_int(call_was_cut || mirrored->why.end == TAPE_CUT || mirrored->marks_lost, mem_fail_fired());
+    check_int(call_was_cut || mirrored->why.end == TAPE_CUT || mirrored->record->marks.lost, mem_fail_fired());
     tape_unref(mirrored);
     check(!c.e.ends || c.e.error == ERR_NOMEM);
     client_end(&c);

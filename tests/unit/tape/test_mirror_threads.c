@@ -258,7 +258,7 @@ static void begin_request(struct worker *w) {
     r->worker = w;
     r->key = (w->begun * KEYS / REQUESTS + (unsigned)below(w, 20)) % KEYS; // about the same ones as the others'
     r->digest = digest_of(r->key);
-    r->wait.tenant = tenant;
+    r->wait.tenant = &tenant;
     r->wait.on_tape = on_tape;
     r->position = 0;
     r->mark = UINT64_MAX;

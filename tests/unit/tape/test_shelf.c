@@ -138,8 +138,9 @@ static void tape_of_no_place_here_has_the_id_it_was_given(void **state UNUSED) {
     struct bench b;
     bench_init(&b, UINT64_MAX);
     struct tape *t = tape_create(NULL, NULL);
-    t->id = xmalloc(sizeof *t->id);
-    *t->id = (struct tape_id){"abcdefghijklmnopqrstuvwxy2"};
+    tape_keep(t, 1, 0);
+    t->record->id = xmalloc(sizeof *t->record->id);
+    *t->record->id = (struct tape_id){"abcdefghijklmnopqrstuvwxy2"};
     struct tape_id id = shelf_id(&b.shelves[0], t);
     check_str(str_c(id.text), "abcdefghijklmnopqrstuvwxy2");
     tape_unref(t);
@@ -149,13 +150,11 @@ static void tape_of_no_place_here_has_the_id_it_was_given(void **state UNUSED) {
 static void tenants_see_their_own_tapes(void **state UNUSED) {
     struct bench b;
     struct call anybodys, tagged, kept;
-    uint64_t tag;
     bench_init(&b, UINT64_MAX);
-    memcpy(&tag, tenant.bytes, sizeof tag);
     call_begin(&anybodys, &b, 0);
     call_begin_kept(&kept, &b, 0);
     tagged = (struct call){.bench = &b, .shelf = &b.shelves[0], .tape = tape_create(&call_events, &tagged)};
-    shelf_add(tagged.shelf, tagged.tape, tag);
+    shelf_add(tagged.shelf, tagged.tape, shelf_tenant(&tenant));
     struct digest same_beginning = tenant;
     same_beginning.bytes[31] ^= 1;
     check(shelf_allows(anybodys.shelf, anybodys.tape, &other_tenant));

@@ -33,7 +33,9 @@ static const struct tape_events writer_events = {on_room, on_abandoned, on_stop}
 static struct tape *create_keeping(struct writer *w, uint64_t keep) {
     *w = (struct writer){0};
     struct tape *t = tape_create(&writer_events, w);
-    t->keep = keep;
+    if (keep) {
+        tape_keep(t, keep, 0);
+    }
     return t;
 }
 
@@ -295,8 +297,8 @@ static void kept_tape_is_never_full_and_replays(void **state UNUSED) {
     tape_read(&after.r);
     check_int(after.seen, 20 * TAPE_WINDOW + 10);
     check_int(after.lasts, 1);
-    check_int(t->head.status, 201);
-    check_str(fields_value(&t->head.fields, FIELD_CONTENT_TYPE), "text/plain");
+    check_int(t->status, 201);
+    check_str(fields_value(&t->record->fields, FIELD_CONTENT_TYPE), "text/plain");
     tape_leave(&after.r);
     tape_unref(t);
 }
@@ -654,7 +656,7 @@ static void writer_that_cannot_wait_outruns_at_once(void **state UNUSED) {
         struct eyes slow, quick;
         struct tape *t = tape_create(&writer_that_cannot_wait, &w);
         tape_ref(t);
-        t->keep = KEEP;
+        tape_keep(t, KEEP, 0);
         eyes_open(&slow, t, 0);
         if (others) {
             eyes_open(&quick, t, SIZE_MAX);
@@ -758,11 +760,11 @@ static void marks_are_found_until_they_are_dropped(void **state UNUSED) {
             uint64_t position = (n + 1) * (PIECE / 2);
             check_mark(t, n, position < tape_start(t) ? ERR_GONE : OK, position);
         }
-        check_int(t->marks_gone + t->marks_count, 2 * i + 2);
-        check(t->marks_count <= 4 * (KEEP + 4096) / PIECE + 2); // they go with the bytes
+        check_int(tape_marks(t), 2 * i + 2);
+        check(t->record->marks.count <= 4 * (KEEP + 4096) / PIECE + 2); // they go with the bytes
     }
     check(tape_start(t) > 0);
-    check(t->marks_room <= 64);
+    check(t->record->marks.room <= 64);
     append(t, 0, true);
     check_mark(t, 2 * PIECES - 1, OK, t->written);
     check_mark(t, 2 * PIECES, ERR_INVALID, 0);
@@ -836,7 +838,7 @@ static void shared_blocks_outlive_the_tape_they_come_from(void **state UNUSED) {
     while (position < from->written) {
         position = pass_on(from, position, to, 8);
     }
-    check_int(to->held, 0); // nothing was copied
+    check_int(tape_copied(to), 0); // nothing was copied
     tape_unref(from);
     check_int(e.seen, position);
     tape_append(to, STR(""), true);
@@ -1074,7 +1076,7 @@ static void kept_life_without_memory(void *arg UNUSED) {
     }
     check(t->written == 40000 || (t->why.end == TAPE_CUT && t->why.error == ERR_NOMEM));
     check(tape_running(to) || to->why.error == ERR_NOMEM);
-    check_int(t->why.end == TAPE_CUT || !tape_running(to) || t->marks_lost, mem_fail_fired());
+    check_int(t->why.end == TAPE_CUT || !tape_running(to) || t->record->marks.lost, mem_fail_fired());
     check_int(e.lasts + e.ends, 1);
     check_int(e.seen, e.lasts ? 40000 : e.seen);
     tape_leave(&e.r);
