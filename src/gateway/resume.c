@@ -467,18 +467,16 @@ static bool number_of(struct request *r, const char *name, struct str text, uint
     return true;
 }
 
-// "{id}:{n}", or only the number. An id of another tape is not about this one: an EventSource may have been pointed
-// elsewhere.
-static bool read_last_event(struct request *r, struct str last) {
-    struct resume *s = r->resume;
+// "{id}:{n}", or only the number. Another tape's id, or anything else, is not about this one: an EventSource may have been
+// pointed elsewhere, and a refusal would stop it for good.
+static void read_last_event(struct resume *s, struct str last) {
     size_t colon = str_find(last, ':');
     struct str id = colon < last.len ? str_first(last, colon) : STR("");
-    if (last.len == 0 || (id.len && id.len != TAPE_ID_LEN)) {
-        return true;
+    if (id.len && id.len != TAPE_ID_LEN) {
+        return;
     }
+    s->has_last = parse_u64(id.len ? str_skip(last, colon + 1) : last, &s->last_n) == OK;
     memcpy(s->last_id.text, id.ptr, id.len);
-    s->has_last = true;
-    return number_of(r, "Last-Event-ID", id.len ? str_skip(last, colon + 1) : last, &s->last_n);
 }
 
 static bool read_query(struct request *r) {
@@ -507,7 +505,8 @@ bool resume_for_reading(struct request *r) {
     s->reads = true;
     s->head_only = r->head->method == METHOD_HEAD;
     s->tenant = who_tenant(&r->head->fields);
-    return read_query(r) && read_last_event(r, fields_value(&r->head->fields, FIELD_LAST_EVENT_ID));
+    read_last_event(s, fields_value(&r->head->fields, FIELD_LAST_EVENT_ID));
+    return read_query(r);
 }
 
 // ---- answering

@@ -176,9 +176,13 @@ static void last_event_of_another_tape_is_not_about_this_one(void **state UNUSED
     stream_end(&s);
     struct peer *other = ask_tape(&s.w, 0, "GET", &s.id, "", "Last-Event-ID: abcdefghijklmnopqrstuvwxyz:1\r\n");
     check_read(other, s.id, 0, 4);
-    other = ask_tape(&s.w, 1, "GET", &s.id, "?starting_after=2", "Last-Event-ID: evt:1\r\n");
-    check_read(other, s.id, 3, 4);
-    check_only(&s.w, OUTCOME_COMPLETE, 3);
+    static const char *const others[] = {"evt:1", "soon", "99999999999999999999", ""};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        char field[64];
+        snprintf(field, sizeof field, "Last-Event-ID: %s\r\n", others[i]);
+        check_read(ask_tape(&s.w, 1, "GET", &s.id, "?starting_after=2", field), s.id, 3, 4);
+    }
+    check_only(&s.w, OUTCOME_COMPLETE, 2 + ARRAY_LEN(others));
     world_close(&s.w);
 }
 
@@ -313,8 +317,6 @@ static void wrong_positions_are_refused(void **state UNUSED) {
         {"?starting_after=-1", "", "'starting_after' must be a number"},
         {"?starting_after=", "", "'starting_after' must be a number"},
         {"?offset=1x", "", "'offset' must be a number"},
-        {"", "Last-Event-ID: soon\r\n", "'Last-Event-ID' must be a number"},
-        {"", "Last-Event-ID: 99999999999999999999\r\n", "'Last-Event-ID' must be a number"},
         {"?starting_after=4", "", "4 events"},
         {"?starting_after=18446744073709551615", "", "4 events"},
         {"?offset=100000", "", "has not come so far"},

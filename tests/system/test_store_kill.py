@@ -78,7 +78,7 @@ class Job:
 
     def check(self, answer):
         """Whole, its own, and the same each time."""
-        body = bytes(answer.body).removeprefix(b"retry: 1000\n\n")
+        body = bytes(answer.body).removeprefix(b"retry: 1000\n")
         assert answer.status == 200, answer
         assert self.text.encode() in body, f"{self}: {body!r}"
         assert not self.streams or b"data: [DONE]\n" in body, f"{self}: {body!r}"
