@@ -23,7 +23,7 @@
 #include "gateway/resume.h"
 #include "gateway/tapes.h"
 
-enum { SWEEP_MS = 60 * 1000, PARTS = 64, LOOKS_MAX = 4 };
+enum { SWEEP_MS = 60 * 1000, LOOKS_MAX = 4 };
 
 // ---- packing
 
@@ -107,21 +107,6 @@ static enum err pack_marks(const struct tape *t, struct buf *out) {
     return e == OK ? buf_append(out, marks->v, marks->count * sizeof *marks->v) : e;
 }
 
-static enum err pack_body(const struct tape *t, struct buf *out) {
-    struct tape_part parts[PARTS];
-    uint64_t position = tape_start(t);
-    enum err e = OK;
-    while (position < t->written) {
-        int count = tape_share(t, position, parts, PARTS);
-        for (int i = 0; i < count; i++) {
-            e = e == OK ? buf_str_append(out, parts[i].bytes) : e;
-            position += parts[i].bytes.len;
-            tape_part_drop(&parts[i]);
-        }
-    }
-    return e;
-}
-
 // ---- what ends is written
 
 static enum store_state state_of(enum tape_end end) {
@@ -173,7 +158,7 @@ static void on_ended(struct shelf *shelf, struct tape_kept *kept) {
     buf_init(&head, sizeof t->body_len + fields_packed_size(&t->record->fields));
     buf_init(&marks, sizeof(struct packed_marks) + t->record->marks.count * sizeof *t->record->marks.v);
     buf_init(&body, MAX(bytes, (size_t)1));
-    if (pack_head(t, &head) == OK && pack_marks(t, &marks) == OK && pack_body(t, &body) == OK) {
+    if (pack_head(t, &head) == OK && pack_marks(t, &marks) == OK && tape_copy(t, &body) == OK) {
         put_ended(w, kept, buf_str(&head), buf_str(&marks), buf_str(&body));
     } else {
         log_warning("an answer that ended was not stored: no memory");

@@ -12,25 +12,14 @@
 #include "llm/json.h"
 #include "llm/reply.h"
 
-enum { OBJECT_MAX = 8192, QUERY_MAX = 4096, JSON_COST = 24, JSON_EXTRA = 64 * 1024, LAST_EVENTS = 4, PARTS = 64 };
+enum { OBJECT_MAX = 8192, QUERY_MAX = 4096, JSON_COST = 24, JSON_EXTRA = 64 * 1024, LAST_EVENTS = 4 };
 
 static const struct str our_prefix = STR_INIT("resp_");
 
 // All that a tape has.
 static enum err read_all(const struct tape *t, struct buf *out) {
-    struct tape_part parts[PARTS];
-    uint64_t position = tape_start(t);
-    enum err e = OK;
-    buf_init(out, (size_t)(t->written - position) + 1);
-    while (position < t->written) {
-        int count = tape_share(t, position, parts, PARTS);
-        for (int i = 0; i < count; i++) {
-            e = e == OK ? buf_str_append(out, parts[i].bytes) : e;
-            position += parts[i].bytes.len;
-            tape_part_drop(&parts[i]);
-        }
-    }
-    return e;
+    buf_init(out, (size_t)(t->written - tape_start(t)) + 1);
+    return tape_copy(t, out);
 }
 
 static bool is_stream(const struct tape *t) { return t->has_head && http_is_event_stream(&t->record->fields); }

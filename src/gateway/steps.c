@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 
+#include "base/mem.h"
 #include "gateway/gather.h"
 #include "gateway/origin.h"
 #include "gateway/parallel.h"
@@ -12,7 +13,6 @@
 #include "gateway/responses.h"
 #include "gateway/resume.h"
 #include "gateway/tapes.h"
-#include "base/mem.h"
 #include "llm/json.h"
 #include "llm/peek.h"
 

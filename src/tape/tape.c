@@ -444,6 +444,14 @@ void tape_leave(struct tape_reader *r) {
     tape_unref(t);
 }
 
+enum err tape_copy(const struct tape *t, struct buf *out) {
+    enum err e = OK;
+    for (const struct tape_chunk *c = t->first; c && e == OK; c = c->next) {
+        e = buf_append(out, c->bytes, c->len);
+    }
+    return e;
+}
+
 // ---- sharing
 
 // From chunk c on.

@@ -11,6 +11,7 @@
 //
 // A tape belongs to one thread. Its bytes lie in blocks that tapes of other threads may share (tape/mirror.h).
 #pragma once
+#include "base/buf.h"
 #include "base/fields.h"
 #include "base/list.h"
 #include "base/mem.h"
@@ -164,6 +165,8 @@ MUSTCHECK enum err tape_find_mark(const struct tape *t, uint64_t n, uint64_t *po
 void tape_read(struct tape_reader *r);
 // Idempotent, allowed in any callback of the reader.
 void tape_leave(struct tape_reader *r);
+// Appends a copy of all the bytes that are still there.
+MUSTCHECK enum err tape_copy(const struct tape *t, struct buf *out);
 
 // ---- sharing bytes with another thread's tape (tape/mirror.c)
 
