@@ -382,7 +382,8 @@ const struct verb verb_mock = {
              "  error-N                the same, with an event that tells of an error\n"
              "  close-before-head reset-before-head garbage close-on-accept\n"
              "  wrong-length wrong-length-short malformed-chunk invalid-json empty html\n"
-             "  utf8-cut utf8-split drip drip-N 1xx-storm header-bomb\n"
+             "  utf8-cut utf8-split drip drip-N 1xx-storm 1xx-storm-N\n"
+             "  header-bomb header-bomb-N\n"
              "\n"
              "GET /mock/journal has a JSON line for each call (?since=ID&limit=N), /mock/stats\n"
              "the counts; POST /mock/reset begins anew.",
