@@ -932,6 +932,7 @@ static void options_read(struct swarm *s, int argc, char **argv) {
         const char **text;
         bool *flag;
     } rows[] = {
+        // clang-format off
         {"port", &port, 1, 65535, NULL, NULL},
         {"path", NULL, 0, 0, &s->path, NULL},
         {"model", NULL, 0, 0, &s->model, NULL},
@@ -950,6 +951,7 @@ static void options_read(struct swarm *s, int argc, char **argv) {
         {"body-bytes", &body_bytes, 1, 32 << 20, NULL, NULL},
         {"timeout", &timeout, 0.1, 3600, NULL, NULL},
         {"limit", &limit, 0.1, 7200, NULL, NULL},
+        // clang-format on
     };
     enum { ROWS = sizeof rows / sizeof *rows };
     struct option options[ROWS + 1] = {0};
