@@ -18,7 +18,7 @@ WERROR = $(if $(CI),-Dwerror=true)
 
 all: build
 
-build/release/build.ninja:
+build/release/build.ninja: | builddir
 	@./setup
 	@$(MESON) build/release --buildtype=release -Doptimization=2 -Ddebug=true -Db_lto=true -Db_pie=true $(WERROR) >build/release.log 2>&1 || { cat build/release.log; exit 1; }
 
@@ -37,14 +37,14 @@ run: build
 	@echo "          -d '{\"model\":\"mock-1s\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'"
 	@exec build/thaw serve --mock
 
-build/asan/build.ninja:
+build/asan/build.ninja: | builddir
 	@$(MESON) build/asan --buildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false -Dtests=true $(WERROR) >build/asan.log 2>&1 || { cat build/asan.log; exit 1; }
 
-build/tsan/build.ninja:
+build/tsan/build.ninja: | builddir
 	@$(MESON) build/tsan --buildtype=debug -Doptimization=1 -Db_sanitize=thread -Db_lundef=false -Dtests=true $(WERROR) >build/tsan.log 2>&1 || { cat build/tsan.log; exit 1; }
 
 # Meson warns of -fsanitize=fuzzer-no-link, which none of its options stands for: warnings are not fatal here.
-build/fuzz/build.ninja:
+build/fuzz/build.ninja: | builddir
 	@CC=clang meson setup build/fuzz --buildtype=debug -Doptimization=1 -Dfuzz=true -Db_lundef=false >build/fuzz.log 2>&1 || { cat build/fuzz.log; exit 1; }
 
 test: | builddir
