@@ -339,7 +339,8 @@ def test_watch_on_a_pipe_is_a_line_now_and_then(world):
 
 
 class Terminal:
-    """thaw mock --watch on a terminal of its own."""
+    """thaw mock --watch on a terminal of its own, in a process group of its own: one without a parent in its session, as
+    pytest's may be, is not stopped by Ctrl-Z (POSIX: an orphaned process group)."""
 
     def __init__(self, columns, rows, **env):
         self.master, slave = pty.openpty()
@@ -348,7 +349,7 @@ class Terminal:
         self.port = process.free_port()
         self.process = subprocess.Popen([process.THAW, "mock", "--listen", f"127.0.0.1:{self.port}", "--latency", "1h",
                                          "--capacity", "pool:2", "--watch"], stdin=subprocess.DEVNULL, stdout=slave,
-                                        stderr=subprocess.DEVNULL, preexec_fn=process.with_parent(),
+                                        stderr=subprocess.DEVNULL, preexec_fn=process.with_parent(os.setpgrp),
                                         env=process.environment({"TERM": "xterm", "NO_COLOR": "", **env}))
         os.close(slave)
 
