@@ -268,7 +268,7 @@ static void refuse_position(struct request *r, enum err e, const struct tape *t)
         request_error(r, 410, OUTCOME_REFUSED, NULL, "tape_dropped",
                       "This part of the answer was dropped: it has grown over %s. What is left begins at "
                       "?offset=%" PRIu64 ".",
-                      t->marks_lost ? "the memory there was" : "tape.max", tape_start(t));
+                      t->record->marks.lost ? "the memory there was" : "tape.max", tape_start(t));
     } else {
         request_error(r, 400, OUTCOME_REFUSED, NULL, "bad_position",
                       "The answer has not come so far: there are %" PRIu64 " bytes and %" PRIu64 " events.", t->written,
