@@ -89,7 +89,7 @@ def step_fan_out(bench, scenario, _number):
 
 # ---- 2: streams that are cut ----------------------------------------------------------------------------------
 
-PRELUDE = b"retry: 1000\n\n"  # before the tape's own bytes, for a reader by id
+PRELUDE = b"retry: 1000\n"  # before the tape's own bytes, for a reader by id
 CHUNK = re.compile(rb"(?:\r\n)?([0-9a-fA-F]+)\r\n")  # its size, and the end of the one before
 NUMBERED = re.compile(rb"(data: [^\n]*)\nid: (\w+):(\d+)\n\n")
 
