@@ -613,7 +613,8 @@ def main():
         print(f"note: {note}")
     path = run.result_path(options.out, date, f"{run.git_sha()}-tapes")
     path.write_text(json.dumps({
-        "date": date.isoformat(timespec="seconds"), "git": run.git_sha(), "options": {k: v for k, v in vars(options).items() if k != "out"}, "machine": facts,
+        "date": date.isoformat(timespec="seconds"), "git": run.git_sha(),
+        "options": {name: value for name, value in vars(options).items() if name != "out"}, "machine": facts,
         "versions": versions, "took_s": round(time.monotonic() - begin, 1), "figures": rows, "totals": totals,
         "notes": bench.notes, "raw": bench.raw}, indent=1) + "\n")
     print(f"every figure: {os.path.relpath(path)}")
