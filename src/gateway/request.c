@@ -399,18 +399,18 @@ void request_follow(struct request *r, struct tape *t, uint64_t position) {
     tape_read(&r->reader);
 }
 
-static struct call *start_call(struct request *r, struct tape *tape, bool kept) {
+static struct call *start_call(struct request *r, struct tape *tape, bool body_kept) {
     char id[REQUEST_ID_MAX];
     struct call_request asked = {
         .head = r->head,
         .request_id = request_id(r, id),
         .targets = r->targets,
-        .body_kept = kept,
+        .body_kept = body_kept,
         .body = r->whole,
         .take_body = buf_len(&r->body) ? &r->body : NULL,
         .places = r->places,
         .owner_events = &upload_events,
-        .owner = kept ? NULL : r,
+        .owner = body_kept ? NULL : r,
         .messages = r->route->messages,
         .goes_on = !tape->record && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
@@ -420,14 +420,14 @@ static struct call *start_call(struct request *r, struct tape *tape, bool kept) 
 }
 
 void request_start(struct request *r) {
-    bool kept = r->route->looked_at || r->head->body_len == 0;
+    bool body_kept = r->route->looked_at || r->head->body_len == 0;
     struct tape *tape = r->resume ? resume_take_tape(r) : NULL;
     struct call *call = NULL;
     if (!tape) {
         tape = tape_create(NULL, NULL);
         shelf_add(&r->worker->shelf, tape, r->tenant);
     }
-    if (!kept && r->head->expect_continue) {
+    if (!body_kept && r->head->expect_continue) {
         struct head leave = {.status = 100};
         xchg_send_head(r->x, &leave);
     }
@@ -440,9 +440,9 @@ void request_start(struct request *r) {
     if (r->route->produce) {
         r->route->produce(r, tape);
     } else {
-        call = start_call(r, tape, kept);
+        call = start_call(r, tape, body_kept);
     }
-    if (!kept && tape_running(tape)) {
+    if (!body_kept && tape_running(tape)) {
         r->call = call;
     }
     if (r->resume && r->resume->responses) {

@@ -203,7 +203,6 @@ struct tape *resume_take_tape(struct request *r) {
 // ---- reading one that exists
 
 // OpenAI counts a response's events itself, from a number of its choice: that of the first event is looked up.
-static void on_first_event(struct sse *sse, const struct sse_event *event);
 struct first_event {
     struct sse sse;
     uint64_t sequence;
