@@ -45,6 +45,24 @@ enum {
     OWN_ON_DISCONNECT = 1 << 5,
     OWN_MAX_TOKENS = 1 << 6,
     OWN_TEMPERATURE = 1 << 7,
+    OWN_RETRIES = 1 << 8,
+    OWN_RETRY_LOST = 1 << 9,
+    OWN_LIMIT_REQUESTS = 1 << 10,
+    OWN_LIMIT_TOKENS = 1 << 11,
+    OWN_LIMIT_IN_FLIGHT = 1 << 12,
+};
+
+// How many calls an upstream gets at once.
+struct config_in_flight {
+    unsigned limit; // 0: as many as come, or `automatic`
+    bool automatic; // as many as it answers well
+};
+
+// What one client may do; 0: as much as it likes.
+struct config_limits {
+    unsigned requests_per_minute;
+    uint64_t tokens_per_minute;
+    unsigned in_flight;
 };
 
 struct config_upstream {
@@ -61,12 +79,19 @@ struct config_upstream {
     uint64_t first_byte_ms;
     uint64_t between_ms;
     uint64_t total_ms;
+    struct config_in_flight max_in_flight;
+    unsigned retries;     // the upstream's own or the general ones
+    bool retry_lost;      // a call that was sent and lost is sent again; likewise
     bool background_here; // thaw does `background: true` of the Responses API; unless set: where this is the mock
-    uint32_t own;         // CONNECT, FIRST_BYTE, BETWEEN, TOTAL (others follow the general ones), BACKGROUND
+    uint32_t
+        own; // CONNECT, FIRST_BYTE, BETWEEN, TOTAL, RETRIES, RETRY_LOST (others follow the general ones), BACKGROUND
 };
 
+// Entries of one `rank` are equals: the one with the fewest calls in flight for its weight is asked first.
 struct config_use {
     unsigned upstream; // index in config.upstreams
+    unsigned rank;     // from 0; lower ones are asked first
+    unsigned weight;   // 1 to 100
     struct str model;  // the name to ask it for; empty: as the client wrote it
 };
 
@@ -74,15 +99,29 @@ struct config_model {
     struct str name;
     struct config_use *use; // in this order
     unsigned use_count;
+    uint64_t first_byte_ms, between_ms, total_ms; // those in `own`; else the upstream's hold
+    uint32_t own;                                 // FIRST_BYTE, BETWEEN, TOTAL
+};
+
+// Keys that belong together, and what those who present them may do.
+struct config_client {
+    struct str name;
+    struct config_key *keys;
+    unsigned key_count;
+    unsigned weight;             // its share of a queue: 1 to 100
+    unsigned priority;           // 0 to 9: of those who wait, a higher one goes first
+    struct config_limits limits; // of each key; what is not set is as for everybody
+    uint32_t own;                // LIMIT_REQUESTS, LIMIT_TOKENS, LIMIT_IN_FLIGHT
 };
 
 // What holds for calls to one path, or to all paths that begin so.
 struct config_route {
-    struct str path;                        // as clients send it; ends in * where it stands for all that begin so
-    bool resume;                            // every call is resumable
-    bool coalesce;                          // byte-identical concurrent calls of one tenant are one upstream call
-    bool replay_errors;                     // the same Idempotency-Key gets a failed answer again
-    bool rerun;                             // a background job that a crash interrupted is run again
+    struct str path;    // as clients send it; ends in * where it stands for all that begin so
+    bool resume;        // every call is resumable
+    bool coalesce;      // byte-identical concurrent calls of one tenant are one upstream call
+    bool replay_errors; // the same Idempotency-Key gets a failed answer again
+    bool keep_alive;    // a plain JSON answer that is waited for gets blanks in front (keepalive_ms)
+    bool rerun;         // a background job that a crash interrupted is run again
     struct config_disconnect on_disconnect; // where it is in `own`; else tape_disconnect or on_disconnect hold
     uint32_t own;                           // ON_DISCONNECT
 };
@@ -134,10 +173,29 @@ struct config {
     unsigned parallel_branches;
     uint64_t parallel_answer; // bytes, of one branch
 
+    struct str admin;            // as written: an address, or "off"
+    bool admin_asked;            // it was set, and must be had
+    struct config_limits limits; // of each client
+    unsigned queue_length;       // calls that wait, of each upstream
+    uint64_t queue_wait_ms;      // the longest
+    unsigned retries;
+    bool retry_lost;
+    unsigned breaker_failures; // in a row; 0: an upstream never rests
+    uint64_t breaker_rest_ms;
+    uint64_t keepalive_ms; // 0: off
+    uint64_t drain_ms;
+    uint64_t memory;          // bytes; 0: three quarters of what there is
+    unsigned max_connections; // of clients; 0: as many as there are descriptors for
+    struct str access_log;    // "stdout", "stderr" or a path; empty: none
+    bool server_timing;
+    bool trace_trust; // traceparent is passed on as it came; else the trace begins anew here
+
     struct str *cors; // origins as browsers send them, or "*"
     unsigned cors_count;
     struct config_key *keys;
     unsigned key_count;
+    struct config_client *clients;
+    unsigned client_count;
     struct config_upstream *upstreams; // in the order of the file
     unsigned upstream_count;
     struct config_model *models;

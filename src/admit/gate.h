@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// A gate stands in front of an upstream: so many calls are in at once, others wait in a queue that is fair between
+// clients, or are told at once that it would take too long. Gates belong to the process: calls of all workers pass
+// through the same one, under its lock, which is held for the few instructions of one enqueue or dequeue. They outlive
+// reloads, which only set them anew. An upstream without a limit has no queue; its gate only counts.
+//
+// Who is next: the highest priority that waits; among its clients by deficit round robin (Shreedhar and Varghese 1996),
+// each gets `weight` calls a round; of one client, who came first. (One client with 1,000 calls and nine with one each:
+// each of the nine waits for at most ten others.)
+//
+// The predicted wait of a newcomer is what stands before it, at the rate at which places have become free lately (an
+// average over the last services, weighted exponentially). A newcomer whose prediction is beyond its deadline is refused
+// now instead of then; one whose deadline comes while it waits leaves.
+//
+// `automatic` limits (AIMD; facts/resume-mock-queues.md section 5): one more for every `limit` calls that were answered
+// well while the gate was in full use; x 0.9 - at most once for the calls of one service time - when the upstream says
+// 429 or 503, times out, or its first bytes take more than twice as long as they did when it was not crowded; never
+// below 1. Latency of whole answers says nothing: it depends on what was asked.
+#pragma once
+#include "base/str.h"
+#include "ev/loop.h"
+
+struct gates;
+struct gate;
+struct ticket;
+
+struct gates *gates_create(void);
+void gates_destroy(struct gates *gates); // no ticket may be out
+// The gate of that name; made when it is first asked for. Lives as long as the gates. Any thread.
+struct gate *gates_find(struct gates *gates, struct str name);
+
+struct gate_options {
+    unsigned limit; // calls at once; 0: as many as come, unless automatic
+    bool automatic; // limit: where to begin (0: 10)
+    unsigned queue_length;
+    uint64_t queue_wait_ms;
+};
+// Any thread. What waits and may go in now does.
+void gate_set(struct gate *gate, const struct gate_options *options, uint64_t now_ms);
+
+struct gate_asker {
+    struct loop *loop;
+    uint64_t client;      // whose call it is: any number that stays the same
+    unsigned weight;      // 1 to 100
+    unsigned priority;    // 0 to 9, higher first
+    uint64_t deadline_ms; // on the loop's clock, when waiting has no point any more; UINT64_MAX: none
+    // On the asker's loop, later: it is in, or (late) its time is up: queue_wait_ms or its deadline. Not after gate_leave.
+    // A late one has left: its ticket is gone.
+    void (*on_in)(void *owner);
+    void (*on_late)(void *owner);
+    void *owner;
+};
+
+enum gate_answer {
+    GATE_IN,
+    GATE_WAIT,  // on_in or on_late comes
+    GATE_SHARE, // the queue is full, and this client has more than its share of it (429)
+    GATE_FULL,  // the queue is full (503)
+    GATE_LATE, // it would take longer than the deadline or queue_wait_ms (503, or 429 where it is the client's own calls)
+};
+
+struct gate_refusal {
+    uint64_t retry_ms; // when there will be room, by the rate at which places become free; at least 1000
+    uint64_t wait_ms;  // predicted, of GATE_LATE
+    unsigned waiting, limit;
+};
+
+// The ticket is the asker's until gate_leave; NULL when refused. Memory: fails as GATE_FULL.
+MUSTCHECK enum gate_answer gate_enter(struct gate *gate, const struct gate_asker *asker, struct ticket **ticket,
+                                      struct gate_refusal *refusal);
+
+enum gate_report {
+    REPORT_WELL,       // answered
+    REPORT_OVERLOADED, // 429, 503, a timeout
+    REPORT_NOTHING,    // the client left, it was never sent, or it failed in a way that says nothing about load
+};
+// It is over, in whatever state: waits no more, or its place is free and the next one is told. first_byte_ms: from the
+// request sent to the answer's first byte, 0: unknown. Accepts NULL. The asker's loop only.
+void gate_leave(struct ticket *take_ticket, enum gate_report report, uint64_t first_byte_ms);
+
+// Where it stands: *place from 1. False: it does not wait.
+bool gate_place(const struct ticket *ticket, unsigned *place, unsigned *waiting);
+
+struct gate_look {
+    unsigned limit; // 0: none
+    bool automatic;
+    unsigned in_flight, waiting;
+    uint64_t oldest_ms;              // how long the first of those who wait has waited
+    uint64_t service_ms;             // average
+    uint64_t entered, refused, late; // since the start
+};
+void gate_look(struct gate *gate, uint64_t now_ms, struct gate_look *look); // any thread
