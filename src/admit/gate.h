@@ -17,6 +17,7 @@
 // 429 or 503, times out, or its first bytes take more than twice as long as they did when it was not crowded; never
 // below 1. Latency of whole answers says nothing: it depends on what was asked.
 #pragma once
+#include "admit/breaker.h"
 #include "base/str.h"
 #include "ev/loop.h"
 
@@ -90,3 +91,6 @@ struct gate_look {
     uint64_t entered, refused, late; // since the start
 };
 void gate_look(struct gate *gate, uint64_t now_ms, struct gate_look *look); // any thread
+
+// The breaker of the upstream that the gate stands before, which outlives reloads like it.
+struct breaker *gate_breaker(struct gate *gate);

@@ -192,41 +192,18 @@ static int build_config(struct serve *s) {
 
 struct shared {
     struct address listen;
-    struct tls_client **tls; // per upstream
+    struct blueprint *blueprint;
+    struct commons *commons;
 };
 
-static int make_tls(const struct config *config, struct shared *shared) {
-    shared->tls = xcalloc(config->upstream_count, sizeof(struct tls_client *));
-    for (unsigned i = 0; i < config->upstream_count; i++) {
-        const struct config_upstream *u = &config->upstreams[i];
-        char problem[300];
-        for (unsigned j = 0; u->tls && j < i && !shared->tls[i]; j++) {
-            bool same = shared->tls[j] && str_eq(config->upstreams[j].ca_file, u->ca_file);
-            shared->tls[i] = same ? shared->tls[j] : NULL;
-        }
-        if (!u->tls || shared->tls[i]) {
-            continue;
-        }
-        struct tls_client_options options = {.ca_file = u->ca_file.len ? u->ca_file.ptr : NULL, .alpn = "http/1.1"};
-        if (tls_client_create(&options, &shared->tls[i], problem, sizeof problem) != OK) {
-            fprintf(stderr, "thaw serve: upstream '%.*s': %s\n", STR_ARG(u->name), problem);
-            return EXIT_USAGE;
-        }
+static int make_blueprint(struct config *config, struct shared *shared) {
+    char problem[400];
+    if (blueprint_create(config, &shared->blueprint, problem, sizeof problem) != OK) {
+        fprintf(stderr, "thaw serve: %s\n", problem);
+        return EXIT_USAGE;
     }
+    shared->commons = commons_create();
     return EXIT_FINE;
-}
-
-static void free_tls(const struct config *config, struct shared *shared) {
-    for (unsigned i = 0; shared->tls && i < config->upstream_count; i++) {
-        bool first = true;
-        for (unsigned j = 0; j < i; j++) {
-            first = first && shared->tls[j] != shared->tls[i];
-        }
-        if (first) {
-            tls_client_destroy(shared->tls[i]);
-        }
-    }
-    free(shared->tls);
 }
 
 // ---- workers and their threads
@@ -300,9 +277,9 @@ static void free_mock(void *mock) { mock_destroy(mock); }
 
 static int open_crew(struct crew *crew, const struct serve *s, const struct shared *shared) {
     struct worker_options options = {
-        .config = s->config,
+        .blueprint = shared->blueprint,
+        .commons = shared->commons,
         .listen = &shared->listen,
-        .tls = shared->tls,
         .mock_connect = mock_connect,
         .mock_create = make_mock,
         .mock_destroy = free_mock,
@@ -413,7 +390,7 @@ static int serve(struct serve *s) {
     char text[ADDRESS_TEXT];
     machine_read(&machine, "", true);
     crew.count = s->config->workers ? s->config->workers : machine.cpus_usable;
-    int wrong = make_tls(s->config, &shared);
+    int wrong = make_blueprint(s->config, &shared);
     if (!wrong && s->check) {
         describe_upstreams(s->config);
         describe_machine(&machine, crew.count);
@@ -428,7 +405,8 @@ static int serve(struct serve *s) {
         }
         close_crew(&crew);
     }
-    free_tls(s->config, &shared);
+    commons_destroy(shared.commons);
+    blueprint_unref(shared.blueprint);
     return wrong;
 }
 

@@ -8,7 +8,13 @@
 #include "gateway/steps.h"
 #include "llm/json.h"
 
-enum { MESSAGE_MAX = 1024, ERROR_MAX = 4 * MESSAGE_MAX, ALLOW_MAX = 64, LOCATION_MAX = CONFIG_PREFIX_MAX + 64 };
+enum {
+    MESSAGE_MAX = 1024,
+    ERROR_MAX = 4 * MESSAGE_MAX,
+    ALLOW_MAX = 64,
+    COUNT_TEXT = 24,
+    LOCATION_MAX = CONFIG_PREFIX_MAX + 64
+};
 
 static const struct answer_kind kinds[] = {
     {400, "invalid_request_error", "bad_request", "invalid_request_error"},
@@ -23,6 +29,7 @@ static const struct answer_kind kinds[] = {
     {415, "invalid_request_error", "unsupported_media_type", "invalid_request_error"},
     {417, "invalid_request_error", "expectation_failed", "invalid_request_error"},
     {422, "invalid_request_error", "unprocessable", "invalid_request_error"},
+    {429, "rate_limit_error", "rate_limit_exceeded", "rate_limit_error"},
     {431, "invalid_request_error", "head_too_large", "invalid_request_error"},
     {501, "invalid_request_error", "not_implemented", "invalid_request_error"},
     {502, "upstream_error", "upstream_failed", "api_error"},
@@ -52,10 +59,47 @@ static void add_allow(const struct route *route, struct fields *fields, char roo
     worker_add(fields, STR("Allow"), str_from(room, at));
 }
 
+// retry-after-ms goes before for those who know it (OpenAI's SDKs); the other one is whole seconds (RFC 9110 10.2.3).
+static void add_retry(struct fields *fields, uint32_t retry_ms, char room[2][COUNT_TEXT]) {
+    snprintf(room[0], COUNT_TEXT, "%u", (retry_ms + 999) / 1000);
+    snprintf(room[1], COUNT_TEXT, "%u", retry_ms);
+    worker_add(fields, STR("Retry-After"), str_c(room[0]));
+    worker_add(fields, STR("retry-after-ms"), str_c(room[1]));
+}
+
+static struct str put_number(struct quota_text *room, unsigned i, uint64_t n) {
+    return str_from(room->v[i], (size_t)(format_u64(room->v[i], n) - room->v[i]));
+}
+
+static struct str put_time(struct quota_text *room, unsigned i, uint64_t ms) {
+    format_duration(room->v[i], sizeof room->v[i], ms);
+    return str_c(room->v[i]);
+}
+
+void answer_add_quota(struct fields *fields, const struct quota_look *look, struct quota_text *room) {
+    if (look->limit_requests) {
+        fields_remove(fields, FIELD_LIMIT_REQUESTS); // the upstream's are about thaw's key, not the client's
+        fields_remove(fields, FIELD_REMAINING_REQUESTS);
+        fields_remove(fields, FIELD_RESET_REQUESTS);
+        worker_add(fields, STR("x-ratelimit-limit-requests"), put_number(room, 0, look->limit_requests));
+        worker_add(fields, STR("x-ratelimit-remaining-requests"), put_number(room, 1, look->remaining_requests));
+        worker_add(fields, STR("x-ratelimit-reset-requests"), put_time(room, 2, look->reset_requests_ms));
+    }
+    if (look->limit_tokens) {
+        fields_remove(fields, FIELD_LIMIT_TOKENS);
+        fields_remove(fields, FIELD_REMAINING_TOKENS);
+        fields_remove(fields, FIELD_RESET_TOKENS);
+        worker_add(fields, STR("x-ratelimit-limit-tokens"), put_number(room, 3, look->limit_tokens));
+        worker_add(fields, STR("x-ratelimit-remaining-tokens"), put_number(room, 4, look->remaining_tokens));
+        worker_add(fields, STR("x-ratelimit-reset-tokens"), put_time(room, 5, look->reset_tokens_ms));
+    }
+}
+
 static void send_answer_head(struct request *r, int status, size_t body_len, const struct tape_id *tape) {
     char id[REQUEST_ID_MAX];
     char allow[ALLOW_MAX];
     char location[LOCATION_MAX];
+    char retry[2][COUNT_TEXT];
     struct fields fields = worker_scratch(r->worker);
     if (body_len) {
         worker_add(&fields, STR("Content-Type"), STR("application/json"));
@@ -70,9 +114,12 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
         worker_add(&fields, STR("X-Thaw-Tape"), str_c(tape->text));
     }
     if (tape && status == 202) {
-        int n = snprintf(location, sizeof location, "%.*s/tapes/%s", STR_ARG(r->worker->config->prefix), tape->text);
+        int n = snprintf(location, sizeof location, "%.*s/tapes/%s", STR_ARG(r->setup->config->prefix), tape->text);
         worker_add(&fields, STR("Location"), str_from(location, (size_t)n));
         worker_add(&fields, STR("Preference-Applied"), STR("respond-async"));
+    }
+    if (r->retry_ms) {
+        add_retry(&fields, r->retry_ms, retry);
     }
     if (r->cors) {
         origin_add_fields(r, &fields);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Errors as they are written, and what they are called.
 #pragma once
+#include "admit/quota.h"
 #include "base/buf.h"
+#include "base/fields.h"
 
 // Appends {"type":"error","error":{"type":..,"message":..}}, as Anthropic has it, and no line break.
 MUSTCHECK enum err answer_write_messages_error(struct buf *out, const char *type, struct str message);
@@ -18,3 +20,9 @@ struct answer_kind {
     const char *messages; // the type in Anthropic's terms
 };
 const struct answer_kind *answer_kind(int status);
+
+// Adds x-ratelimit-* as OpenAI has them, in the place of the upstream's; their values lie in `room`.
+struct quota_text {
+    char v[6][24];
+};
+void answer_add_quota(struct fields *fields, const struct quota_look *look, struct quota_text *room);

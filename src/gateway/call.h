@@ -2,30 +2,31 @@
 // A call: one request to a model's upstreams, in their order, whose answer goes on a tape. It ends with the tape's end,
 // or when the tape's last reader has left. Who reads the tape is not its business.
 #pragma once
+#include "gateway/asked.h"
 #include "gateway/worker.h"
-#include "http/sse.h"
 
 struct call;
 
-struct call_owner {
-    void (*on_room)(void *owner); // call_upload takes more
-    void (*on_over)(void *owner); // the call takes nothing any more; its pointer is void
-};
-
 extern const size_t call_size; // of a call, for the worker's pool
 
-// Where a body says what thaw says in its own words; 0: nowhere.
-struct call_places {
-    uint32_t model_at, model_len; // the model's name, with its quotes
-    uint32_t true_at;             // a `true` that is sent as `false`
+// Whose call it is, and what he may do.
+struct call_client {
+    uint64_t id;
+    unsigned weight;   // 1 to 100
+    unsigned priority; // 0 to 9
+    struct quota_rates rates;
+    uint64_t tokens; // the call's, as estimated
 };
 
 // What is asked, borrowed for call_start.
 struct call_request {
     const struct head *head; // the client's, with its fields as received
     struct str request_id;
-    const struct targets *targets;
-    bool body_kept; // `body` is all of it, and kept for another try
+    struct setup *setup;
+    const struct targets *targets;    // of it
+    const struct call_client *client; // NULL: nothing is limited
+    uint64_t timeout_ms;              // the client's own; 0: none
+    bool body_kept;                   // `body` is all of it, and kept for another try
     struct str body;
     struct buf *take_body;     // instead of copying: the buffer that `body` lies in, or NULL
     struct call_places places; // of a kept body
@@ -44,4 +45,6 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
 bool call_upload(struct call *c, struct str bytes, bool end);
 // The owner goes away; nothing more will be uploaded.
 void call_forget_owner(struct call *c);
-// A tape that was cut has the outcome in t->why.reason: UPSTREAM_*, TIMEOUT_* or EXHAUSTED.
+// The call of this tape waits for its turn: *place from 1, of how many. False: it does not.
+bool call_waits(const struct tape *t, unsigned *place, unsigned *waiting);
+// A tape that was cut has the outcome in t->why.reason, and when to try again in t->why.retry_ms (0: not said).

@@ -120,6 +120,7 @@ static void bury(struct grave *grave) {
     }
     buf_finish(&g->out);
     gather_plan_destroy(g->plan);
+    setup_unref(g->setup);
     free(g);
 }
 
@@ -208,7 +209,7 @@ static void blame_answer(struct branch *b) {
 
 static void blame_size(struct branch *b) {
     char size[24];
-    format_size(size, sizeof size, b->gather->worker->config->parallel_answer);
+    format_size(size, sizeof size, b->gather->setup->config->parallel_answer);
     branch_blame(b, 502, NULL, "answer_too_large", "The answer is larger than the %s allowed here (parallel.answer).",
                  size);
 }
@@ -332,7 +333,7 @@ static void on_head(struct tape_reader *reader, const struct tape_head *head) {
         b->stream->branch = b;
         b->streamed = true;
         sse_init(&b->stream->sse, on_event);
-        b->stream->sse.data_max = g->worker->config->parallel_answer;
+        b->stream->sse.data_max = g->setup->config->parallel_answer;
     }
 }
 
@@ -386,6 +387,9 @@ static void on_end(struct tape_reader *reader, const struct tape_why *why) {
     struct branch *b = branch_of(reader);
     bool cancelled = why->end == TAPE_CANCELLED;
     int status = cancelled ? 410 : why->error == OK ? 502 : err_status(why->error);
+    if (why->retry_ms) {
+        snprintf(b->retry_after, sizeof b->retry_after, "%u", (why->retry_ms + 999) / 1000);
+    }
     branch_blame(b, status, NULL, cancelled ? "cancelled" : NULL, "%s",
                  why->problem ? why->problem : "The call was ended.");
     finish_branch(b, BRANCH_FAILED);
@@ -564,7 +568,7 @@ static void stop_gather(struct gather *g, const struct tape_why *why) {
     }
 }
 
-static const struct tape_why exhausted = {TAPE_CUT, ERR_NOMEM, OUTCOME_EXHAUSTED,
+static const struct tape_why exhausted = {TAPE_CUT, ERR_NOMEM, OUTCOME_EXHAUSTED, 0,
                                           "There was no memory for the answer."};
 
 // What there is to do, at the end of a turn.
@@ -598,7 +602,7 @@ static void on_room(struct tape *t) {
 static void on_abandoned(struct tape *t) {
     struct gather *g = t->writer;
     if (!g->goes_on && !shelf_goes_on(t)) {
-        end_gather(g, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the client left"});
+        end_gather(g, &(struct tape_why){TAPE_CANCELLED, OK, 0, 0, "the client left"});
     }
 }
 
@@ -625,6 +629,7 @@ static struct fields fields_for_branches(const struct request *r) {
 }
 
 static void start_branch(struct request *r, struct gather *g, unsigned i, const struct fields *fields) {
+    struct call_client client;
     struct branch *b = &g->branches[i];
     struct branch_plan *plan = &g->plan->branches[i];
     bool is_made = buf_len(&plan->made);
@@ -637,7 +642,9 @@ static void start_branch(struct request *r, struct gather *g, unsigned i, const 
     struct call_request asked = {
         .head = &head,
         .request_id = str_from(id, (size_t)id_len),
+        .setup = g->setup,
         .targets = plan->targets,
+        .client = request_client(r, body.len, &client) ? &client : NULL,
         .body_kept = true,
         .body = body,
         .take_body = is_made ? &plan->made : NULL,
@@ -646,7 +653,7 @@ static void start_branch(struct request *r, struct gather *g, unsigned i, const 
     b->gather = g;
     b->plan = plan;
     b->timeout.on_timer = on_timeout;
-    buf_init(&b->body, g->worker->config->parallel_answer);
+    buf_init(&b->body, g->setup->config->parallel_answer);
     struct tape *tape = tape_create(NULL, NULL);
     shelf_add(&g->worker->shelf, tape, r->tenant);
     call_start(g->worker, &asked, tape);
@@ -662,15 +669,18 @@ void gather_start(struct request *r, struct tape *tape) {
     struct gather_plan *plan = r->gather;
     struct worker *w = r->worker;
     struct gather *g = xcalloc(1, sizeof *g + plan->count * sizeof g->branches[0]);
+    bool sooner = r->timeout_ms && (!plan->deadline_ms || r->timeout_ms < plan->deadline_ms);
+    plan->deadline_ms = sooner ? r->timeout_ms : plan->deadline_ms;
     r->gather = NULL;
     g->worker = w;
+    g->setup = setup_ref(r->setup);
     g->plan = plan;
     g->task.run = work;
     g->started_ms = w->loop.now_ms;
     g->goes_on = !tape->record && resume_goes_on(r);
     g->counts[BRANCH_RUNNING] = plan->count;
     g->deadline.on_timer = on_deadline;
-    buf_init(&g->out, ESCAPED_MAX * (plan->count + 1) * w->config->parallel_answer + OUT_EXTRA);
+    buf_init(&g->out, ESCAPED_MAX * (plan->count + 1) * g->setup->config->parallel_answer + OUT_EXTRA);
     g->tape = tape_ref(tape);
     tape->events = &tape_events;
     tape->writer = g;

@@ -107,6 +107,7 @@ enum gather_state {
 
 struct gather {
     struct worker *worker;
+    struct setup *setup; // held
     struct gather_plan *plan;
     struct tape *tape;
     struct task task; // to look what is to be done

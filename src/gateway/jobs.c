@@ -221,15 +221,15 @@ static void restore_marks(struct tape *t, struct str marks) {
 static void restore_end(struct tape *t, const struct store_record *record) {
     static const char lost[] = "the answer had ended, but could not be stored";
     char problem[STORE_PROBLEM_MAX];
-    struct tape_why why = {TAPE_CUT, ERR_CUT, OUTCOME_SHUTDOWN,
+    struct tape_why why = {TAPE_CUT, ERR_CUT, OUTCOME_SHUTDOWN, 0,
                            "thaw was ended while this call ran, and the call was not run again"};
     snprintf(problem, sizeof problem, "%.*s", STR_ARG(record->problem));
     switch (record->state) {
     case STORE_WHOLE: return;
     case STORE_CUT:
-        why = (struct tape_why){TAPE_CUT, error_named(record->error), (int)outcome_named(record->reason), problem};
+        why = (struct tape_why){TAPE_CUT, error_named(record->error), (int)outcome_named(record->reason), 0, problem};
         break;
-    case STORE_CANCELLED: why = (struct tape_why){TAPE_CANCELLED, OK, 0, problem}; break;
+    case STORE_CANCELLED: why = (struct tape_why){TAPE_CANCELLED, OK, 0, 0, problem}; break;
     case STORE_RUNNING: why.problem = lost; break; // it is not in memory, where all are that run
     case STORE_INTERRUPTED: break;
     }
@@ -244,8 +244,8 @@ struct tape *jobs_restore(struct worker *w, const struct store_record *record) {
     bool readable = restore_head(w, t, record);
     restore_marks(t, record->marks);
     if (tape_running(t) && !readable) {
-        tape_finish(t,
-                    &(struct tape_why){TAPE_CUT, ERR_CUT, OUTCOME_UPSTREAM_LOST, "the stored answer cannot be read"});
+        tape_finish(
+            t, &(struct tape_why){TAPE_CUT, ERR_CUT, OUTCOME_UPSTREAM_LOST, 0, "the stored answer cannot be read"});
     }
     if (tape_running(t)) {
         tape_append(t, record->body, record->state == STORE_WHOLE);
@@ -307,7 +307,7 @@ static void give_up(struct tape *t) {
     kept->brief = true;
     kept->disconnect = TAPE_ENDS;
     if (t->wanting == 0) {
-        tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the job could not be stored"});
+        tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, 0, "the job could not be stored"});
     }
 }
 
@@ -347,7 +347,7 @@ static struct store_record begun(const struct tape_kept *kept, const struct tape
 }
 
 enum err jobs_pack(const struct request *r, struct buf *out) {
-    const struct config *config = r->worker->config;
+    const struct config *config = r->setup->config;
     buf_init(out, sizeof(struct packed_request) + 2 * config->max_head + config->max_body);
     return pack_request(r, out);
 }
@@ -390,7 +390,7 @@ static void on_found(struct store_op *op) {
     struct job *job = container_of(op, struct job, op);
     struct request *r = job->request;
     const struct resume *s = r->resume;
-    bool anybody = s->reads && r->worker->config->tape_read_by_id;
+    bool anybody = s->reads && r->setup->config->tape_read_by_id;
     bool there =
         op->result == OK && (anybody || memcmp(op->record.tenant, s->tenant.bytes, sizeof op->record.tenant) == 0);
     bool undecided = there && op->record.state == STORE_INTERRUPTED && r->worker->shelves->rerunning;

@@ -3,7 +3,7 @@
 
 // Credentials of the browser (cookies) play no part here, so that an origin's name is all that is asked about.
 static void find_allowed(struct request *r) {
-    const struct config *config = r->worker->config;
+    const struct config *config = r->setup->config;
     struct str origin = config->cors_count ? fields_value(&r->head->fields, FIELD_ORIGIN) : (struct str){NULL, 0};
     for (unsigned i = 0; origin.ptr && !r->cors && i < config->cors_count; i++) {
         const struct str *allowed = &config->cors[i];

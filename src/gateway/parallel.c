@@ -26,8 +26,8 @@ static enum verdict refuse(struct request *r, const struct parallel_problem *pro
 
 // A path is called here as it would be alone.
 static bool check_path(struct request *r, unsigned i, struct str path) {
-    const struct route *route = route_find(r->worker, target_path(path), METHOD_POST);
-    struct str prefix = r->worker->config->prefix;
+    const struct route *route = route_find(r->setup->config, target_path(path), METHOD_POST);
+    struct str prefix = r->setup->config->prefix;
     char param[BODY_PARAM_MAX];
     snprintf(param, sizeof param, "calls[%u].path", i);
     if (route && route->produce) {
@@ -59,7 +59,7 @@ static bool plan_call(struct request *r, unsigned i, const struct parallel_call 
 }
 
 enum verdict parallel_look(struct request *r) {
-    unsigned most = r->worker->config->parallel_branches;
+    unsigned most = r->setup->config->parallel_branches;
     size_t arena_cap = most * (sizeof(struct parallel_call) + PARALLEL_ID_MAX + PARALLEL_PATH_MAX + 64);
     struct parallel asked;
     struct parallel_problem problem;

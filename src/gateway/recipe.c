@@ -38,7 +38,7 @@ static bool exhausted(struct request *r) {
 static bool too_large(struct request *r) {
     request_error(r, 413, OUTCOME_REFUSED, NULL, NULL,
                   "What is asked for becomes larger than the %zu bytes allowed here (max_body).",
-                  (size_t)r->worker->config->max_body);
+                  (size_t)r->setup->config->max_body);
     return false;
 }
 
@@ -181,7 +181,7 @@ static bool read_stream(struct filling *f) {
 // ---- the calls
 
 static struct str model_of(const struct filling *f, const struct config_prompt *prompt) {
-    const struct config *config = f->r->worker->config;
+    const struct config *config = f->r->setup->config;
     return prompt->model.len           ? prompt->model
            : f->model->text.len        ? f->model->text
            : config->default_model.len ? config->default_model
@@ -201,7 +201,7 @@ static enum err fill(const struct filling *f, const struct template *t, struct b
 static enum err compose(const struct filling *f, const struct config_prompt *prompt, struct str model,
                         struct buf *out) {
     struct buf system, text;
-    size_t most = f->r->worker->config->max_body;
+    size_t most = f->r->setup->config->max_body;
     buf_init(&system, most);
     buf_init(&text, most);
     buf_init(out, ESCAPED_MAX * (2 * most + model.len) + ARENA_EXTRA);
@@ -238,7 +238,7 @@ static bool plan_call(const struct filling *f, unsigned i, struct str target) {
 
 static struct str chat_target(const struct request *r, struct arena *arena) {
     static const struct str path = STR_INIT("/chat/completions");
-    struct str prefix = r->worker->config->prefix;
+    struct str prefix = r->setup->config->prefix;
     char *room = arena_alloc(arena, prefix.len + path.len);
     if (!room) {
         return (struct str){NULL, 0};
@@ -273,7 +273,7 @@ static unsigned wanted(const struct config_recipe *recipe, unsigned count) {
 }
 
 enum verdict recipe_look(struct request *r) {
-    const struct config *config = r->worker->config;
+    const struct config *config = r->setup->config;
     const struct config_recipe *recipe = config_recipe_find(config, target_path(r->head->target));
     bool one = recipe->call_count == 0;
     struct filling f = {

@@ -51,6 +51,7 @@ static void bury(struct grave *grave) {
     if (r->held) {
         free((char *)(uintptr_t)r->head); // the first member of a struct held_head
     }
+    setup_unref(r->setup);
     pool_give(&r->worker->request_pool, r);
 }
 
@@ -95,6 +96,7 @@ void request_run(struct request *r) {
 static struct request *add_request(struct worker *w, struct xchg *x, const struct head *head) {
     struct request *r = pool_take(&w->request_pool);
     r->worker = w;
+    r->setup = setup_ref(w->setup);
     r->x = x;
     r->head = head;
     r->serial = w->serial++;
@@ -223,7 +225,10 @@ static bool hold(struct request *r, struct str body) {
 }
 
 void request_again(struct request *r) {
+    struct setup *old = r->setup;
     request_set_state(r, REQUEST_READING);
+    r->setup = setup_ref(r->worker->setup);
+    setup_unref(old);
     r->step = 0;
     request_run(r);
 }
@@ -361,6 +366,14 @@ static enum outcome outcome_of(const struct tape_why *why) {
                                         : (enum outcome)why->reason;
 }
 
+// What clients' code can tell apart; NULL: the status says it.
+static const char *code_of(enum outcome outcome) {
+    return outcome == OUTCOME_QUEUE_FULL       ? "queue_full"
+           : outcome == OUTCOME_QUEUE_LATE     ? "queue_timeout"
+           : outcome == OUTCOME_UPSTREAM_RESTS ? "upstream_resting"
+                                               : NULL;
+}
+
 // The answer ends here without being whole: said properly while its head is still ours, else broken off.
 static void on_tape_end(struct tape_reader *reader, const struct tape_why *why) {
     struct request *r = request_of(reader);
@@ -380,12 +393,13 @@ static void on_tape_end(struct tape_reader *reader, const struct tape_why *why) 
     }
     // 410: SDKs do not send that again by themselves.
     int status = why->end == TAPE_CANCELLED ? 410 : why->error == OK ? 502 : err_status(why->error);
+    r->retry_ms = why->retry_ms;
     char *problem =
         str_dup(str_c(why->problem ? why->problem : "its call was ended")); // the tape may go with its last reader
     if (why->end == TAPE_CANCELLED) {
         request_error(r, status, outcome, NULL, "cancelled", "The answer was cancelled: %s.", problem);
     } else {
-        request_error(r, status, outcome, NULL, NULL, "%s", problem);
+        request_error(r, status, outcome, NULL, code_of(outcome), "%s", problem);
     }
     free(problem);
 }
@@ -399,12 +413,35 @@ void request_follow(struct request *r, struct tape *t, uint64_t position) {
     tape_read(&r->reader);
 }
 
+enum { BYTES_PER_TOKEN = 4 }; // of English text (OpenAI's help pages); settled when the call has ended
+
+bool request_client(const struct request *r, size_t body_len, struct call_client *client) {
+    const struct config_limits *limits = &r->setup->config->limits;
+    bool known = r->resume && r->resume->rerun;
+    if (!r->setup->limited) {
+        return false;
+    }
+    struct digest digest = known ? r->resume->tenant : who_tenant(&r->head->fields);
+    *client = (struct call_client){
+        .weight = 1,
+        .rates = {limits->requests_per_minute, limits->tokens_per_minute, limits->in_flight},
+        .tokens = body_len / BYTES_PER_TOKEN,
+    };
+    memcpy(&client->id, digest.bytes, sizeof client->id);
+    return true;
+}
+
 static struct call *start_call(struct request *r, struct tape *tape, bool body_kept) {
     char id[REQUEST_ID_MAX];
+    struct call_client client;
+    bool limited = request_client(r, r->whole.len, &client);
     struct call_request asked = {
         .head = r->head,
         .request_id = request_id(r, id),
+        .setup = r->setup,
         .targets = r->targets,
+        .client = limited ? &client : NULL,
+        .timeout_ms = r->timeout_ms,
         .body_kept = body_kept,
         .body = r->whole,
         .take_body = buf_len(&r->body) ? &r->body : NULL,

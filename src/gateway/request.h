@@ -21,7 +21,8 @@ enum request_state {
 
 struct request {
     struct worker *worker;
-    struct xchg *x; // the client's; over once ENDED
+    struct setup *setup; // held: what it looks at stays, whatever is reloaded
+    struct xchg *x;      // the client's; over once ENDED
     union {
         struct list node;   // in worker->requests
         struct grave grave; // ENDED
@@ -47,6 +48,8 @@ struct request {
     struct call *call;      // while a body is streamed to it
     struct buf body;        // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
+    uint64_t timeout_ms; // X-Request-Timeout; 0: none
+    uint32_t retry_ms;   // of a local answer: when to ask again; 0: not said
     char *client_id;     // x-request-id as the client gave it, or NULL
     uint32_t local_sent; // bytes of a local answer
     enum request_state state;
@@ -86,6 +89,8 @@ void request_begin_job(struct worker *w, const struct head *head, struct str bod
 void request_again(struct request *r);
 // Starts what writes the answer's tape, a call or whatever the route has instead, and follows it.
 void request_start(struct request *r);
+// Whose calls it makes, with the tokens of a body of that size. False: nothing is limited here.
+MUSTCHECK bool request_client(const struct request *r, size_t body_len, struct call_client *client);
 // Becomes a reader of the tape, from a position that it has.
 void request_follow(struct request *r, struct tape *t, uint64_t position);
 

@@ -325,7 +325,7 @@ bool responses_take(struct request *r, struct tape *t) {
 
 static void relay(struct request *r) {
     resume_end(r);
-    r->targets = &r->worker->any;
+    r->targets = &r->setup->any;
     request_start(r);
 }
 

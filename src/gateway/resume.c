@@ -105,11 +105,11 @@ static const struct config_disconnect *disconnect_of(const struct config *config
 }
 
 static const struct config_route *route_of(const struct request *r) {
-    return config_route_find(r->worker->config, target_path(r->head->target));
+    return config_route_find(r->setup->config, target_path(r->head->target));
 }
 
 bool resume_goes_on(const struct request *r) {
-    return disconnect_of(r->worker->config, route_of(r), false)->action == DISCONNECT_FINISH;
+    return disconnect_of(r->setup->config, route_of(r), false)->action == DISCONNECT_FINISH;
 }
 
 // The model's name as the body has it, without its quotes.
@@ -129,7 +129,7 @@ static bool read_wishes(struct request *r, bool *plain) {
     bool async = whole && (rerun || (r->background && !r->streams) || prefers_async(fields));
     bool resumable =
         keyed || async || r->background || is_on(fields_value(fields, FIELD_X_THAW_RESUME)) || (route && route->resume);
-    bool keeps = resumable || disconnect_of(r->worker->config, route, false)->action == DISCONNECT_KEEP;
+    bool keeps = resumable || disconnect_of(r->setup->config, route, false)->action == DISCONNECT_KEEP;
     bool coalesces = whole && route && route->coalesce;
     bool head_only = r->head->method == METHOD_HEAD; // its answer has a length, but no bytes to be read again
     *plain = head_only || (!keeps && !coalesces);
@@ -164,7 +164,7 @@ static void set_disconnect(struct tape_kept *kept, const struct request *r) {
     static const enum tape_disconnect actions[] = {
         [DISCONNECT_CANCEL] = TAPE_ENDS, [DISCONNECT_KEEP] = TAPE_WAITS, [DISCONNECT_FINISH] = TAPE_GOES_ON};
     const struct resume *s = r->resume;
-    const struct config_disconnect *wanted = disconnect_of(r->worker->config, s->route, s->resumable);
+    const struct config_disconnect *wanted = disconnect_of(r->setup->config, s->route, s->resumable);
     kept->disconnect = s->async || r->background ? TAPE_GOES_ON : actions[wanted->action];
     kept->wait_ms = wanted->keep_ms;
 }
@@ -174,7 +174,7 @@ static struct tape_kept *place_tape(struct request *r) {
     struct shelf *shelf = &r->worker->shelf;
     s->tape = tape_create(NULL, NULL);
     shelf_add(shelf, s->tape, r->tenant);
-    struct tape_kept *kept = shelf_keep(shelf, s->tape, r->worker->config->tape_max, &s->tenant);
+    struct tape_kept *kept = shelf_keep(shelf, s->tape, r->setup->config->tape_max, &s->tenant);
     set_disconnect(kept, r);
     kept->replay_failures = s->route && s->route->replay_errors;
     kept->brief = s->brief;
@@ -344,7 +344,7 @@ static void follow_elsewhere(struct request *r, const struct tape_id *place, uns
         return;
     }
     request_set_state(r, REQUEST_FOLLOWING);
-    r->wait.tenant = s->reads && r->worker->config->tape_read_by_id ? NULL : &s->tenant;
+    r->wait.tenant = s->reads && r->setup->config->tape_read_by_id ? NULL : &s->tenant;
     r->wait.on_tape = on_tape;
     mirror_ask(&r->worker->shelf, place, where, &r->wait);
 }
@@ -362,7 +362,7 @@ static void find(struct request *r) {
         not_in_memory(r, found);
     } else if (!tape_kept(t)) {
         resume_missing(r, SHELF_GONE);
-    } else if (!r->worker->config->tape_read_by_id && !shelf_allows(shelf, t, &s->tenant)) {
+    } else if (!r->setup->config->tape_read_by_id && !shelf_allows(shelf, t, &s->tenant)) {
         resume_missing(r, SHELF_UNKNOWN);
     } else {
         resume_attach(r, t);
@@ -372,7 +372,7 @@ static void find(struct request *r) {
 void resume_missing(struct request *r, enum shelf_find found) {
     struct resume *s = r->resume;
     char keep[24];
-    format_duration(keep, sizeof keep, r->worker->config->tape_keep_ms);
+    format_duration(keep, sizeof keep, r->setup->config->tape_keep_ms);
     if (!s->reads && s->attempts < ATTEMPTS_MAX) { // its key is free by now
         s->attempts++;
         s->replayed = false;
@@ -422,7 +422,7 @@ static enum shelf_claim claim_key(struct resume *s, struct tape_kept *kept) {
 enum verdict resume_step(struct request *r) {
     bool plain = true;
     struct tape_kept *kept;
-    const struct config *config = r->worker->config;
+    const struct config *config = r->setup->config;
     if (r->route->answer || (!asks_of_tapes(&r->head->fields) && !r->background && !config->route_count &&
                              config->on_disconnect.action != DISCONNECT_KEEP)) {
         return NEXT;
@@ -512,7 +512,7 @@ bool resume_for_reading(struct request *r) {
 
 void resume_acknowledge(struct request *r, const struct tape_id *id, const char *state) {
     char json[CONFIG_PREFIX_MAX + 272];
-    struct str prefix = r->worker->config->prefix;
+    struct str prefix = r->setup->config->prefix;
     r->resume->id = *id;
     r->resume->async = true;
     if (r->background) {

@@ -40,9 +40,9 @@ static void answer_ready(struct request *r) {
 
 // The configured models; without any, whatever the upstream says.
 static void answer_models(struct request *r) {
-    const struct config *config = r->worker->config;
+    const struct config *config = r->setup->config;
     if (config->model_count == 0) {
-        r->targets = &r->worker->any;
+        r->targets = &r->setup->any;
         request_start(r);
         return;
     }
@@ -136,8 +136,8 @@ static bool path_plain(struct str path) {
 }
 
 // The path behind the prefix; ptr == NULL when it does not begin with it.
-static struct str below_prefix(const struct worker *w, struct str path) {
-    struct str prefix = w->config->prefix;
+static struct str below_prefix(const struct config *config, struct str path) {
+    struct str prefix = config->prefix;
     if (!str_starts(path, prefix) || path.len == prefix.len || path.ptr[prefix.len] != '/') {
         return (struct str){NULL, 0};
     }
@@ -156,8 +156,8 @@ static const struct route *relay_of(struct str below) {
 }
 
 // Paths of our own are not relayed with any method; what may be has to be plain.
-const struct route *route_find(const struct worker *w, struct str path, enum method method) {
-    struct str below = below_prefix(w, path);
+const struct route *route_find(const struct config *config, struct str path, enum method method) {
+    struct str below = below_prefix(config, path);
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
         const struct route *route = &routes[i];
         if (is_at(route, route->prefixed ? below : path)) {
@@ -168,7 +168,7 @@ const struct route *route_find(const struct worker *w, struct str path, enum met
             return route->ours || !route->prefixed ? route : path_plain(path) ? relay_of(below) : NULL;
         }
     }
-    if (config_recipe_find(w->config, path)) {
+    if (config_recipe_find(config, path)) {
         return &recipe;
     }
     return below.ptr && path_plain(path) ? relay_of(below) : NULL;
@@ -176,7 +176,7 @@ const struct route *route_find(const struct worker *w, struct str path, enum met
 
 struct str route_below(const struct request *r) {
     struct str path = target_path(r->head->target);
-    struct str known = r->route->prefixed ? below_prefix(r->worker, path) : path;
+    struct str known = r->route->prefixed ? below_prefix(r->setup->config, path) : path;
     return str_skip(known, r->route->path.len);
 }
 
@@ -204,9 +204,9 @@ static enum verdict step_path(struct request *r) {
         return DONE;
     }
     bool everything = str_eq(head->target, STR("*")); // OPTIONS only
-    r->route = everything ? &relayed : route_find(r->worker, target_path(head->target), head->method);
+    r->route = everything ? &relayed : route_find(r->setup->config, target_path(head->target), head->method);
     if (!r->route) {
-        struct str prefix = r->worker->config->prefix;
+        struct str prefix = r->setup->config->prefix;
         request_error(r, 404, OUTCOME_REFUSED, NULL, NULL, "There is nothing at this path; the API is below %.*s/.",
                       STR_ARG(prefix));
         return DONE;
@@ -227,15 +227,15 @@ static enum verdict step_path(struct request *r) {
 
 static enum verdict step_who(struct request *r) {
     struct digest tenant = {{0}};
-    bool keys = r->worker->who.count;
+    bool keys = r->setup->who.count;
     if (r->resume && r->resume->rerun) {
         r->tenant = keys ? shelf_tenant(&r->resume->tenant) : 0;
         return NEXT;
     }
-    if (r->route->open || (r->route->by_id && r->worker->config->tape_read_by_id)) {
+    if (r->route->open || (r->route->by_id && r->setup->config->tape_read_by_id)) {
         return NEXT;
     }
-    switch (who_check(&r->worker->who, &r->head->fields, &tenant)) {
+    switch (who_check(&r->setup->who, &r->head->fields, &tenant)) {
     case WHO_FINE: r->tenant = keys ? shelf_tenant(&tenant) : 0; return NEXT;
     case WHO_NOBODY:
         request_error(
@@ -252,6 +252,25 @@ static enum verdict step_who(struct request *r) {
         return DONE;
     }
     return DONE;
+}
+
+// ---- time: how long the client waits (seconds, or as durations are written)
+
+static enum verdict step_time(struct request *r) {
+    struct str value = fields_value(&r->head->fields, FIELD_X_REQUEST_TIMEOUT);
+    char seconds[32];
+    int n = value.len < sizeof seconds - 1 ? snprintf(seconds, sizeof seconds, "%.*ss", STR_ARG(value)) : 0;
+    if (!value.ptr) {
+        return NEXT;
+    }
+    if ((parse_duration_ms(value, &r->timeout_ms) != OK &&
+         parse_duration_ms(str_from(seconds, (size_t)n), &r->timeout_ms) != OK) ||
+        r->timeout_ms == 0) {
+        request_error(r, 400, OUTCOME_REFUSED, NULL, NULL,
+                      "X-Request-Timeout must be how long you wait: seconds (30, 2.5) or a duration (500ms, 2m).");
+        return DONE;
+    }
+    return NEXT;
 }
 
 // ---- loop: a request that has been here too often already (RFC 9110 section 7.6.3)
@@ -298,10 +317,10 @@ static bool body_acceptable(struct request *r) {
                       r->route->forms ? " or a form (application/x-www-form-urlencoded)" : "");
         return false;
     }
-    if (head->body_len > 0 && (uint64_t)head->body_len > r->worker->config->max_body) {
+    if (head->body_len > 0 && (uint64_t)head->body_len > r->setup->config->max_body) {
         request_error(r, 413, OUTCOME_REFUSED, NULL, NULL,
                       "The body is larger than the %" PRIu64 " bytes allowed here (max_body).",
-                      r->worker->config->max_body);
+                      r->setup->config->max_body);
         return false;
     }
     return true;
@@ -323,11 +342,6 @@ static enum verdict step_body(struct request *r) {
 
 // ---- peek: what the body says
 
-static const struct targets *targets_of(const struct worker *w, struct str model) {
-    const struct config_model *found = config_model_find(w->config, model);
-    return found ? &w->models[found - w->config->models] : NULL;
-}
-
 // "calls[2].body.model"
 static const char *param_of(char room[PARAM_MAX], const char *within, const char *member) {
     if (!within || !member) {
@@ -338,7 +352,7 @@ static const char *param_of(char room[PARAM_MAX], const char *within, const char
 }
 
 static void unknown_model(struct request *r, const char *within, struct str model) {
-    const struct config *config = r->worker->config;
+    const struct config *config = r->setup->config;
     char param[PARAM_MAX];
     const char **names = xcalloc(config->model_count, sizeof *names);
     for (unsigned i = 0; i < config->model_count; i++) {
@@ -360,8 +374,8 @@ static void find_background(struct request *r, const struct peek *peek) {
 
 static bool find_targets(struct request *r, const char *within, struct str model, const struct targets **targets) {
     char param[PARAM_MAX];
-    *targets = &r->worker->any;
-    if (r->worker->config->model_count == 0) {
+    *targets = &r->setup->any;
+    if (r->setup->config->model_count == 0) {
         return true;
     }
     if (!model.ptr) {
@@ -369,7 +383,7 @@ static bool find_targets(struct request *r, const char *within, struct str model
                       "The request names no model.");
         return false;
     }
-    const struct targets *found = targets_of(r->worker, model);
+    const struct targets *found = setup_targets(r->setup, model);
     if (!found) {
         unknown_model(r, within, model); // and what the request asks for is gone, *targets with it
         return false;
@@ -407,7 +421,7 @@ static enum verdict step_peek(struct request *r) {
         return r->route->look(r);
     }
     if (!r->route->looked_at) {
-        r->targets = &r->worker->any;
+        r->targets = &r->setup->any;
         return NEXT;
     }
     if (!steps_peek(r, r->whole, NULL, &peek, &targets)) {
@@ -435,6 +449,7 @@ const struct step steps[] = {
     {"path", step_path},     // 404, 405, OPTIONS
     {"who", step_who},       // 401
     {"loop", step_loop},     // 508
+    {"time", step_time},     // 400: X-Request-Timeout
     {"body", step_body},     // 413, 415; waits until a looked-at body is there
     {"peek", step_peek},     // 400: JSON; 404: the model's upstreams
     {"tape", resume_step},   // 422; joins an earlier call and reads its tape

@@ -30,7 +30,7 @@ struct route {
 };
 
 // NULL: there is nothing at this path.
-const struct route *route_find(const struct worker *w, struct str path, enum method method);
+const struct route *route_find(const struct config *config, struct str path, enum method method);
 // Looks at the body of a call, the request's own or one of several; *targets is where it goes. False: answered; the
 // error is about a member of `within` ("calls[2].body"), NULL: of the request's body.
 MUSTCHECK bool steps_peek(struct request *r, struct str body, const char *within, struct peek *peek,

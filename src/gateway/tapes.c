@@ -47,7 +47,7 @@ static struct tape_state look(const struct tape *t) {
 }
 
 static void cancel(struct tape *t) {
-    tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, "its client cancelled it"});
+    tape_stop(t, &(struct tape_why){TAPE_CANCELLED, OK, 0, 0, "its client cancelled it"});
 }
 
 // To whom the 202 was given the call is as good as done: it ends with no reader any more.
@@ -104,7 +104,7 @@ void tapes_ask(struct request *r, const struct tape_id *id, enum tapes_order ord
     struct question *q = xcalloc(1, sizeof *q);
     q->errand.id = jobs_place(r->worker, id);
     q->errand.tenant = r->resume->tenant;
-    q->errand.anybody = r->resume->reads && r->worker->config->tape_read_by_id;
+    q->errand.anybody = r->resume->reads && r->setup->config->tape_read_by_id;
     q->errand.run = on_question;
     q->errand.on_back = on_back;
     q->errand.destroy = free_question;

@@ -2,10 +2,8 @@
 #include "gateway/worker.h"
 
 #include "base/mem.h"
-#include "config/address.h"
 #include "gateway/jobs.h"
 #include "gateway/request.h"
-#include "llm/json.h"
 #include "net/tcp.h"
 
 enum {
@@ -49,86 +47,11 @@ static void on_accept(struct listener *l, struct conn *c) {
     tcp_watch(c);
 }
 
-// ---- what the configuration says, as this worker uses it
-
-static char *format_authorization(struct str key) {
-    if (key.len == 0) {
-        return NULL;
+void *worker_mock(struct worker *w, struct str upstream) {
+    if (!w->mock) {
+        w->mock = w->options.mock_create(&w->loop);
     }
-    size_t size = key.len + sizeof "Bearer ";
-    char *text = xmalloc(size);
-    snprintf(text, size, "Bearer %.*s", STR_ARG(key));
-    return text;
-}
-
-static void init_upstream(struct worker *w, unsigned i) {
-    const struct config_upstream *config = &w->config->upstreams[i];
-    struct upstream *u = &w->upstreams[i];
-    u->config = config;
-    char authority[AUTHORITY_TEXT];
-    authority_format(config->tls, config->host, config->port, authority);
-    u->authority = str_dup(config->mock ? STR("mock") : str_c(authority));
-    u->authorization = format_authorization(config->key);
-    u->origin.authority = str_c(u->authority);
-    u->origin.target = (struct dial_target){
-        .host = config->host,
-        .port = config->port,
-        .tls = w->options.tls ? w->options.tls[i] : NULL,
-        .timeout_ms = config->connect_ms,
-    };
-    if (config->mock) {
-        if (!w->mock) {
-            w->mock = w->options.mock_create(&w->loop);
-        }
-        u->origin.connect_local = w->options.mock_connect;
-        u->origin.context = w->options.mock_context ? w->options.mock_context(w->mock, config->name) : w->mock;
-    }
-    origin_init(&u->origin, &w->client);
-}
-
-static char *json_string_of(struct str s) {
-    struct buf json;
-    if (s.len == 0) {
-        return NULL;
-    }
-    buf_init(&json, 8 * s.len + 64);
-    char *text = json_append_string(&json, s) == OK ? str_dup(buf_str(&json)) : NULL;
-    buf_finish(&json);
-    return text;
-}
-
-static void init_targets(struct worker *w, struct targets *targets, const struct config_model *model) {
-    *targets = (struct targets){.model = model->name, .n = model->use_count};
-    targets->v = xcalloc(model->use_count, sizeof *targets->v);
-    for (unsigned i = 0; i < model->use_count; i++) {
-        const struct config_use *use = &model->use[i];
-        bool same = str_eq(use->model, model->name);
-        targets->v[i].upstream = &w->upstreams[use->upstream];
-        targets->v[i].model_json = same ? NULL : json_string_of(use->model);
-    }
-}
-
-static void init_any(struct worker *w) {
-    w->any = (struct targets){.n = w->config->upstream_count};
-    w->any.v = xcalloc(w->any.n, sizeof *w->any.v);
-    for (unsigned i = 0; i < w->any.n; i++) {
-        w->any.v[i].upstream = &w->upstreams[i];
-    }
-}
-
-static void finish_targets(struct targets *targets) {
-    for (unsigned i = 0; i < targets->n; i++) {
-        free(targets->v[i].model_json);
-    }
-    free(targets->v);
-}
-
-static size_t longest_base_path(const struct config *config) {
-    size_t longest = 0;
-    for (unsigned i = 0; i < config->upstream_count; i++) {
-        longest = MAX(longest, config->upstreams[i].base_path.len);
-    }
-    return longest;
+    return w->options.mock_context ? w->options.mock_context(w->mock, upstream) : w->mock;
 }
 
 // ---- life
@@ -142,14 +65,12 @@ static void init_id_prefix(struct worker *w) {
 }
 
 static void init_http(struct worker *w) {
-    const struct config *config = w->config;
+    const struct config *config = w->options.blueprint->config;
     struct http_limits limits = HTTP_LIMITS_DEFAULT;
     limits.head_bytes = config->max_head;
     limits.fields = config->max_fields;
     w->server.loop = &w->loop;
     w->server.limits = limits;
-    w->server.header_ms = config->header_ms;
-    w->server.idle_ms = config->idle_ms;
     w->server.on_request = request_begin;
     w->server.on_reject = request_reject;
     w->server.owner = w;
@@ -160,7 +81,7 @@ static void init_http(struct worker *w) {
     w->client.idle_ms = UPSTREAM_IDLE_MS;
     http_client_init(&w->client);
     w->scratch = xcalloc(limits.fields + HEAD_EXTRA, sizeof *w->scratch);
-    w->target_room = xmalloc(longest_base_path(config) + limits.target_bytes + limits.head_bytes);
+    w->answer_scratch = xcalloc(limits.fields + HEAD_EXTRA, sizeof *w->answer_scratch);
 }
 
 struct shelves *worker_shelves(const struct config *config, unsigned workers) {
@@ -169,20 +90,33 @@ struct shelves *worker_shelves(const struct config *config, unsigned workers) {
     return shelves_create(&options);
 }
 
+void worker_reload(struct worker *w, struct blueprint *blueprint) {
+    struct setup *old = w->setup;
+    w->setup = setup_create(w, blueprint);
+    w->config = w->setup->config;
+    w->server.header_ms = w->config->header_ms;
+    w->server.idle_ms = w->config->idle_ms;
+    if (old) {
+        setup_unref(old);
+    }
+}
+
 enum err worker_init(struct worker *w, const struct worker_options *options) {
     *w = (struct worker){.options = *options};
     struct loop_options loop_options = {
         .clock = options->clock,
-        .pace_us = options->clock ? 0 : (unsigned)options->config->pace_us,
+        .pace_us = options->clock ? 0 : (unsigned)options->blueprint->config->pace_us,
         .pace_min_ios = PACE_MIN_IOS,
     };
     enum err e = loop_init(&w->loop, &loop_options);
     if (e != OK) {
         return e;
     }
-    w->config = config_ref(options->config);
+    const struct config *config = options->blueprint->config;
     w->listener.io.fd = -1;
-    w->shelves = options->shelves ? options->shelves : worker_shelves(w->config, 1);
+    list_init(&w->setups);
+    w->commons = options->commons ? options->commons : commons_create();
+    w->shelves = options->shelves ? options->shelves : worker_shelves(config, 1);
     shelf_init(&w->shelf, w->shelves, options->number, &w->loop);
     w->shelf.owner = w;
     buf_init(&w->events, EVENTS_MAX);
@@ -193,16 +127,7 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     struct dns_options dns_options = {.servers = options->dns_servers};
     w->dns = dns_create(&w->loop, &dns_options);
     init_http(w);
-    who_init(&w->who, w->config);
-    w->upstreams = xcalloc(w->config->upstream_count, sizeof *w->upstreams);
-    for (unsigned i = 0; i < w->config->upstream_count; i++) {
-        init_upstream(w, i);
-    }
-    init_any(w);
-    w->models = xcalloc(w->config->model_count, sizeof *w->models);
-    for (unsigned i = 0; i < w->config->model_count; i++) {
-        init_targets(w, &w->models[i], &w->config->models[i]);
-    }
+    worker_reload(w, options->blueprint);
     w->store = options->store;
     jobs_start(w, options->interrupted);
     if (options->listen) {
@@ -214,7 +139,7 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     return e;
 }
 
-static const struct tape_why shutting_down = {TAPE_CUT, ERR_CANCELLED, OUTCOME_SHUTDOWN,
+static const struct tape_why shutting_down = {TAPE_CUT, ERR_CANCELLED, OUTCOME_SHUTDOWN, 0,
                                               "thaw is being shut down, and the time for running calls is up."};
 
 void worker_finish(struct worker *w) {
@@ -229,37 +154,26 @@ void worker_finish(struct worker *w) {
     list_each(node, &w->requests) { request_shutdown(container_of(node, struct request, node)); }
     shelf_stop_all(&w->shelf, &shutting_down);
     http_server_finish(&w->server);
-    for (unsigned i = 0; i < w->config->upstream_count; i++) {
-        origin_finish(&w->upstreams[i].origin);
-        if (w->upstreams[i].authorization) {
-            explicit_bzero(w->upstreams[i].authorization, strlen(w->upstreams[i].authorization));
-        }
-        free(w->upstreams[i].authorization);
-        free(w->upstreams[i].authority);
-    }
+    list_each(node, &w->setups) { setup_close(container_of(node, struct setup, node)); }
     if (w->mock) {
         w->options.mock_destroy(w->mock);
     }
     http_client_finish(&w->client);
     dns_destroy(w->dns);
-    for (unsigned i = 0; i < w->config->model_count; i++) {
-        finish_targets(&w->models[i]);
-    }
-    finish_targets(&w->any);
-    free(w->models);
-    free(w->upstreams);
-    who_finish(&w->who);
+    setup_unref(w->setup);
     shelf_finish(&w->shelf);
     buf_finish(&w->events);
     free(w->scratch);
-    free(w->target_room);
+    free(w->answer_scratch);
     loop_finish(&w->loop); // buries the last requests and calls
     pool_finish(&w->request_pool);
     pool_finish(&w->call_pool);
     if (!w->options.shelves) {
         shelves_destroy(w->shelves);
     }
-    config_unref(w->config);
+    if (!w->options.commons) {
+        commons_destroy(w->commons);
+    }
 }
 
 static void look_whether_done(struct timer *timer) {

@@ -5,9 +5,7 @@
 #include <time.h>
 
 #include "base/pool.h"
-#include "config/config.h"
-#include "gateway/who.h"
-#include "http/client.h"
+#include "gateway/setup.h"
 #include "http/server.h"
 #include "net/listen.h"
 #include "tape/shelf.h"
@@ -21,33 +19,13 @@ enum outcome {
 const char *outcome_name(enum outcome o); // the identifier
 const char *outcome_text(enum outcome o);
 
-// An upstream as this worker calls it.
-struct upstream {
-    const struct config_upstream *config;
-    struct origin origin;
-    char *authorization; // "Bearer KEY", secret; NULL: the client's own goes on
-    char *authority;     // for Host
-};
-
-// Where a model's calls go: an upstream and the name it knows the model by, as JSON with its quotes (NULL: as asked).
-struct target {
-    struct upstream *upstream;
-    char *model_json;
-};
-
-struct targets {
-    struct str model; // as clients ask for it; empty: the list for all that names no configured model
-    struct target *v; // in the order to be tried
-    unsigned n;
-};
-
 struct worker_options {
-    struct config *config;                    // the worker takes a reference
-    struct shelves *shelves;                  // of all workers; NULL: this one is alone and makes its own
+    struct blueprint *blueprint;              // the worker takes a reference
+    struct commons *commons;                  // of all workers; NULL: this one is alone and makes its own
+    struct shelves *shelves;                  // likewise
     unsigned number;                          // its shelf's
     struct clock *clock;                      // NULL: the monotonic clock
     const struct address *listen;             // NULL: no listener (tests bring their own connections)
-    struct tls_client *const *tls;            // per upstream of the configuration: NULL where it is plain
     struct conn *(*mock_connect)(void *mock); // for upstreams whose URL is `mock`
     void *(*mock_create)(struct loop *loop);
     void *(*mock_context)(void *mock, struct str upstream); // what mock_connect gets for that one; NULL: the mock
@@ -59,7 +37,10 @@ struct worker_options {
 
 struct worker {
     struct loop loop;
-    struct config *config;
+    struct setup *setup;         // the current one
+    struct list setups;          // with those that calls still hold
+    const struct config *config; // the current one's
+    struct commons *commons;
     struct http_server server;
     struct http_client client;
     struct listener listener;
@@ -71,22 +52,18 @@ struct worker {
     struct xchg nobody; // the client of a request that has none
     struct buf events;  // of an event stream with ids, for the time of one call_on_body
     struct dns *dns;
-    struct who who;
-    struct upstream *upstreams; // config->upstream_count
-    struct targets *models;     // config->model_count
-    struct targets any;         // every upstream in order, models as asked
     struct worker_options options;
     void *mock;
     struct pool request_pool;
     struct pool call_pool;
     struct list requests;
-    unsigned in_flight;    // requests between head and end
-    uint64_t serial;       // of requests, for ids
-    char id_prefix[14];    // "thaw-1a2b3c4d-", random, so that ids of workers and restarts differ
-    struct field *scratch; // for building heads: limits.fields + HEAD_EXTRA
-    time_t date_second;    // of `date`
+    unsigned in_flight;           // requests between head and end
+    uint64_t serial;              // of requests, for ids
+    char id_prefix[14];           // "thaw-1a2b3c4d-", random, so that ids of workers and restarts differ
+    struct field *scratch;        // for building heads: limits.fields + HEAD_EXTRA
+    struct field *answer_scratch; // likewise, of a head that goes on a tape, whose readers build theirs
+    time_t date_second;           // of `date`
     char date[32];
-    char *target_room;  // for building a target: an upstream's base path and what a client asks for
     struct timer drain; // while draining: looks whether everything is done
     uint64_t drain_until_ms;
     bool idle;       // drained
@@ -103,6 +80,11 @@ MUSTCHECK enum err worker_init(struct worker *w, const struct worker_options *op
 void worker_finish(struct worker *w);
 static inline void worker_run(struct worker *w) { loop_run(&w->loop); }
 
+// Requests that begin from now on go by this one. What only a restart can take over (config_needs_restart) stays as it
+// was. Loop's thread only.
+void worker_reload(struct worker *w, struct blueprint *blueprint);
+// What an upstream that is the built-in mock connects to.
+void *worker_mock(struct worker *w, struct str upstream);
 // No new connections; running requests are finished, for at most drain_ms; then worker_run returns. Loop's thread only.
 void worker_drain(struct worker *w, uint64_t drain_ms);
 // The time for a Date field (RFC 9110 section 6.6.1); valid until the next call.

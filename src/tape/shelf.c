@@ -274,7 +274,7 @@ static void leave_slot(struct shelf *shelf, const struct tape *t) {
     }
 }
 
-static const struct tape_why nobody_came = {TAPE_CANCELLED, OK, 0, "nobody read the answer any more"};
+static const struct tape_why nobody_came = {TAPE_CANCELLED, OK, 0, 0, "nobody read the answer any more"};
 
 static void on_timer(struct timer *timer) {
     struct tape_kept *kept = container_of(timer, struct tape_kept, timer);

@@ -252,7 +252,7 @@ void tape_put_head(struct tape *t, const struct tape_head *head) {
         recorded = !t->record || record_fields(t->record, &head->fields);
     }
     if (!recorded) {
-        tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_NOMEM, 0, "there was no memory for the answer"});
+        tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_NOMEM, 0, 0, "there was no memory for the answer"});
     } else {
         list_each(node, &t->readers) { tell_head(reader_of(node), head); }
     }
@@ -262,7 +262,7 @@ void tape_put_head(struct tape *t, const struct tape_head *head) {
 // Of a kept tape that is full: readers that hold up others, or a writer that cannot wait, are given up (ERR_FULL); those
 // that hold up only the writer do so. Returns the slowest reader's position, which `position` was.
 static uint64_t give_up_slow(struct tape *t, uint64_t position) {
-    static const struct tape_why outrun = {TAPE_CUT, ERR_FULL, 0, "the answer was read too slowly"};
+    static const struct tape_why outrun = {TAPE_CUT, ERR_FULL, 0, 0, "the answer was read too slowly"};
     bool others = t->events && !t->events->on_room;
     if (!t->full || !t->record || !tape_running(t)) {
         return position;
@@ -301,7 +301,7 @@ static void append(struct tape *t, struct str bytes, struct tape_block *block, b
     bool left = t->why.end != TAPE_RUNNING && t->why.end != TAPE_WHOLE; // by its last reader: it has its end
     if (!recorded && !left) {
         t->why.end = TAPE_RUNNING;
-        tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_NOMEM, 0, "there was no memory for the answer"});
+        tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_NOMEM, 0, 0, "there was no memory for the answer"});
     } else if (recorded) {
         t->full = t->full || t->written - slow > window_of(t);
         settle(t, give_up_slow(t, slow));

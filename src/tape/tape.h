@@ -33,6 +33,7 @@ struct tape_why {
     enum tape_end end;
     enum err error;
     int reason;
+    uint32_t retry_ms;   // when asking again may help; 0: not known
     const char *problem; // may be NULL
 };
 

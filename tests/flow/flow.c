@@ -267,8 +267,11 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
     if (jobs_open(w->config, w->shelves, &w->store, &w->interrupted, sentence) != OK) {
         fail_msg("%s", sentence);
     }
+    check_ok(blueprint_create(w->config, &w->blueprint, sentence, sizeof sentence));
+    w->commons = workers > 1 ? commons_create() : NULL;
     struct worker_options options = {
-        .config = w->config,
+        .blueprint = w->blueprint,
+        .commons = w->commons,
         .shelves = w->shelves,
         .clock = &w->clock.clock,
         .mock_connect = connect_upstream,
@@ -341,6 +344,8 @@ void world_close(struct world *w) {
         free(w->kept[i]);
     }
     shelves_destroy(w->shelves);
+    commons_destroy(w->commons);
+    blueprint_unref(w->blueprint);
     config_unref(w->config);
 }
 

@@ -74,6 +74,8 @@ struct world {
     struct list interrupted; // jobs of the last process
     struct flow_way ways[FLOW_WORKERS][FLOW_UPSTREAMS];
     struct config *config;
+    struct blueprint *blueprint;
+    struct commons *commons; // NULL: there is one worker, which has its own
     struct list peers;
     struct flow_upstream upstreams[FLOW_UPSTREAMS];
     unsigned upstream_count;

@@ -221,9 +221,9 @@ static void client_that_leaves_while_connecting_ends_the_attempt(void **state UN
         world_open_with_dns(&w, "upstreams: {far: {url: 'http://far.test/v1'}, up: {url: mock}}\n", servers);
         struct peer *client = client_open(&w);
         client_post(client, CHAT_PATH, CHAT);
-        check_int(w.worker.upstreams[0].origin.open, 1);
+        check_int(w.worker.setup->upstreams[0].origin.open, 1);
         leave(client, way);
-        check_int(w.worker.upstreams[0].origin.open, 0);
+        check_int(w.worker.setup->upstreams[0].origin.open, 0);
         check_only(&w, OUTCOME_GONE_WAITING, 1);
         advance(&w, 60 * 1000); // and nothing comes after it
         check_int(upstream_count(&w, "up"), 0);
@@ -289,7 +289,7 @@ static void client_that_leaves_before_it_has_read_all_costs_the_upstream_nothing
         check_int(outcomes_total(&w), 0);
         leave(client, way);
         check_open(up);
-        check_int(w.worker.upstreams[0].origin.idle_count, 1);
+        check_int(w.worker.setup->upstreams[0].origin.idle_count, 1);
         check_only(&w, OUTCOME_GONE_READING, 1);
         world_close(&w);
     }

@@ -142,7 +142,7 @@ static void answer_without_memory_is_cut(void **state UNUSED) {
             check(!message_at(client, 0).whole);
             check(client->end != OK);
             check_only(&w, OUTCOME_EXHAUSTED, 1);
-            check_int(w.worker.upstreams[0].origin.open, 0);
+            check_int(w.worker.setup->upstreams[0].origin.open, 0);
         }
         check_int(w.worker.outcomes[OUTCOME_COMPLETE], 0);
         world_close(&w);

@@ -166,7 +166,7 @@ static void client_that_never_reads_is_given_up(void **state UNUSED) {
     advance(&w, IDLE_MS - 1);
     check_open(up);
     advance(&w, 1);
-    check_int(w.worker.upstreams[0].origin.open, 0);
+    check_int(w.worker.setup->upstreams[0].origin.open, 0);
     check_int(w.worker.server.open, 0);
     check_only(&w, OUTCOME_GONE_READING, 1);
     world_close(&w);
@@ -310,7 +310,7 @@ static void client_that_leaves_in_a_held_up_upload_is_noticed(void **state UNUSE
             close_peer(client);
         }
         check_int(w.worker.server.open, 0);
-        check_int(w.worker.upstreams[0].origin.open, 0);
+        check_int(w.worker.setup->upstreams[0].origin.open, 0);
         check_only(&w, OUTCOME_GONE_SENDING, 1);
         free(bytes);
         world_close(&w);

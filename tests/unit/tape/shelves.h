@@ -89,7 +89,7 @@ static inline void on_room(struct tape *t UNUSED) {}
 
 static inline void on_abandoned(struct tape *t) {
     if (!shelf_goes_on(t)) {
-        call_end(t->writer, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the client left"});
+        call_end(t->writer, &(struct tape_why){TAPE_CANCELLED, OK, 0, 0, "the client left"});
     }
 }
 

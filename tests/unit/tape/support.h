@@ -35,7 +35,7 @@ static inline void append(struct tape *t, size_t n, bool last) {
     tape_append(t, str_from(pattern + t->written, n), last);
 }
 
-static const struct tape_why cut_off = {TAPE_CUT, ERR_CUT, 7, "it broke"};
+static const struct tape_why cut_off = {TAPE_CUT, ERR_CUT, 7, 0, "it broke"};
 
 // ---- a reader
 

@@ -499,8 +499,8 @@ static void readers_may_leave_at_every_event(void **state UNUSED) {
 }
 
 static void stop_reaches_the_writer(void **state UNUSED) {
-    static const struct tape_why with_problem = {TAPE_CANCELLED, OK, 3, "its client cancelled it"};
-    static const struct tape_why without = {TAPE_CANCELLED, OK, 4, NULL};
+    static const struct tape_why with_problem = {TAPE_CANCELLED, OK, 3, 0, "its client cancelled it"};
+    static const struct tape_why without = {TAPE_CANCELLED, OK, 4, 0, NULL};
     for (int problem = 0; problem <= 1; problem++) {
         struct bench b;
         struct call call;

@@ -86,7 +86,7 @@ static void on_room(struct tape *t) { must(tape_running(t)); }
 
 static void on_abandoned(struct tape *t) {
     if (!shelf_goes_on(t)) {
-        call_end(t->writer, &(struct tape_why){TAPE_CANCELLED, OK, 0, "the client left"});
+        call_end(t->writer, &(struct tape_why){TAPE_CANCELLED, OK, 0, 0, "the client left"});
     }
 }
 
@@ -306,7 +306,7 @@ static void ask(const struct request *r) {
 // ---- turns
 
 static void move_request(struct request *r) {
-    static const struct tape_why stopped = {TAPE_CANCELLED, OK, 0, "somebody stopped it"};
+    static const struct tape_why stopped = {TAPE_CANCELLED, OK, 0, 0, "somebody stopped it"};
     struct worker *w = r->worker;
     size_t what = below(w, 120);
     if (what == 0) {

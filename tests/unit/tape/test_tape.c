@@ -6,7 +6,7 @@
 #include "chance.h"
 #include "support.h"
 
-static const struct tape_why given_up = {TAPE_CANCELLED, OK, 0, NULL};
+static const struct tape_why given_up = {TAPE_CANCELLED, OK, 0, 0, NULL};
 
 struct writer {
     unsigned rooms;
@@ -116,7 +116,7 @@ static void cut_and_cancelled_ends_come_behind_the_bytes(void **state UNUSED) {
         if (cancelled) {
             tape_finish(t, &given_up);
         } else {
-            tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_CUT, 7, "it broke"});
+            tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_CUT, 7, 0, "it broke"});
             check_str(str_c(t->why.problem), "it broke");
             check_int(t->why.reason, 7);
             check_int(t->why.error, ERR_CUT);
@@ -140,7 +140,7 @@ static void reader_of_a_tape_that_was_cut_before_it_came_hears_of_it(void **stat
     struct writer w;
     struct eyes e;
     struct tape *t = create(&w, false);
-    tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_RESET, 1, "no"});
+    tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_RESET, 1, 0, "no"});
     eyes_open(&e, t, 0);
     check_int(e.ends, 0); // opening delivers nothing
     tape_read(&e.r);
@@ -191,7 +191,7 @@ static void readers_may_leave_in_any_callback(void **state UNUSED) {
                 if (t->why.end == TAPE_RUNNING && whole) {
                     append(t, 100, true);
                 } else if (t->why.end == TAPE_RUNNING) {
-                    tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_CUT, 0, "x"});
+                    tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_CUT, 0, 0, "x"});
                 }
                 bool stays = leaving == LEAVES_ON_LAST ? !whole : leaving == LEAVES_ON_END ? whole : false;
                 check(stays == (e.r.tape != NULL));
@@ -416,7 +416,7 @@ static void one_life(bool kept) {
         if (below(2)) {
             append(t, below(100), true);
         } else {
-            tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_CUT, 0, "cut"});
+            tape_finish(t, &(struct tape_why){TAPE_CUT, ERR_CUT, 0, 0, "cut"});
         }
     }
     check_int(w.abandoned, !ended);
