@@ -226,7 +226,7 @@ static enum verdict step_path(struct request *r) {
 // ---- who: may this client call
 
 static enum verdict step_who(struct request *r) {
-    struct digest tenant = {{0}};
+    struct who_found found;
     bool keys = r->worker->who.count;
     if (r->resume && r->resume->rerun) {
         r->tenant = keys ? shelf_tenant(&r->resume->tenant) : 0;
@@ -235,8 +235,8 @@ static enum verdict step_who(struct request *r) {
     if (r->route->open || (r->route->by_id && r->worker->config->tape_read_by_id)) {
         return NEXT;
     }
-    switch (who_check(&r->worker->who, &r->head->fields, &tenant)) {
-    case WHO_FINE: r->tenant = keys ? shelf_tenant(&tenant) : 0; return NEXT;
+    switch (who_check(&r->worker->who, &r->head->fields, &found)) {
+    case WHO_FINE: r->tenant = keys ? shelf_tenant(&found.tenant) : 0; return NEXT;
     case WHO_NOBODY:
         request_error(
             r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,
