@@ -98,7 +98,7 @@ const struct key *key_rule(const struct key *key);
 static inline void *key_place(const struct key *key, void *base) { return (char *)base + key->offset; }
 // Did the entry set the key itself?
 bool key_is_own(const struct key *key, const void *base);
-// A scalar's value is copied from another key of its kind; is the same in both.
+// A scalar's value is copied from another key of its kind; is the same in both (of numbers and texts: padding counts).
 void key_copy(const struct key *key, void *base, const struct key *from_key, const void *from);
 bool key_same(const struct key *key, const void *base, const void *other);
 unsigned key_count(const struct key *key, const void *base);
