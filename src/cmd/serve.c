@@ -18,7 +18,6 @@
 #include "net/digest.h"
 
 enum {
-    DRAIN_MS = 15 * 60 * 1000,
     FILES_RESERVED = 32, // descriptors that no call gets: loops, listeners, DNS
     FILES_PER_CALL = 2,
     BYTES_PER_CALL = 11 * 1024, // 2.5 KB of thaw's and 2 x 4.2 KB of the kernel's (bench/)
@@ -43,6 +42,9 @@ struct serve {
     const char *workers;
     const char *model;
     const char *store;
+    const char *admin;
+    const char *drain;
+    const char *access_log;
     bool open;
     bool mock;
     bool check;
@@ -99,6 +101,21 @@ static int take_store(void *options, const struct args_option *o UNUSED, const c
     return EXIT_FINE;
 }
 
+static int take_admin(void *options, const struct args_option *o UNUSED, const char *value) {
+    ((struct serve *)options)->admin = value;
+    return EXIT_FINE;
+}
+
+static int take_drain(void *options, const struct args_option *o UNUSED, const char *value) {
+    ((struct serve *)options)->drain = value;
+    return EXIT_FINE;
+}
+
+static int take_access_log(void *options, const struct args_option *o UNUSED, const char *value) {
+    ((struct serve *)options)->access_log = value;
+    return EXIT_FINE;
+}
+
 static int take_open(void *options, const struct args_option *o UNUSED, const char *value UNUSED) {
     ((struct serve *)options)->open = true;
     return EXIT_FINE;
@@ -128,6 +145,9 @@ static const struct args_option serve_options[] = {
     {"model", 0, "NAME", "of recipes that name none, /chat among them", take_model},
     {"store", 0, "URL", "sqlite://PATH: jobs and tapes survive a restart", take_store},
     {"workers", 'w', "N", "threads (one per usable CPU)", take_workers},
+    {"admin", 0, "ADDRESS", "metrics and administration, or off (127.0.0.1:8081)", take_admin},
+    {"access-log", 0, "PATH", "a line for each request; stdout or stderr too", take_access_log},
+    {"drain", 0, "TIME", "for running calls to end when told to leave (15m)", take_drain},
     {"open", 0, NULL, "let other machines spend your upstream key", take_open},
     {"check", 0, NULL, "do all of the start-up but the listening", take_check},
     {"example", 0, NULL, "print a documented configuration file", take_example},
@@ -171,11 +191,9 @@ static int build_config(struct serve *s) {
     } else if (config_read_file(s->config_file, &s->config, &problem) != OK) {
         return say(&problem);
     }
-    const char *settings[][2] = {{"listen", s->listen},
-                                 {"workers", s->workers},
-                                 {"open", s->open ? "true" : NULL},
-                                 {"default_model", s->model},
-                                 {"store", s->store}};
+    const char *settings[][2] = {
+        {"listen", s->listen}, {"workers", s->workers}, {"open", s->open ? "true" : NULL}, {"default_model", s->model},
+        {"store", s->store},   {"admin", s->admin},     {"access_log", s->access_log},     {"drain", s->drain}};
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
         if (settings[i][1] && config_set(s->config, settings[i][0], settings[i][1], &problem) != OK) {
             return say(&problem);
@@ -231,7 +249,10 @@ struct crew {
     enum crew_state state;
 };
 
-static void deliver_drain(struct message *m) { worker_drain(&container_of(m, struct hand, drain)->worker, DRAIN_MS); }
+static void deliver_drain(struct message *m) {
+    struct worker *w = &container_of(m, struct hand, drain)->worker;
+    worker_drain(w, w->config->drain_ms);
+}
 static void deliver_stop(struct message *m) { loop_stop(&container_of(m, struct hand, stop)->worker.loop); }
 static void deliver_finished(struct message *m) { container_of(m, struct hand, finished)->crew->threads_running--; }
 
@@ -360,9 +381,9 @@ static void describe_upstreams(const struct config *config) {
             log_info("upstream '%.*s': the built-in mock, no key needed", STR_ARG(u->name));
         } else {
             log_info("upstream '%.*s': %.*s, %s", STR_ARG(u->name), STR_ARG(u->url),
-                     u->key.len          ? "with its own key"
-                     : config->key_count ? "without a key"
-                                         : "with the client's Authorization");
+                     u->key.len                ? "with its own key"
+                     : config_has_keys(config) ? "without a key"
+                                               : "with the client's Authorization");
         }
     }
 }

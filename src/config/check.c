@@ -7,6 +7,8 @@
 
 #include <assert.h>
 
+#include "base/mem.h"
+
 // ---- Messages --------------------------------------------------------------------------------------------
 
 static const char *what_it_is(const struct node *node) {
@@ -319,21 +321,25 @@ void check_defaults(enum section section, void *base) {
     }
 }
 
-static void inherit(const struct config *c, struct config_upstream *u) {
+static void inherit(const struct config *c, enum section section, void *base) {
     for (unsigned i = 0; i < config_key_rows; i++) {
         const struct key *key = &config_keys[i];
-        if (key->presence == PRESENCE_INHERITED && !(u->own & key->own)) {
-            memcpy(key_place(key, u), (const char *)c + key_rule(key)->offset, sizeof(uint64_t));
+        if (key->section == section && key->shape == SHAPE_GROUP) {
+            inherit(c, key->inner, base);
+        } else if (key->section == section && key->presence == PRESENCE_INHERITED && !key_is_own(key, base)) {
+            key_copy(key, base, key_rule(key), c);
         }
-    }
-    if (!(u->own & OWN_BACKGROUND)) {
-        u->background_here = u->mock;
     }
 }
 
 void check_inherit(struct config *c) {
     for (unsigned i = 0; i < c->upstream_count; i++) {
-        inherit(c, &c->upstreams[i]);
+        struct config_upstream *u = &c->upstreams[i];
+        inherit(c, SECTION_UPSTREAM, u);
+        u->background_here = u->own & OWN_BACKGROUND ? u->background_here : u->mock;
+    }
+    for (unsigned i = 0; i < c->client_count; i++) {
+        inherit(c, SECTION_CLIENT, &c->clients[i]);
     }
 }
 
@@ -393,7 +399,7 @@ static enum err check_who_may_call(const struct config *c, struct config_problem
     }
     const struct config_upstream *paid = upstream_with_key(c);
     bool local = config_is_loopback(host);
-    if (!paid || c->key_count || c->open || (local && !lets_any_page(c))) {
+    if (!paid || config_has_keys(c) || c->open || (local && !lets_any_page(c))) {
         return OK;
     }
     problem_add(problem, local ? "'cors' has \"*\"" : "listening on ");
@@ -405,6 +411,101 @@ static enum err check_who_may_call(const struct config *c, struct config_problem
     return ERR_INVALID;
 }
 
+static bool is_everywhere(struct str host) {
+    return host.len == 0 || str_eq(host, STR("0.0.0.0")) || str_eq(host, STR("::"));
+}
+
+static enum err check_admin(const struct config *c, struct config_problem *problem) {
+    struct str host;
+    struct str clients;
+    uint16_t port = 0;
+    uint16_t clients_port = 0;
+    if (str_eq(c->admin, STR("off"))) {
+        return OK;
+    }
+    const char *why = listen_parse(c->admin, &host, &port);
+    if (!why && !c->key_count && !config_is_loopback(host)) {
+        why =
+            "beyond loopback needs 'keys': who presents one of them may administer thaw; those of 'clients' do not do";
+    }
+    // Else it would have been chosen by thaw, which can do without.
+    if (!why && c->admin_asked && !listen_parse(c->listen, &clients, &clients_port) && port && port == clients_port &&
+        (str_ieq(host, clients) || is_everywhere(host) || is_everywhere(clients))) {
+        why = "is where 'listen' is: give it a port of its own, or off";
+    }
+    if (why) {
+        problem_add(problem, "'admin' %s", why);
+    }
+    return why ? ERR_INVALID : OK;
+}
+
+// ---- No key twice: nobody could tell whose it is
+
+struct owned {
+    struct str secret;
+    const struct config_client *client; // NULL: one of `keys`
+};
+
+// The same ones in the order of the file.
+static int by_secret(const void *left, const void *right) {
+    const struct owned *a = left;
+    const struct owned *b = right;
+    int order = memcmp(a->secret.ptr, b->secret.ptr, MIN(a->secret.len, b->secret.len));
+    order = order ? order : (a->secret.len > b->secret.len) - (a->secret.len < b->secret.len);
+    uintptr_t first = (uintptr_t)a->client;
+    uintptr_t second = (uintptr_t)b->client;
+    return order ? order : (first > second) - (first < second);
+}
+
+static unsigned own_keys(struct owned *owned, const struct config_key *keys, unsigned n,
+                         const struct config_client *client) {
+    for (unsigned i = 0; i < n; i++) {
+        owned[i] = (struct owned){keys[i].secret, client};
+    }
+    return n;
+}
+
+static void say_owner(struct config_problem *problem, const struct config_client *client) {
+    problem_add(problem, client ? "'clients." : "'");
+    problem_name(problem, client ? client->name : STR(""));
+    problem_add(problem, client ? ".keys'" : "keys'");
+}
+
+static enum err refuse_twice(struct config_problem *problem, const struct config_client *a,
+                             const struct config_client *b) {
+    say_owner(problem, a);
+    problem_add(problem, a == b ? " has the same key twice" : " has a key that is also in ");
+    if (a != b) {
+        say_owner(problem, b);
+        problem_add(problem, ": a key is one client's");
+    }
+    return ERR_INVALID;
+}
+
+static enum err check_keys(const struct config *c, struct config_problem *problem) {
+    size_t n = c->key_count;
+    for (unsigned i = 0; i < c->client_count; i++) {
+        n += c->clients[i].key_count;
+    }
+    struct owned *all = n > 1 ? try_malloc(n * sizeof *all) : NULL;
+    if (!all) {
+        return n > 1 ? problem_nomem(problem, NULL) : OK;
+    }
+    size_t at = own_keys(all, c->keys, c->key_count, NULL);
+    for (unsigned i = 0; i < c->client_count; i++) {
+        at += own_keys(all + at, c->clients[i].keys, c->clients[i].key_count, &c->clients[i]);
+    }
+    enum err e = OK;
+    qsort(all, n, sizeof *all, by_secret);
+    for (size_t i = 1; i < n && e == OK; i++) {
+        if (str_eq(all[i - 1].secret, all[i].secret)) {
+            e = refuse_twice(problem, all[i - 1].client, all[i].client);
+        }
+    }
+    free(all);
+    return e;
+}
+
 enum err config_check(const struct config *c, struct config_problem *problem) {
     problem->text[0] = '\0';
     if (c->upstream_count == 0) {
@@ -414,5 +515,7 @@ enum err config_check(const struct config *c, struct config_problem *problem) {
     }
     enum err e = check_references(c, problem);
     e = e == OK ? check_recipes(c, problem) : e;
-    return e == OK ? check_who_may_call(c, problem) : e;
+    e = e == OK ? check_who_may_call(c, problem) : e;
+    e = e == OK ? check_admin(c, problem) : e;
+    return e == OK ? check_keys(c, problem) : e;
 }

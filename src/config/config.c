@@ -220,6 +220,31 @@ enum err config_add_mock(struct config *c, struct config_problem *problem) {
     return config_add_upstream(c, none, STR("mock"), none, none, problem);
 }
 
+// ---- Looking up
+
+bool config_has_keys(const struct config *c) { return c->key_count || c->client_count; }
+
+static void add_changed(const struct config *running, const struct config *wanted, enum section section,
+                        const char *group, struct config_problem *names) {
+    for (unsigned i = 0; i < config_key_rows; i++) {
+        const struct key *key = &config_keys[i];
+        if (key->section != section) {
+            continue;
+        }
+        if (key->shape == SHAPE_GROUP) {
+            add_changed(running, wanted, key->inner, key->name, names);
+        } else if (key->at_start && !key_same(key, running, wanted)) {
+            problem_add(names, "%s%s%s%s", names->text[0] ? ", " : "", group, *group ? "." : "", key->name);
+        }
+    }
+}
+
+bool config_needs_restart(const struct config *running, const struct config *wanted, struct config_problem *names) {
+    names->text[0] = '\0';
+    add_changed(running, wanted, SECTION_TOP, "", names);
+    return names->text[0];
+}
+
 const struct config_model *config_model_find(const struct config *c, struct str name) {
     for (unsigned i = 0; i < c->model_count; i++) {
         if (str_eq(c->models[i].name, name)) {

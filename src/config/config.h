@@ -232,9 +232,16 @@ MUSTCHECK enum err config_add_upstream(struct config *c, struct str name, struct
                                        struct str ca_file, struct config_problem *problem);
 MUSTCHECK enum err config_add_mock(struct config *c, struct config_problem *problem);
 
-// What only holds for the whole: at least one upstream; references; no recipe at a path of thaw's own; "Who may call"
-// of SPEC: a listener beyond loopback together with an upstream key needs client keys or `open: true`.
+// What only holds for the whole: at least one upstream; references; no recipe at a path of thaw's own; no key twice;
+// "Who may call" of SPEC: a listener beyond loopback together with an upstream key needs client keys or `open: true`, an
+// admin listener there needs `keys`.
 MUSTCHECK enum err config_check(const struct config *c, struct config_problem *problem);
+
+// Is there a key that a client must present: in `keys`, or of one of `clients`?
+bool config_has_keys(const struct config *c);
+// Are there keys (AT_START in keys.def) whose change only a restart can take over? Their names go into `names`:
+// "listen, tape.total".
+bool config_needs_restart(const struct config *running, const struct config *wanted, struct config_problem *names);
 
 // The model's entry, or NULL. With no models configured at all every name goes to the first upstream.
 const struct config_model *config_model_find(const struct config *c, struct str name);

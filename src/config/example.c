@@ -10,7 +10,8 @@ static const char opening[] =
     "#\n"
     "# As it stands this file needs two environment variables: THAW_KEY, which your clients present to\n"
     "# thaw, and OPENAI_API_KEY, which thaw presents to OpenAI. A key that shows its default may be left\n"
-    "# out. Lines that begin with # and no blank behind it are options that are off: take the # away.\n"
+    "# out. Lines that begin with # and no blank behind it are options that are off: take the # away, and\n"
+    "# from the lines below with two blanks behind it, which belong to them.\n"
     "#\n"
     "# ${NAME} in a value is the environment variable NAME; one that is not set, or empty, stops the\n"
     "# start. $${ stands for ${ itself. Inside [ ] and { } write \"${NAME}\", with quotes.\n"
@@ -60,12 +61,34 @@ static enum err print_value(struct buf *out, const struct key *key, int indent) 
     return e == OK ? buf_str_append(out, STR("\n")) : e;
 }
 
-static enum err print_map(struct buf *out, const struct key *key, int indent) {
+// A map that is off: a # in front of each of its lines.
+static enum err print_off(struct buf *out, struct str text) {
+    enum err e = OK;
+    struct str line;
+    while (e == OK && str_split(&text, '\n', &line) && text.ptr) {
+        e = buf_printf(out, "#%.*s\n", STR_ARG(line));
+    }
+    return e;
+}
+
+static enum err print_entries(struct buf *out, const struct key *key, int indent) {
     enum err e = buf_printf(out, "%*s%s:\n%*s%s:\n", indent, "", key->name, indent + INDENT, "", key->sample);
     if (e != OK || (e = print_section(out, key->inner, indent + 2 * INDENT)) != OK) {
         return e;
     }
     return buf_printf(out, "%*s%s\n", indent + INDENT, "", key->more);
+}
+
+static enum err print_map(struct buf *out, const struct key *key, int indent) {
+    struct buf off;
+    if (key->presence != PRESENCE_OPTIONAL) {
+        return print_entries(out, key, indent);
+    }
+    buf_init(&off, CONFIG_FILE_MAX);
+    enum err e = print_entries(&off, key, indent);
+    e = e == OK ? print_off(out, buf_str(&off)) : e;
+    buf_finish(&off);
+    return e;
 }
 
 static enum err print_group(struct buf *out, const struct key *key, int indent) {

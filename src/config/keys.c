@@ -31,6 +31,7 @@ CONFIG_KINDS(KIND)
 #define REQUIRED(value) .presence = PRESENCE_REQUIRED, .sample = value
 #define OPTIONAL(value) .presence = PRESENCE_OPTIONAL, .sample = value
 #define USUAL(value) .presence = PRESENCE_USUAL, .sample = value
+#define AT_START .at_start = true,
 #define RANGE(least, most) .min = least, .max = most
 #define ANY .min = NULL, .max = NULL
 
@@ -73,7 +74,7 @@ CONFIG_KINDS(KIND)
      .text = words,                                                                                                    \
      .presence = PRESENCE_USUAL,                                                                                       \
      .inner = SECTION_##inside},
-#define MAP(where, key_name, entry, member, counter, naming, may_be, range, shown, second, words)                      \
+#define MAP(where, key_name, entry, member, counter, naming, may_be, range, usage, second, words)                      \
     {.section = SECTION_##where,                                                                                       \
      .shape = SHAPE_MAP,                                                                                               \
      .name = key_name,                                                                                                 \
@@ -84,25 +85,24 @@ CONFIG_KINDS(KIND)
      .name_offset = offsetof(section_##entry, naming),                                                                 \
      .name_check = may_be,                                                                                             \
      .entry_size = sizeof(section_##entry),                                                                            \
-     .presence = PRESENCE_USUAL,                                                                                       \
-     .sample = shown,                                                                                                  \
+     usage,                                                                                                            \
      .more = second,                                                                                                   \
      range},
-#define FOLLOW(where, key_name, key_kind, member, bits, bit, other, how)                                               \
+#define FOLLOW(where, key_name, key_kind, member, bits, bit, other, words, how)                                        \
     {.section = SECTION_##where,                                                                                       \
      .shape = SHAPE_SCALAR,                                                                                            \
      .kind = KIND_##key_kind,                                                                                          \
      .name = key_name,                                                                                                 \
-     .text = "",                                                                                                       \
+     .text = words,                                                                                                    \
      .presence = how,                                                                                                  \
      .inner = SECTION_##other,                                                                                         \
      .offset = offsetof(section_##where, member),                                                                      \
      .own = bit,                                                                                                       \
      .own_offset = offsetof(section_##where, bits)},
-#define INHERIT(where, key_name, key_kind, member, bits, bit, other)                                                   \
-    FOLLOW(where, key_name, key_kind, member, bits, bit, other, PRESENCE_INHERITED)
+#define INHERIT(where, key_name, key_kind, member, bits, bit, other, words)                                            \
+    FOLLOW(where, key_name, key_kind, member, bits, bit, other, words, PRESENCE_INHERITED)
 #define ALSO(where, key_name, key_kind, member, bits, bit, other)                                                      \
-    FOLLOW(where, key_name, key_kind, member, bits, bit, other, PRESENCE_ALSO)
+    FOLLOW(where, key_name, key_kind, member, bits, bit, other, "", PRESENCE_ALSO)
 
 const struct key config_keys[] = {
 #include "config/keys.def"
@@ -133,6 +133,35 @@ size_t key_names(enum section section, const char *names[KEY_NAMES_MAX]) {
 const struct key *key_rule(const struct key *key) {
     bool follows = key->presence == PRESENCE_INHERITED || key->presence == PRESENCE_ALSO;
     return follows ? key_find(key->inner, str_c(key->name)) : key;
+}
+
+// What a kind's values are made of.
+static const struct {
+    size_t size;
+    bool text;
+} stored[] = {
+#define KIND(name, type) [KIND_##name] = {sizeof(type), __builtin_types_compatible_p(type, struct str)},
+    CONFIG_KINDS(KIND)
+#undef KIND
+};
+
+bool key_is_own(const struct key *key, const void *base) {
+    uint32_t own;
+    memcpy(&own, (const char *)base + key->own_offset, sizeof own);
+    return own & key->own;
+}
+
+void key_copy(const struct key *key, void *base, const struct key *from_key, const void *from) {
+    memcpy(key_place(key, base), (const char *)from + from_key->offset, stored[key->kind].size);
+}
+
+bool key_same(const struct key *key, const void *base, const void *other) {
+    const void *a = (const char *)base + key->offset;
+    const void *b = (const char *)other + key->offset;
+    if (stored[key->kind].text) {
+        return str_eq(*(const struct str *)a, *(const struct str *)b);
+    }
+    return memcmp(a, b, stored[key->kind].size) == 0;
 }
 
 unsigned key_count(const struct key *key, const void *base) {

@@ -6,6 +6,7 @@
 // How a value is written and what it is stored as. The functions for each are in value.c.
 #define CONFIG_KINDS(KIND)                                                                                             \
     KIND(LISTEN, struct str)                                                                                           \
+    KIND(ADMIN, struct str) /* in a config, whose admin_asked it sets too */                                           \
     KIND(PREFIX, struct str)                                                                                           \
     KIND(PATH, struct str)                                                                                             \
     KIND(URL, struct str) /* in a config_upstream, whose tls, host, port, base_path and mock it sets too */            \
@@ -17,6 +18,10 @@
     KIND(FRACTION, double)      /* at most three digits behind the point */                                            \
     KIND(DURATION, uint64_t)    /* milliseconds */                                                                     \
     KIND(DURATION_US, uint64_t) /* microseconds */                                                                     \
+    KIND(PAUSE, uint64_t)       /* milliseconds, or off: 0 */                                                          \
+    KIND(MEMORY, uint64_t)      /* bytes, or auto: 0 */                                                                \
+    KIND(LOG, struct str)       /* empty: off */                                                                       \
+    KIND(IN_FLIGHT, struct config_in_flight)                                                                           \
     KIND(DISCONNECT, struct config_disconnect)                                                                         \
     KIND(WAIT, struct config_wait)                                                                                     \
     KIND(READER, bool)     /* key or id */                                                                             \
@@ -25,7 +30,7 @@
     KIND(MODEL, struct str)                                                                                            \
     KIND(TEMPLATE, struct template)                                                                                    \
     KIND(CLIENT_KEY, struct config_key *) /* of lists: one entry, file:PATH several */                                 \
-    KIND(REFERENCE, struct config_use *)  /* of lists: upstream or upstream/model */                                   \
+    KIND(REFERENCE, struct config_use *)  /* of lists: upstream or upstream/model; equals with | between */            \
     KIND(ORIGIN, struct str *)            /* of lists */
 
 enum kind {
@@ -68,6 +73,7 @@ struct key {
     size_t entry_size;   // lists and maps
     size_t name_offset;  // maps: in an entry
     const char *(*name_check)(struct str name); // maps: may an entry be called that? NULL, or why not
+    bool at_start;                              // a reload cannot change it
     uint32_t own;                               // the bit that says that this key was set; 0: none does
     size_t own_offset;                          // of the uint32_t with that bit
 };
@@ -84,12 +90,17 @@ extern const unsigned config_key_rows;
 // NULL: there is no such key.
 const struct key *key_find(enum section section, struct str name);
 // The names of a section's keys, in the table's order; returns how many. `names` has room for all.
-enum { KEY_NAMES_MAX = 128 };
+enum { KEY_NAMES_MAX = 160 };
 size_t key_names(enum section section, const char *names[KEY_NAMES_MAX]);
 // The key whose range and default hold for this one: itself, or the one it follows.
 const struct key *key_rule(const struct key *key);
 
 static inline void *key_place(const struct key *key, void *base) { return (char *)base + key->offset; }
+// Did the entry set the key itself?
+bool key_is_own(const struct key *key, const void *base);
+// A scalar's value is copied from another key of its kind; is the same in both (of numbers and texts: padding counts).
+void key_copy(const struct key *key, void *base, const struct key *from_key, const void *from);
+bool key_same(const struct key *key, const void *base, const void *other);
 unsigned key_count(const struct key *key, const void *base);
 // Adds a copy of `entry` at the end of a list or map. ERR_NOMEM leaves it as it was.
 MUSTCHECK enum err key_add_entry(const struct key *key, struct arena *arena, void *base, const void *entry);

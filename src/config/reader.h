@@ -66,7 +66,8 @@ MUSTCHECK enum err client_key_add(struct reader *r, const struct place *place, c
 // check.c: a tree over what `config` holds.
 MUSTCHECK enum err check_tree(struct reader *r, const struct node *root);
 void check_defaults(enum section section, void *base);
-// Gives upstreams what they have not set themselves: the general timeouts, and who runs background jobs.
+// Gives upstreams and clients what they have not set themselves: timeouts, retries, limits, and who runs background
+// jobs.
 void check_inherit(struct config *c);
 // "unknown key 'upstream'; did you mean 'upstreams'?"; `up` is where it stood, NULL for the top.
 MUSTCHECK enum err refuse_unknown(struct reader *r, const struct place *up, struct mark at, enum section section,

@@ -19,6 +19,9 @@ enum {
     KEEP_MIN_MS = 1000,
     KEEP_MAX_MS = 24 * 3600 * 1000,
     WAIT_FIRST_MAX = 1000,
+    IN_FLIGHT_MAX = 1000000,
+    EQUALS_MAX = 64,
+    WEIGHT_MAX = 100,
 };
 
 // ---- Messages --------------------------------------------------------------------------------------------
@@ -176,6 +179,7 @@ struct kind_rules {
     // Of what is stored as it is, without memory of its own: false where it is wrong.
     bool (*read)(const struct key *key, struct str s, void *place);
     enum err (*parse)(struct str s, uint64_t *number); // of numbers
+    const char *nought;                                // of uint64_t: a word for 0, outside the range
     const char *(*check)(struct str s);                // of texts: NULL, or why not
     const struct word *words;                          // of words: up to one without a text
 };
@@ -234,7 +238,12 @@ static uint64_t from_table(const struct key *key, const char *written) {
 
 static bool read_number(const struct key *key, struct str s, void *place) {
     const struct key *rule = key_rule(key);
+    const char *nought = rules_of(key)->nought;
     uint64_t number;
+    if (nought && str_ieq(s, str_c(nought))) {
+        *(uint64_t *)place = 0;
+        return true;
+    }
     if (rules_of(key)->parse(s, &number) != OK || number < from_table(rule, rule->min) ||
         number > from_table(rule, rule->max)) {
         return false;
@@ -285,6 +294,19 @@ static bool read_disconnect(const struct key *key UNUSED, struct str s, void *pl
         return false;
     }
     *(struct config_disconnect *)place = disconnect;
+    return true;
+}
+
+static bool read_in_flight(const struct key *key UNUSED, struct str s, void *place) {
+    struct config_in_flight most = {.automatic = str_ieq(s, STR("auto"))};
+    uint64_t number = 0;
+    if (!most.automatic && !str_ieq(s, STR("off"))) {
+        if (parse_u64(s, &number) != OK || number < 1 || number > IN_FLIGHT_MAX) {
+            return false;
+        }
+        most.limit = (unsigned)number;
+    }
+    *(struct config_in_flight *)place = most;
     return true;
 }
 
@@ -350,6 +372,22 @@ static const char *listen_check(struct str s) {
     struct str host;
     uint16_t port;
     return listen_parse(s, &host, &port);
+}
+
+static const char *admin_check(struct str s) { return str_ieq(s, STR("off")) ? NULL : listen_check(s); }
+
+static enum err set_admin(struct reader *r, const struct place *place, const struct key *key, void *base,
+                          struct value value) {
+    value.text = str_ieq(value.text, STR("off")) ? STR("off") : value.text;
+    enum err e = set_text(r, place, key, base, value);
+    r->config->admin_asked |= e == OK;
+    return e;
+}
+
+static enum err set_log(struct reader *r, const struct place *place, const struct key *key, void *base,
+                        struct value value) {
+    bool off = str_ieq(value.text, STR("off"));
+    return off ? keep_text(r, key, base, STR("")) : set_text(r, place, key, base, value);
 }
 
 static const char *prefix_check(struct str s) {
@@ -430,33 +468,82 @@ static enum err refuse_reference(struct reader *r, const struct place *place, co
     return e;
 }
 
-// upstream/model; the model's own name may have slashes too ("openrouter/meta/llama-4").
-static enum err add_reference(struct reader *r, const struct place *place, const struct key *key, void *base,
-                              struct value value) {
-    size_t slash = str_find(value.text, '/');
-    struct str upstream = str_first(value.text, slash);
-    struct str model = str_skip(value.text, slash + 1);
-    const char *why = printable_check(value.text);
-    if (!why && slash < value.text.len && !model.len) {
-        why = "names no model behind the slash";
+// "eu/gpt-5*2" -> "eu/gpt-5", 2. A model's own name may have anything but a * in it.
+static const char *take_weight(struct str *text, unsigned *weight) {
+    size_t star = str_find(*text, '*');
+    uint64_t number = 1;
+    if (star < text->len &&
+        (parse_u64(str_trim(str_skip(*text, star + 1)), &number) != OK || number < 1 || number > WEIGHT_MAX)) {
+        return "needs a weight from 1 to 100 behind the *, as in upstream/model*2";
     }
+    *text = str_trim(str_first(*text, star));
+    *weight = (unsigned)number;
+    return NULL;
+}
+
+static unsigned find_upstream(const struct reader *r, struct str name) {
+    unsigned index = 0;
+    for (const struct node *u = r->upstreams ? r->upstreams->first : NULL; u && index < NAMES_SEEN; u = u->next) {
+        if (str_eq(u->text, name)) {
+            return index;
+        }
+        index++;
+    }
+    return NAMES_SEEN;
+}
+
+static bool is_used(const struct config_model *model, const struct config_use *use) {
+    for (unsigned i = model->use_count; i-- > 0 && model->use[i].rank == use->rank;) {
+        if (model->use[i].upstream == use->upstream && str_eq(model->use[i].model, use->model)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// upstream/model; the model's own name may have slashes too ("openrouter/meta/llama-4").
+static enum err add_use(struct reader *r, const struct place *place, const struct key *key, struct config_model *model,
+                        struct value value, unsigned rank) {
+    struct config_use use = {.rank = rank};
+    const char *why = take_weight(&value.text, &use.weight);
+    size_t slash = str_find(value.text, '/');
+    struct str name = str_first(value.text, slash);
+    use.model = str_skip(value.text, slash + 1);
+    why = why || value.text.len ? why : "has nothing where an upstream should be";
+    why = why || slash == value.text.len || use.model.len ? why : "names no model behind the slash";
     if (why) {
         return refuse_at(r, place, why);
     }
-    unsigned index = 0;
-    const struct node *u = r->upstreams ? r->upstreams->first : NULL;
-    while (u && index < NAMES_SEEN && !str_eq(u->text, upstream)) {
-        u = u->next;
-        index++;
+    use.upstream = find_upstream(r, name);
+    if (use.upstream == NAMES_SEEN) {
+        return refuse_reference(r, place, &value, name);
     }
-    if (!u || index == NAMES_SEEN) {
-        return refuse_reference(r, place, &value, upstream);
+    if (is_used(model, &use)) {
+        say_place(r, place);
+        problem_add(r->problem, " has ");
+        say_value(r, &value);
+        problem_add(r->problem, " twice: give it a weight, as in upstream/model*2");
+        return ERR_INVALID;
     }
-    struct config_use use = {.upstream = index, .model = arena_str(&r->config->arena, model)};
-    if (!use.model.ptr || key_add_entry(key, &r->config->arena, base, &use) != OK) {
-        return no_memory(r);
+    use.model = arena_str(&r->config->arena, use.model);
+    return use.model.ptr && key_add_entry(key, &r->config->arena, model, &use) == OK ? OK : no_memory(r);
+}
+
+// One, or equals: "eu/gpt-5*2 | us/gpt-5".
+static enum err add_reference(struct reader *r, const struct place *place, const struct key *key, void *base,
+                              struct value value) {
+    struct config_model *model = base;
+    struct str rest = value.text;
+    unsigned rank = model->use_count ? model->use[model->use_count - 1].rank + 1 : 0;
+    const char *why = printable_check(value.text);
+    enum err e = why ? refuse_at(r, place, why) : OK;
+    struct value one = {.variable = value.variable};
+    for (unsigned n = 0; e == OK && str_split(&rest, '|', &one.text); n++) {
+        one.text = str_trim(one.text);
+        e = n < EQUALS_MAX ? add_use(r, place, key, model, one, rank)
+                           : refuse_at(r, place, "has more than 64 equals in one entry");
     }
-    return OK;
+    return e;
 }
 
 // Of a file they are known before they are read.
@@ -552,6 +639,7 @@ static enum err add_origin(struct reader *r, const struct place *place, const st
 
 static const struct kind_rules kinds[] = {
     [KIND_LISTEN] = {.wanted = "an address and port", .set = set_text, .check = listen_check},
+    [KIND_ADMIN] = {.wanted = "an address and port, or off", .set = set_admin, .check = admin_check},
     [KIND_PREFIX] = {.wanted = "a path", .set = set_text, .check = prefix_check},
     [KIND_PATH] = {.wanted = "the path of a file", .set = set_text, .check = printable_check},
     [KIND_URL] = {.wanted = "a URL", .set = set_url},
@@ -569,6 +657,18 @@ static const struct kind_rules kinds[] = {
                           .set = set_plain,
                           .read = read_number,
                           .parse = duration_us_parse},
+    [KIND_PAUSE] = {.wanted = "off, or a duration (15s)",
+                    .set = set_plain,
+                    .read = read_number,
+                    .parse = parse_duration_ms,
+                    .nought = "off"},
+    [KIND_MEMORY] = {.wanted = "auto, or a size (512m, 8g)",
+                     .set = set_plain,
+                     .read = read_number,
+                     .parse = parse_size,
+                     .nought = "auto"},
+    [KIND_LOG] = {.wanted = "off, stdout, stderr or the path of a file", .set = set_log, .check = printable_check},
+    [KIND_IN_FLIGHT] = {.wanted = "off, auto, or a number from 1 to 1000000", .set = set_plain, .read = read_in_flight},
     [KIND_DISCONNECT] = {.wanted = "cancel, finish, or keep and a duration from 1s to 24h (keep 60s)",
                          .set = set_plain,
                          .read = read_disconnect},
@@ -581,7 +681,7 @@ static const struct kind_rules kinds[] = {
     [KIND_MODEL] = {.wanted = "the name of a model", .set = set_model},
     [KIND_TEMPLATE] = {.wanted = "a text", .set = set_template},
     [KIND_CLIENT_KEY] = {.wanted = "a secret", .set = client_key_add},
-    [KIND_REFERENCE] = {.wanted = "upstream/model or upstream", .set = add_reference},
+    [KIND_REFERENCE] = {.wanted = "upstream/model or upstream, or equals with | between them", .set = add_reference},
     [KIND_ORIGIN] = {.wanted = "an origin (https://app.example)", .set = add_origin},
 };
 _Static_assert(ARRAY_LEN(kinds) == KIND_COUNT_OF, "a kind without a row");
@@ -604,7 +704,7 @@ void value_default(const struct key *key, void *base) {
         assert(good); // keys.def is tested whole
         (void)good;
     } else {
-        assert(rules->set == set_text && "a kind that has no defaults");
+        assert(rules->check && "a kind that has no defaults");
         *(struct str *)key_place(key, base) = str_c(key->sample);
     }
 }

@@ -416,14 +416,17 @@ void request_follow(struct request *r, struct tape *t, uint64_t position) {
 enum { BYTES_PER_TOKEN = 4 }; // of English text (OpenAI's help pages); settled when the call has ended
 
 bool request_client(const struct request *r, size_t body_len, struct call_client *client) {
-    const struct config_limits *limits = &r->setup->config->limits;
-    bool known = r->resume && r->resume->rerun;
+    const struct config *config = r->setup->config;
+    const struct config_client *known = r->client == WHO_NO_CLIENT ? NULL : &config->clients[r->client];
+    const struct config_limits *limits = known ? &known->limits : &config->limits;
+    bool rerun = r->resume && r->resume->rerun;
     if (!r->setup->limited) {
         return false;
     }
-    struct digest digest = known ? r->resume->tenant : who_tenant(&r->head->fields);
+    struct digest digest = rerun ? r->resume->tenant : who_tenant(&r->head->fields);
     *client = (struct call_client){
-        .weight = 1,
+        .weight = known ? known->weight : 1,
+        .priority = known ? known->priority : 0,
         .rates = {limits->requests_per_minute, limits->tokens_per_minute, limits->in_flight},
         .tokens = body_len / BYTES_PER_TOKEN,
     };

@@ -34,6 +34,7 @@ struct request {
             struct str whole;          // the whole body, in `body` or in the read buffer
             struct call_places places; // in it
             uint32_t tenant;           // in short (tape/shelf.h), 0: there are no keys
+            int client;                // whose key it came with (who.h)
             const struct targets *targets;
             struct gather_plan *gather; // what it asks for when that is several calls (gather.h)
         };

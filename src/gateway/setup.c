@@ -199,6 +199,9 @@ struct setup *setup_create(struct worker *w, struct blueprint *blueprint) {
         init_upstream(s, i);
     }
     s->limited = s->limited || is_limited(&s->config->limits);
+    for (unsigned i = 0; i < s->config->client_count; i++) {
+        s->limited = s->limited || is_limited(&s->config->clients[i].limits);
+    }
     init_any(s);
     s->models = xcalloc(s->config->model_count, sizeof *s->models);
     for (unsigned i = 0; i < s->config->model_count; i++) {

@@ -226,8 +226,9 @@ static enum verdict step_path(struct request *r) {
 // ---- who: may this client call
 
 static enum verdict step_who(struct request *r) {
-    struct digest tenant = {{0}};
+    struct who_found found;
     bool keys = r->setup->who.count;
+    r->client = WHO_NO_CLIENT;
     if (r->resume && r->resume->rerun) {
         r->tenant = keys ? shelf_tenant(&r->resume->tenant) : 0;
         return NEXT;
@@ -235,8 +236,11 @@ static enum verdict step_who(struct request *r) {
     if (r->route->open || (r->route->by_id && r->setup->config->tape_read_by_id)) {
         return NEXT;
     }
-    switch (who_check(&r->setup->who, &r->head->fields, &tenant)) {
-    case WHO_FINE: r->tenant = keys ? shelf_tenant(&tenant) : 0; return NEXT;
+    switch (who_check(&r->setup->who, &r->head->fields, &found)) {
+    case WHO_FINE:
+        r->tenant = keys ? shelf_tenant(&found.tenant) : 0;
+        r->client = found.client;
+        return NEXT;
     case WHO_NOBODY:
         request_error(
             r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,

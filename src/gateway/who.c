@@ -4,16 +4,28 @@
 #include "base/mem.h"
 #include "http/msg.h"
 
+static void add_keys(struct who *who, const struct config_key *keys, unsigned n, unsigned owner) {
+    for (unsigned i = 0; i < n; i++) {
+        who->owners[who->count] = owner;
+        who->keys[who->count++] = digest_sha256(keys[i].secret);
+    }
+}
+
 void who_init(struct who *who, const struct config *config) {
-    *who = (struct who){.count = config->key_count};
-    who->keys = xcalloc(config->key_count, sizeof *who->keys);
-    for (unsigned i = 0; i < config->key_count; i++) {
-        who->keys[i] = digest_sha256(config->keys[i].secret);
+    size_t n = config->key_count;
+    for (unsigned i = 0; i < config->client_count; i++) {
+        n += config->clients[i].key_count;
+    }
+    *who = (struct who){.keys = xcalloc(n, sizeof *who->keys), .owners = xcalloc(n, sizeof *who->owners)};
+    add_keys(who, config->keys, config->key_count, 0);
+    for (unsigned i = 0; i < config->client_count; i++) {
+        add_keys(who, config->clients[i].keys, config->clients[i].key_count, i + 1);
     }
 }
 
 void who_finish(struct who *who) {
     free(who->keys);
+    free(who->owners);
     *who = (struct who){0};
 }
 
@@ -50,8 +62,9 @@ static bool find_presented(const struct fields *fields, struct presented *presen
     return true;
 }
 
-enum who_verdict who_check(const struct who *who, const struct fields *fields, struct digest *tenant) {
+enum who_verdict who_check(const struct who *who, const struct fields *fields, struct who_found *found) {
     struct presented presented;
+    *found = (struct who_found){.client = WHO_NO_CLIENT};
     if (!find_presented(fields, &presented)) {
         return WHO_TWO;
     }
@@ -61,13 +74,19 @@ enum who_verdict who_check(const struct who *who, const struct fields *fields, s
     if (!presented.text.ptr) {
         return WHO_NOBODY;
     }
-    struct digest digest = digest_sha256(presented.text);
-    unsigned found = 0;
+    unsigned known = 0;
+    unsigned owner = 0;
+    found->tenant = digest_sha256(presented.text);
     for (unsigned i = 0; i < who->count; i++) { // all of them: the time says nothing about which
-        found |= digest_equal(&who->keys[i], &digest);
+        unsigned same = digest_equal(&who->keys[i], &found->tenant);
+        known |= same;
+        owner |= (0u - same) & who->owners[i]; // no key stands twice
     }
-    *tenant = digest;
-    return found && !presented.foreign ? WHO_FINE : WHO_UNKNOWN;
+    if (!known || presented.foreign) {
+        return WHO_UNKNOWN;
+    }
+    found->client = (int)owner - 1;
+    return WHO_FINE;
 }
 
 struct digest who_tenant(const struct fields *fields) {

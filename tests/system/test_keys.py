@@ -10,12 +10,13 @@ from upstream import says
 
 KEY = "sk-canary-client-0123456789abcdef"
 OTHER = "sk-canary-other-fedcba9876543210"
+APP = "sk-canary-app-00112233445566778899"
 UPSTREAM = "sk-canary-upstream"
 
 
 @pytest.fixture
 def guarded(world):
-    """(upstream, client) of a gateway with two client keys and an upstream key."""
+    """(upstream, client) of a gateway with two keys, one of a client with a name, and an upstream key."""
     up = world.upstream(says(CHAT_ANSWER))
     path = world.folder / "other-key"
     path.write_text(OTHER + "\n")
@@ -24,9 +25,10 @@ def guarded(world):
         keys:
           - ${{CLIENT_KEY}}
           - file:{path}
+        clients: {{app: {{keys: '${{APP_KEY}}'}}}}
         upstreams:
           up: {{url: {up.url}, key: '${{UPSTREAM_KEY}}'}}
-    """, env={"CLIENT_KEY": KEY, "UPSTREAM_KEY": UPSTREAM})
+    """, env={"CLIENT_KEY": KEY, "APP_KEY": APP, "UPSTREAM_KEY": UPSTREAM})
     return up, world.connect(gw)
 
 
@@ -48,8 +50,10 @@ def refused(answer, status=401):
     [("x-api-key", KEY)],
     [("X-API-Key", OTHER)],
     [("Authorization", f"Bearer {OTHER}")],
+    [("Authorization", f"Bearer {APP}")],
     [("Authorization", f"Bearer {KEY}"), ("x-api-key", KEY)],
-], ids=["bearer", "lower_case", "upper_case", "x_api_key", "second_by_x_api_key", "second_key", "the_same_twice"])
+], ids=["bearer", "lower_case", "upper_case", "x_api_key", "second_by_x_api_key", "second_key", "key_of_a_client",
+        "the_same_twice"])
 def test_a_key_opens(guarded, path, fields):
     up, client = guarded
     answer = client.ask(post(path, CHAT_REQUEST, fields))
@@ -57,7 +61,7 @@ def test_a_key_opens(guarded, path, fields):
     sent = up.only()
     assert sent.fields.all("authorization") == [f"Bearer {UPSTREAM}"]
     assert "x-api-key" not in sent.fields
-    assert KEY.encode() not in up.received() and OTHER.encode() not in up.received()
+    assert not any(key.encode() in up.received() for key in (KEY, OTHER, APP))
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/files", "/v1/models"])
@@ -98,12 +102,13 @@ def test_a_key_in_the_query_does_not_open(guarded, query):
 
 @pytest.mark.parametrize("fields", [
     [("Authorization", f"Bearer {KEY}"), ("x-api-key", OTHER)],
+    [("Authorization", f"Bearer {KEY}"), ("x-api-key", APP)],
     [("Authorization", f"Bearer {KEY}"), ("x-api-key", "sk-canary-wrong")],
     [("Authorization", "Bearer sk-canary-wrong"), ("x-api-key", KEY)],
     [("Authorization", f"Bearer {KEY}"), ("Authorization", f"Bearer {OTHER}")],
     [("x-api-key", KEY), ("x-api-key", OTHER)],
     [("Authorization", f"Basic {KEY}"), ("x-api-key", KEY)],
-], ids=["both_valid", "second_wrong", "first_wrong", "authorization_twice", "x_api_key_twice", "two_schemes"])
+], ids=["both_valid", "one_of_a_client", "second_wrong", "first_wrong", "authorization_twice", "x_api_key_twice", "two_schemes"])
 def test_two_different_credentials_are_400(guarded, fields):
     up, client = guarded
     refused(client.ask(post(CHAT, CHAT_REQUEST, fields)), 400)

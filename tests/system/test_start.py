@@ -45,7 +45,7 @@ def test_version():
 
 @pytest.mark.parametrize("verb,options", [
     ("serve", ["--listen", "--upstream", "--upstream-ca", "--mock", "--config", "--workers", "--check", "--open", "--model",
-               "--store"]),
+               "--store", "--admin", "--drain", "--access-log"]),
     ("mock", ["--listen", "--latency", "--capacity", "--fault", "--record", "--replay", "--watch"]),
     ("lab", ["--listen", "--cpus", "--upstream", "--run", "--report"]),
 ])
@@ -82,6 +82,11 @@ def test_a_misspelt_argument_is_named_with_the_nearest_valid_one(arguments, name
     (["serve", "--mock", "--store", "/var/lib/thaw.db"], ["store", "sqlite://"]),
     (["serve", "--mock", "--store", "postgres://user@127.0.0.1/thaw"], ["store", "sqlite://"]),
     (["serve", "--mock", "--store", "sqlite://"], ["store", "path"]),
+    (["serve", "--mock", "--admin", "here"], ["admin", "port"]),
+    (["serve", "--mock", "--admin", "0.0.0.0:9"], ["admin", "loopback", "keys"]),
+    (["serve", "--mock", "--admin", "127.0.0.1:9", "--listen", ":9"], ["admin", "listen"]),
+    (["serve", "--mock", "--drain", "15"], ["drain", "15", "24h"]),
+    (["serve", "--mock", "--access-log", ""], ["access_log", "empty"]),
     (["serve", "--upstream", "ftp://127.0.0.1/v1"], ["--upstream", "http://"]),
     (["serve", "--upstream", "http://"], ["--upstream", "host"]),
     (["serve", "--upstream", "http://127.0.0.1:70000/v1"], ["--upstream", "port"]),
@@ -241,6 +246,14 @@ def test_a_store_may_be_an_argument(world):
     assert result.code == 0, result
 
 
+def test_administration_drain_and_log_may_be_arguments(world):
+    config = world.config(UP + "admin: here\n")
+    wrong_usage(run("serve", "--check", "--config", config), "admin", "port")
+    config = world.config(UP + f"admin: 0.0.0.0:{free_port()}\ndrain: 1s\naccess_log: {world.folder}/log\n")
+    result = run("serve", "--check", "--config", config, "--admin", "off", "--drain", "0", "--access-log", "off")
+    assert result.code == 0, result
+
+
 def test_a_config_file_that_is_not_there_is_named(world):
     wrong_usage(run("serve", "--config", world.folder / "nowhere.yaml"), "nowhere.yaml")
 
@@ -274,6 +287,8 @@ UP = "upstreams: {up: {url: 'http://127.0.0.1:9/v1'}}\n"
                  ["fsat", "fast"], id="dangling_model"),
     pytest.param(UP + "recipes:\n  /v1/chat/completions: {prompt: hi}\n", 3, 3, ["/v1/chat/completions"],
                  id="path_of_thaws_own"),
+    pytest.param(UP + "models: {fast: {use: 'up/a*200 | up/b'}}\n", 2, 22, ["weight", "100", "up"], id="bad_weight"),
+    pytest.param(UP + "clients: {app: {key: a}}\n", 2, 17, ["clients.app.key", "keys"], id="unknown_key_of_a_client"),
     pytest.param(UP + "a: &a [x, x]\nb: &b [*a, *a]\n", None, None, [], id="aliases"),
 ])
 @pytest.mark.parametrize("check", [["--check"], []], ids=["check", "start"])
@@ -320,6 +335,8 @@ def test_a_paid_key_is_not_opened_to_the_network(address):
                  id="open_in_the_file"),
     pytest.param("keys: ['${CLIENT_KEY}']\nupstreams: {up: {url: 'http://127.0.0.1:9/v1', key: '${UPSTREAM_KEY}'}}\n",
                  [], id="client_keys"),
+    pytest.param("clients: {app: {keys: '${CLIENT_KEY}'}}\n"
+                 "upstreams: {up: {url: 'http://127.0.0.1:9/v1', key: '${UPSTREAM_KEY}'}}\n", [], id="keys_of_a_client"),
     pytest.param("upstreams: {up: {url: 'http://127.0.0.1:9/v1'}}\n", [], id="nothing_to_spend"),
 ])
 def test_the_network_is_fine_when(world, config, arguments):
@@ -362,6 +379,19 @@ def test_sigterm_lets_running_calls_finish(world):
     assert client.read_rest(answer).body == b"".join(STREAM)
     assert gw.wait_end() == 0
     gw.judged = True
+
+
+def test_sigterm_waits_for_running_calls_only_so_long(world):
+    gate = Gate()
+    up = world.upstream(lambda x: x.wait(gate))
+    gw = world.serve(up, "--drain", "50ms")
+    client = world.connect(gw)
+    client.send(post(CHAT, CHAT_REQUEST))
+    up.wait(lambda: len(up.requests) == 1, "the call")
+    gw.signal(signal.SIGTERM)
+    assert gw.wait_end() == 0  # the call never ends by itself
+    gw.judged = True
+    gate.open()
 
 
 def test_a_burst_of_signals_ends_it_at_once(world):

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Configurations from texts, with an environment of their own.
 #pragma once
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "check.h"
 #include "config/config.h"
 
@@ -8,6 +11,8 @@ static inline const char *test_environment(void *context UNUSED, const char *nam
     static const char *const variables[][2] = {
         {"THAW_KEY", "client-secret-1"},
         {"OPENAI_API_KEY", "upstream-secret-1"},
+        {"CHATBOT_KEY", "client-secret-2"},
+        {"NIGHTLY_KEY", "client-secret-3"},
         {"EMPTY", ""},
         {"MANY", "many-hidden"},
         {"DOLLAR", "${THAW_KEY}"},
@@ -40,4 +45,24 @@ static inline void check_refused(const char *text, const char *message) {
     check_err(config_read_text("t.yaml", str_c(text), test_environment, NULL, &c, &problem), ERR_INVALID);
     assert_null(c);
     assert_string_equal(problem.text, message);
+}
+
+// Of what only holds for the whole; message "": all is well.
+static inline void check_whole(const char *text, const char *message) {
+    struct config *c = read_config(text);
+    struct config_problem problem;
+    enum err e = config_check(c, &problem);
+    assert_string_equal(problem.text, message);
+    check_err(e, *message ? ERR_INVALID : OK);
+    config_unref(c);
+}
+
+// A file of this content; the caller unlinks it.
+static inline void make_file(char path[64], const char *content, mode_t mode) {
+    snprintf(path, 64, "/tmp/thaw-test-XXXXXX");
+    int fd = mkstemp(path);
+    check(fd >= 0);
+    check(write(fd, content, strlen(content)) == (ssize_t)strlen(content));
+    check_int(fchmod(fd, mode), 0);
+    close(fd);
 }

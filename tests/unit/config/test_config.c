@@ -3,9 +3,6 @@
 #include "config/reader.h"
 #include "reading.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 // ---- Helpers
 
 static void check_set_refused(const char *key, const char *value, const char *message) {
@@ -14,16 +11,6 @@ static void check_set_refused(const char *key, const char *value, const char *me
     check_err(config_set(c, key, value, &problem), ERR_INVALID);
     assert_string_equal(problem.text, message);
     config_unref(c);
-}
-
-// A file of this content; the caller unlinks it.
-static void make_file(char path[64], const char *content, mode_t mode) {
-    snprintf(path, 64, "/tmp/thaw-test-XXXXXX");
-    int fd = mkstemp(path);
-    check(fd >= 0);
-    check(write(fd, content, strlen(content)) == (ssize_t)strlen(content));
-    check_int(fchmod(fd, mode), 0);
-    close(fd);
 }
 
 // ---- Defaults and the table
@@ -70,14 +57,18 @@ static bool dotted_name(const struct key *key, char out[128]) {
 
 static bool is_number(const struct key *key) {
     return key->shape == SHAPE_SCALAR && key->min &&
-           (key->kind == KIND_COUNT || key->kind == KIND_SIZE || key->kind == KIND_DURATION ||
-            key->kind == KIND_DURATION_US);
+           (key->kind == KIND_COUNT || key->kind == KIND_SIZE || key->kind == KIND_NUMBER ||
+            key->kind == KIND_DURATION || key->kind == KIND_DURATION_US || key->kind == KIND_PAUSE ||
+            key->kind == KIND_MEMORY);
 }
 
 static uint64_t bound(const struct key *key, const char *written) {
     static enum err (*const parse[KIND_COUNT_OF])(struct str s, uint64_t * number) = {
         [KIND_COUNT] = parse_u64,
         [KIND_SIZE] = parse_size,
+        [KIND_NUMBER] = parse_u64,
+        [KIND_PAUSE] = parse_duration_ms,
+        [KIND_MEMORY] = parse_size,
         [KIND_DURATION] = parse_duration_ms,
         [KIND_DURATION_US] = duration_us_parse,
     };
@@ -87,7 +78,8 @@ static uint64_t bound(const struct key *key, const char *written) {
 }
 
 static const char *unit(const struct key *key) {
-    return key->kind == KIND_DURATION ? "ms" : key->kind == KIND_DURATION_US ? "us" : "";
+    bool ms = key->kind == KIND_DURATION || key->kind == KIND_PAUSE;
+    return ms ? "ms" : key->kind == KIND_DURATION_US ? "us" : "";
 }
 
 static void ranges_hold_at_both_ends(void **state UNUSED) {
@@ -112,7 +104,7 @@ static void ranges_hold_at_both_ends(void **state UNUSED) {
         config_unref(c);
         seen++;
     }
-    check(seen >= 16);
+    check(seen >= 28);
 }
 
 static void defaults_are_within_their_ranges(void **state UNUSED) {
@@ -133,6 +125,17 @@ static void every_row_has_a_text(void **state UNUSED) {
     for (unsigned i = 0; i < config_key_rows; i++) {
         check(*config_keys[i].text || key_rule(&config_keys[i]) != &config_keys[i]);
     }
+}
+
+// key_copy gives the one's value to the other.
+static void key_is_of_the_kind_of_the_one_it_follows(void **state UNUSED) {
+    unsigned seen = 0;
+    for (unsigned i = 0; i < config_key_rows; i++) {
+        const struct key *rule = key_rule(&config_keys[i]);
+        check(rule && rule->kind == config_keys[i].kind);
+        seen += rule != &config_keys[i];
+    }
+    check(seen >= 16);
 }
 
 // ---- Kinds of values
@@ -891,15 +894,6 @@ static void upstream_of_the_command_line_is_checked(void **state UNUSED) {
 
 // ---- The whole
 
-static void check_whole(const char *text, const char *message) {
-    struct config *c = read_config(text);
-    struct config_problem problem;
-    enum err e = config_check(c, &problem);
-    assert_string_equal(problem.text, message);
-    check_err(e, *message ? ERR_INVALID : OK);
-    config_unref(c);
-}
-
 static void without_an_upstream_the_four_ways_are_named(void **state UNUSED) {
     check_whole("", "nowhere to send calls: set OPENAI_API_KEY, or give --upstream URL, --mock, or a --config FILE "
                     "with upstreams");
@@ -1019,18 +1013,22 @@ static void example_needs_two_variables_and_holds_the_defaults(void **state UNUS
     buf_finish(&printed);
 }
 
-// Copies the example with option number `wanted` turned on, or all of them (0); false when there is none.
+// Copies the example with option number `wanted` turned on, or all of them (0); false when there is none. The lines below
+// one that begin with a # and two blanks belong to it.
 static bool turn_on(struct str text, unsigned wanted, struct buf *out) {
     struct str line;
     unsigned seen = 0;
     bool any = false;
+    bool on = false;
     while (str_split(&text, '\n', &line)) {
         struct str bare = str_trim(line);
         bool option = bare.len > 1 && bare.ptr[0] == '#' && bare.ptr[1] != ' ';
+        bool belongs = str_starts(line, STR("#  "));
         seen += option;
+        on = option ? wanted == 0 || wanted == seen : on && belongs;
+        any |= on;
         size_t indent = line.len - bare.len;
-        if (option && (wanted == 0 || wanted == seen)) {
-            any = true;
+        if (on) {
             check_ok(buf_printf(out, "%*s%.*s\n", (int)indent, "", STR_ARG(str_skip(bare, 1))));
         } else {
             check_ok(buf_printf(out, "%.*s\n", STR_ARG(line)));
@@ -1039,17 +1037,32 @@ static bool turn_on(struct str text, unsigned wanted, struct buf *out) {
     return any;
 }
 
+static bool read_turned_on(struct str text, unsigned option, struct buf *out) {
+    buf_init(out, 1 << 16);
+    bool any = turn_on(text, option, out);
+    check_ok(buf_append(out, "", 1));
+    struct config *c = read_config(buf_str(out).ptr);
+    struct config_problem problem;
+    check_ok(config_check(c, &problem));
+    config_unref(c);
+    return any;
+}
+
 static void example_parses_with_every_option_turned_on(void **state UNUSED) {
     struct buf printed;
+    struct buf text;
+    struct buf inner; // what is off within what is off
     example(&printed);
+    struct str whole = str_first(buf_str(&printed), buf_len(&printed) - 1);
+    check(read_turned_on(whole, 0, &text));
+    check(read_turned_on(str_first(buf_str(&text), buf_len(&text) - 1), 0, &inner));
+    check(str_search(buf_str(&inner), STR("      requests_per_minute: 0")) < buf_len(&inner));
+    buf_finish(&text);
+    buf_finish(&inner);
     bool any = true;
-    for (unsigned option = 0; any; option++) {
-        struct buf text;
-        buf_init(&text, 1 << 16);
-        any = turn_on(str_first(buf_str(&printed), buf_len(&printed) - 1), option, &text);
-        check(any || option > 4);
-        check_ok(buf_append(&text, "", 1));
-        config_unref(read_config(buf_str(&text).ptr));
+    for (unsigned option = 1; any; option++) {
+        any = read_turned_on(whole, option, &text);
+        check(any || option > 8);
         buf_finish(&text);
     }
     buf_finish(&printed);
@@ -1140,7 +1153,8 @@ static void reading_a_file_survives_failing_allocations(void **state UNUSED) {
 }
 
 TESTS(TEST(defaults_are_those_of_the_table), TEST(empty_file_gives_the_defaults), TEST(ranges_hold_at_both_ends),
-      TEST(defaults_are_within_their_ranges), TEST(every_row_has_a_text), TEST(counts_sizes_and_durations_are_read),
+      TEST(defaults_are_within_their_ranges), TEST(every_row_has_a_text),
+      TEST(key_is_of_the_kind_of_the_one_it_follows), TEST(counts_sizes_and_durations_are_read),
       TEST(pace_takes_microseconds), TEST(pace_refuses_what_is_no_short_time), TEST(bools_have_their_words),
       TEST(prefix_may_be_empty), TEST(prefix_is_a_path), TEST(listen_is_checked), TEST(keys_are_a_list_or_one),
       TEST(key_with_a_line_end_or_blank_is_refused), TEST(upstream_has_all_its_members),

@@ -11,14 +11,18 @@ struct presented {
     const char *value;
 };
 
-static enum who_verdict verdict(const struct who *who, const struct presented *p, unsigned n) {
+static enum who_verdict look(const struct who *who, const struct presented *p, unsigned n, struct who_found *found) {
     struct field room[MOST];
     struct fields fields = FIELDS(room);
     for (unsigned i = 0; i < n; i++) {
         check_ok(fields_add(&fields, str_c(p[i].name), str_c(p[i].value)));
     }
-    struct digest tenant;
-    return who_check(who, &fields, &tenant);
+    return who_check(who, &fields, found);
+}
+
+static enum who_verdict verdict(const struct who *who, const struct presented *p, unsigned n) {
+    struct who_found found;
+    return look(who, p, n, &found);
 }
 
 #define VERDICT(who, ...)                                                                                              \
@@ -97,9 +101,49 @@ static void without_keys_everybody_may_call(void **state UNUSED) {
     check_int(VERDICT(&who, {"a", "b"}), WHO_FINE);
     check_int(VERDICT(&who, {"authorization", "Bearer whatever"}), WHO_FINE);
     check_int(VERDICT(&who, {"authorization", "Bearer a"}, {"x-api-key", "b"}), WHO_TWO);
+    struct who_found found;
+    struct digest none = {{0}};
+    check_int(look(&who, &(struct presented){"authorization", "Bearer a"}, 1, &found), WHO_FINE);
+    check_int(found.client, WHO_NO_CLIENT);
+    assert_memory_equal(&found.tenant, &none, sizeof none);
     who_finish(&who);
     who_finish(&who);
 }
 
-TESTS(TEST(key_is_found_wherever_it_stands), TEST(nothing_presented_is_nobody), TEST(anything_else_is_unknown),
-      TEST(two_different_credentials_are_refused), TEST(without_keys_everybody_may_call))
+// Each key is one client's or nobody's in particular, and who is refused is no client.
+static void key_tells_the_client(void **state UNUSED) {
+    static struct config_key keys[] = {{STR("door")}};
+    static struct config_key first[] = {{STR("first-a")}, {STR("first-b")}};
+    static struct config_key second[] = {{STR("second-a")}};
+    static struct config_client clients[] = {{.keys = first, .key_count = 2}, {.keys = second, .key_count = 1}};
+    static const struct {
+        const char *key;
+        enum who_verdict verdict;
+        int client;
+    } cases[] = {{"door", WHO_FINE, WHO_NO_CLIENT}, {"first-a", WHO_FINE, 0},    {"first-b", WHO_FINE, 0},
+                 {"second-a", WHO_FINE, 1},         {"second", WHO_UNKNOWN, -1}, {"", WHO_UNKNOWN, -1}};
+    struct config config = {.keys = keys, .key_count = 1, .clients = clients, .client_count = 2};
+    struct who who;
+    struct who_found found;
+    for (unsigned general = 0; general < 2; general++) { // with and without keys that are nobody's
+        config.key_count = general;
+        who_init(&who, &config);
+        check_int(who.count, 3 + general);
+        for (size_t i = !general; i < ARRAY_LEN(cases); i++) {
+            struct presented p = {"x-api-key", cases[i].key};
+            struct digest digest = digest_sha256(str_c(cases[i].key));
+            check_int(look(&who, &p, 1, &found), cases[i].verdict);
+            check_int(found.client, cases[i].client);
+            assert_memory_equal(&found.tenant, &digest, sizeof digest);
+        }
+        check_int(look(&who, &(struct presented){"authorization", "Basic first-a"}, 1, &found), WHO_UNKNOWN);
+        check_int(found.client, WHO_NO_CLIENT);
+        check_int(look(&who, NULL, 0, &found), WHO_NOBODY);
+        check_int(found.client, WHO_NO_CLIENT);
+        who_finish(&who);
+    }
+}
+
+TESTS(TEST(key_tells_the_client), TEST(key_is_found_wherever_it_stands), TEST(nothing_presented_is_nobody),
+      TEST(anything_else_is_unknown), TEST(two_different_credentials_are_refused),
+      TEST(without_keys_everybody_may_call))
