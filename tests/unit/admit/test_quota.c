@@ -205,7 +205,7 @@ static void without_memory_a_stranger_is_refused(void **state) {
 // beside it.
 static void no_lease_is_lost(void **state) {
     (void)state;
-    enum { LIVES = 100000, CLIENTS = 50, HELD = 400, IN_FLIGHT = 5 };
+    enum { LIVES = 100000, CLIENTS = 50, HELD = 120, IN_FLIGHT = 3 };
     struct desk d;
     struct {
         struct lease lease;
@@ -213,7 +213,7 @@ static void no_lease_is_lost(void **state) {
     } held[HELD] = {0};
     unsigned in_flight[CLIENTS] = {0}, refused[4] = {0};
     uint64_t seed = 88172645463325252u, now_ms = 0;
-    desk_open(&d, (struct quota_rates){.requests_per_minute = 170, .tokens_per_minute = 15000, .in_flight = IN_FLIGHT});
+    desk_open(&d, (struct quota_rates){.requests_per_minute = 150, .tokens_per_minute = 20000, .in_flight = IN_FLIGHT});
     for (unsigned life = 0; life < LIVES; life++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
         unsigned r = (unsigned)(seed >> 33), at = r % HELD, client = r / HELD % CLIENTS;
