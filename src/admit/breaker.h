@@ -7,9 +7,9 @@
 //                                    +------failed---------+
 #pragma once
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "base/attr.h"
-#include "base/str.h"
 
 struct breaker { // zeroed: closed
     atomic_uint failures;
@@ -19,6 +19,8 @@ struct breaker { // zeroed: closed
 
 enum breaker_state { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };
 
+// Reports of calls that were sent before it opened change nothing while it is open or half-open without a trial.
+//
 // May a call be sent? Of a half-open one the first who asks may; *trial says that he is the one, and must report, or
 // breaker_forget. failures_max 0: always.
 MUSTCHECK bool breaker_admits(struct breaker *b, unsigned failures_max, uint64_t now_ms, bool *trial);

@@ -23,20 +23,22 @@
 
 struct gates;
 struct gate;
-struct ticket;
+struct waiter;
 
 struct gates *gates_create(void);
-void gates_destroy(struct gates *gates); // no ticket may be out
+// No ticket may be out, and every loop that waited at one must have ended (or delivered what was posted to it).
+void gates_destroy(struct gates *gates);
 // The gate of that name; made when it is first asked for. Lives as long as the gates. Any thread.
 struct gate *gates_find(struct gates *gates, struct str name);
 
-struct gate_options {
-    unsigned limit; // calls at once; 0: as many as come, unless automatic
-    bool automatic; // limit: where to begin (0: 10)
-    unsigned queue_length;
-    uint64_t queue_wait_ms;
+struct gate_options {       // zeroed: no limit
+    unsigned limit;         // calls at once; 0: as many as come, unless automatic
+    bool automatic;         // limit: where to begin (0: 10)
+    unsigned queue_length;  // how many may wait
+    uint64_t queue_wait_ms; // how long; 0: as long as it takes
 };
-// Any thread. What waits and may go in now does.
+// Any thread. What waits and may go in now does; what is in stays in. A limit that was learned is kept while the gate
+// stays automatic and begins at the same number. queue_wait_ms is that of newcomers.
 void gate_set(struct gate *gate, const struct gate_options *options, uint64_t now_ms);
 
 struct gate_asker {
@@ -46,10 +48,21 @@ struct gate_asker {
     unsigned priority;    // 0 to 9, higher first
     uint64_t deadline_ms; // on the loop's clock, when waiting has no point any more; UINT64_MAX: none
     // On the asker's loop, later: it is in, or (late) its time is up: queue_wait_ms or its deadline. Not after gate_leave.
-    // A late one has left: its ticket is gone.
+    // A late one has left: its ticket holds nothing.
     void (*on_in)(void *owner);
     void (*on_late)(void *owner);
     void *owner;
+};
+
+// A call's place, or its waiting for one: part of the call, which stays where it is until gate_leave. Zeroed: holds
+// nothing. All of it is the gate's own.
+struct ticket {
+    struct gate *gate;
+    struct loop *loop;
+    struct waiter *waiter; // it waits, or has not been told yet that it is in
+    uint64_t in_ms;        // since when it is in
+    unsigned crowd;        // how many were in then, this one among them
+    unsigned epoch;        // of the learned limit
 };
 
 enum gate_answer {
@@ -57,17 +70,19 @@ enum gate_answer {
     GATE_WAIT,  // on_in or on_late comes
     GATE_SHARE, // the queue is full, and this client has more than its share of it (429)
     GATE_FULL,  // the queue is full (503)
-    GATE_LATE, // it would take longer than the deadline or queue_wait_ms (503, or 429 where it is the client's own calls)
+    GATE_LATE,  // it would take longer than the deadline or queue_wait_ms (503, or 429 where `own`)
 };
 
 struct gate_refusal {
     uint64_t retry_ms; // when there will be room, by the rate at which places become free; at least 1000
-    uint64_t wait_ms;  // predicted, of GATE_LATE
+    uint64_t wait_ms;  // predicted; 0: nothing is known yet
     unsigned waiting, limit;
+    bool own; // GATE_LATE: without the client's own calls before it, it would be in time
 };
 
-// The ticket is the asker's until gate_leave; NULL when refused. Memory: fails as GATE_FULL.
-MUSTCHECK enum gate_answer gate_enter(struct gate *gate, const struct gate_asker *asker, struct ticket **ticket,
+// The ticket, which held nothing, is set by GATE_IN and GATE_WAIT, the refusal by the others. To wait takes memory: where
+// there is none it is GATE_FULL.
+MUSTCHECK enum gate_answer gate_enter(struct gate *gate, const struct gate_asker *asker, struct ticket *ticket,
                                       struct gate_refusal *refusal);
 
 enum gate_report {
@@ -76,8 +91,8 @@ enum gate_report {
     REPORT_NOTHING,    // the client left, it was never sent, or it failed in a way that says nothing about load
 };
 // It is over, in whatever state: waits no more, or its place is free and the next one is told. first_byte_ms: from the
-// request sent to the answer's first byte, 0: unknown. Accepts NULL. The asker's loop only.
-void gate_leave(struct ticket *take_ticket, enum gate_report report, uint64_t first_byte_ms);
+// request sent to the answer's first byte, 0: unknown. Accepts one that holds nothing. The asker's loop only.
+void gate_leave(struct ticket *ticket, enum gate_report report, uint64_t first_byte_ms);
 
 // Where it stands: *place from 1. False: it does not wait.
 bool gate_place(const struct ticket *ticket, unsigned *place, unsigned *waiting);

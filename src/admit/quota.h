@@ -37,11 +37,13 @@ struct quota_look {
     uint64_t retry_ms; // refused: when it would be let through
 };
 
-// Any thread. A call that asks for more tokens than a whole minute's is let through when the bucket is full.
+// Any thread. A call that asks for more tokens than a whole minute's is let through when the bucket is full. Where there
+// is no memory for a new client: QUOTA_REQUESTS. Without any limit nothing is held, and nothing locked.
 MUSTCHECK enum quota_answer quota_take(struct quotas *quotas, uint64_t client, const struct quota_rates *rates,
                                        uint64_t tokens, uint64_t now_ms, struct lease *lease, struct quota_look *look);
 // It never happened: thaw refused it for another reason, or nothing was sent. All is given back. Accepts zeroed.
 void quota_refund(struct lease *lease, uint64_t now_ms);
-// It ended, and took so many tokens (UINT64_MAX: not known, the estimate stands). Accepts zeroed.
+// It ended, and took so many tokens (UINT64_MAX: not known, the estimate stands). More than were estimated may put the
+// bucket in debt, up to an hour's worth: what upstreams say is not believed beyond that. Accepts zeroed.
 void quota_settle(struct lease *lease, uint64_t tokens, uint64_t now_ms);
 unsigned quota_clients(struct quotas *quotas); // how many are remembered

@@ -18,7 +18,8 @@ MUSTCHECK bool retry_budget_take(struct retry_budget *b); // a second try: false
 
 // Is this an answer after which to ask again? 408, 409, 429 and 5xx but 501 and 505.
 bool retry_is_for(int status);
-// What the upstream asks for in its head. False: nothing that is understood. now_s: Unix, for dates.
+// What the upstream asks for in its head, as it says; more than RETRY_AFTER_MOST_MS is not waited for. Seconds and
+// milliseconds may have a fraction. False: nothing that is understood. now_s: Unix, for dates.
 MUSTCHECK bool retry_after(const struct fields *fields, uint64_t now_s, uint64_t *wait_ms);
 // The wait before try `n` (from 1), between 0 and RETRY_FIRST_MS << (n - 1), at most RETRY_MOST_MS; `random` is any.
 uint64_t retry_backoff_ms(unsigned n, uint32_t random);

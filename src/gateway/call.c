@@ -44,6 +44,7 @@ enum call_state { CALL_QUEUED, CALL_RESTING, CALL_CONNECTING, CALL_SENDING, CALL
 // What a call holds where there are limits.
 struct call_hold {
     struct call_client client;
+    struct ticket ticket; // its place at the target's gate, or nothing
     struct lease lease;
     struct quota_look look;
 };
@@ -58,7 +59,6 @@ struct call {
         struct grave grave; // ENDED
     };
     const struct targets *targets;
-    struct ticket *ticket;  // its place at the target's gate, or NULL
     struct call_hold *hold; // NULL: nothing is limited
     uint64_t started_ms;
     uint64_t timeout_ms; // the client's own for the whole call; 0: none
@@ -164,8 +164,9 @@ static void leave_upstream(struct call *c, enum gate_report report) {
         breaker_forget(gate_breaker(upstream_of(c)->gate));
         c->trial = false;
     }
-    gate_leave(c->ticket, report, c->first_ms);
-    c->ticket = NULL;
+    if (c->hold) {
+        gate_leave(&c->hold->ticket, report, c->first_ms);
+    }
 }
 
 static void bury(struct grave *grave) {
@@ -322,7 +323,6 @@ static void on_turn(void *owner) { connect_up(owner, false); }
 static void on_late(void *owner) {
     struct call *c = owner;
     char time[COUNT_TEXT];
-    c->ticket = NULL;
     format_duration(time, sizeof time, now_ms(c) - c->started_ms);
     refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_LATE, RETRY_MOST_MS,
                 "The call waited for its turn at the upstream '%.*s', which did not come within %s (queue: wait).",
@@ -331,11 +331,10 @@ static void on_late(void *owner) {
 
 static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal) {
     const struct upstream *u = upstream_of(c);
-    static const struct call_client nobody = {.weight = 1};
-    const struct call_client *client = c->hold ? &c->hold->client : &nobody;
-    if (!u->gated) {
+    if (!u->gated) { // then nobody has to say whose it is
         return GATE_IN;
     }
+    const struct call_client *client = &c->hold->client;
     struct gate_asker asker = {
         .loop = &c->worker->loop,
         .client = client->id,
@@ -346,7 +345,7 @@ static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal)
         .on_late = on_late,
         .owner = c,
     };
-    return gate_enter(u->gate, &asker, &c->ticket, refusal);
+    return gate_enter(u->gate, &asker, &c->hold->ticket, refusal);
 }
 
 static bool admitted(struct call *c) {
@@ -837,7 +836,7 @@ static const struct tape_events tape_events = {on_room, on_abandoned, on_stop};
 
 bool call_waits(const struct tape *t, unsigned *place, unsigned *waiting) {
     const struct call *c = t->events == &tape_events ? t->writer : NULL;
-    return c && c->state == CALL_QUEUED && gate_place(c->ticket, place, waiting);
+    return c && c->state == CALL_QUEUED && gate_place(&c->hold->ticket, place, waiting);
 }
 
 // ---- beginning
