@@ -672,6 +672,7 @@ void gather_start(struct request *r, struct tape *tape) {
     bool sooner = r->timeout_ms && (!plan->deadline_ms || r->timeout_ms < plan->deadline_ms);
     plan->deadline_ms = sooner ? r->timeout_ms : plan->deadline_ms;
     r->gather = NULL;
+    r->streams = plan->streams;
     g->worker = w;
     g->setup = setup_ref(r->setup);
     g->plan = plan;

@@ -11,6 +11,7 @@
 #include "gateway/gather.h"
 #include "gateway/jobs.h"
 #include "gateway/origin.h"
+#include "gateway/patience.h"
 #include "gateway/responses.h"
 #include "gateway/resume.h"
 #include "gateway/steps.h"
@@ -60,6 +61,7 @@ static void drop_request(struct request *r) {
     request_set_state(r, REQUEST_ENDED);
     w->in_flight--;
     resume_end(r);
+    patience_end(r);
     list_unlink(&r->node);
     if (r->call) {
         call_forget_owner(r->call);
@@ -274,7 +276,7 @@ static void on_drain(struct xchg *x) {
     struct request *r = x->owner;
     if (r->state == REQUEST_ANSWERING) {
         request_send_local(r);
-    } else if (r->state == REQUEST_RELAYING) {
+    } else if (r->state == REQUEST_RELAYING && (!r->patience || patience_drain(r))) {
         tape_read(&r->reader);
     }
 }
@@ -326,8 +328,8 @@ static void add_own_fields(struct request *r, struct fields *fields, const struc
     }
 }
 
-static void on_tape_head(struct tape_reader *reader, const struct tape_head *tape_head) {
-    struct request *r = request_of(reader);
+void request_send_head(struct request *r, const struct tape_head *tape_head) {
+    struct tape_reader *reader = &r->reader;
     char room[REQUEST_ID_MAX];
     struct tape_id id = shelf_id(&r->worker->shelf, reader->tape);
     struct fields fields = worker_scratch(r->worker);
@@ -347,12 +349,26 @@ static void on_tape_head(struct tape_reader *reader, const struct tape_head *tap
     }
 }
 
+static void on_tape_head(struct tape_reader *reader, const struct tape_head *head) {
+    struct request *r = request_of(reader);
+    if (!r->patience || !patience_head(r, head)) {
+        request_send_head(r, head);
+    }
+}
+
 static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, int count, bool last) {
     struct request *r = request_of(reader);
+    size_t taken = 0;
+    if (r->patience && !patience_bytes(r, v, count, last, &taken)) {
+        return taken;
+    }
     if (r->resume && !resume_send_prelude(r)) {
         return 0;
     }
-    size_t taken = xchg_sendv(r->x, v, count, last);
+    taken = xchg_sendv(r->x, v, count, last);
+    if (r->patience) {
+        patience_sent(r, v, count, taken);
+    }
     if (xchg_over(r->x)) { // not so when the connection failed: then on_fail comes
         request_finish(r, OUTCOME_COMPLETE);
     }
@@ -386,16 +402,19 @@ static void on_tape_end(struct tape_reader *reader, const struct tape_why *why) 
         }
         return;
     }
+    // 410: SDKs do not send that again by themselves.
+    int status = why->end == TAPE_CANCELLED ? 410 : why->error == OK ? 502 : err_status(why->error);
+    const char *said = why->problem ? why->problem : "its call was ended";
+    if (r->patience && patience_fails(r, status, code_of(outcome), said, outcome)) {
+        return;
+    }
     if (r->head_sent && !xchg_retract_head(r->x)) {
         xchg_abort(r->x);
         request_finish(r, outcome);
         return;
     }
-    // 410: SDKs do not send that again by themselves.
-    int status = why->end == TAPE_CANCELLED ? 410 : why->error == OK ? 502 : err_status(why->error);
     r->retry_ms = why->retry_ms;
-    char *problem =
-        str_dup(str_c(why->problem ? why->problem : "its call was ended")); // the tape may go with its last reader
+    char *problem = str_dup(str_c(said)); // the tape may go with its last reader
     if (why->end == TAPE_CANCELLED) {
         request_error(r, status, outcome, NULL, "cancelled", "The answer was cancelled: %s.", problem);
     } else {
@@ -410,6 +429,7 @@ void request_follow(struct request *r, struct tape *t, uint64_t position) {
     request_set_state(r, REQUEST_RELAYING);
     shelf_joined(t);
     tape_open(t, &r->reader, &reader_events, position);
+    patience_begin(r);
     tape_read(&r->reader);
 }
 
@@ -454,7 +474,7 @@ static struct call *start_call(struct request *r, struct tape *tape, bool body_k
         .messages = r->route->messages,
         .goes_on = !tape->record && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
-        .plain = r->background,
+        .plain = r->background || (r->setup->config->keepalive_ms && (r->streams || r->blanks)) || r->progress,
     };
     return call_start(r->worker, &asked, tape);
 }

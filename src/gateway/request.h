@@ -7,6 +7,7 @@
 #include "tape/mirror.h"
 
 struct gather_plan;
+struct patience;
 struct question;
 struct resume;
 struct route;
@@ -44,10 +45,11 @@ struct request {
         };
         struct tape_reader reader; // afterwards
     };
-    struct resume *resume;  // what it wants of tapes; NULL: a plain relay (resume.h)
-    const struct str *cors; // its page's origin as the configuration allows it; NULL: none
-    struct call *call;      // while a body is streamed to it
-    struct buf body;        // of a looked-at request that came in pieces; of a local answer
+    struct resume *resume;     // what it wants of tapes; NULL: a plain relay (resume.h)
+    const struct str *cors;    // its page's origin as the configuration allows it; NULL: none
+    struct patience *patience; // what it hears while it waits; NULL: nothing (patience.h)
+    struct call *call;         // while a body is streamed to it
+    struct buf body;           // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
     uint64_t timeout_ms; // X-Request-Timeout; 0: none
     uint32_t retry_ms;   // of a local answer: when to ask again; 0: not said
@@ -61,6 +63,8 @@ struct request {
     bool body_complete : 1;
     bool background : 1; // "background": true in the body, and thaw does it
     bool streams : 1;    // "stream": true
+    bool progress : 1;   // it wants to be told its place in a queue
+    bool blanks : 1;     // its route keeps JSON answers alive
     bool preflight : 1;  // a browser asks for a page what it may do
 };
 
@@ -92,6 +96,8 @@ void request_again(struct request *r);
 void request_start(struct request *r);
 // Whose calls it makes, with the tokens of a body of that size. False: nothing is limited here.
 MUSTCHECK bool request_client(const struct request *r, size_t body_len, struct call_client *client);
+// Sends a tape's head, with what thaw adds to it.
+void request_send_head(struct request *r, const struct tape_head *tape_head);
 // Becomes a reader of the tape, from a position that it has.
 void request_follow(struct request *r, struct tape *t, uint64_t position);
 
