@@ -33,6 +33,7 @@ void request_set_state(struct request *r, enum request_state state) {
     if (state == REQUEST_READING) { // again
         r->whole = r->state == REQUEST_FOLLOWING ? buf_str(&r->body) : r->whole;
         r->places = (struct call_places){0};
+        r->max_tokens = 0;
         r->tenant = 0;
         r->targets = NULL;
         r->gather = NULL;
@@ -435,7 +436,7 @@ void request_follow(struct request *r, struct tape *t, uint64_t position) {
 
 enum { BYTES_PER_TOKEN = 4 }; // of English text (OpenAI's help pages); settled when the call has ended
 
-bool request_client(const struct request *r, size_t body_len, struct call_client *client) {
+bool request_client(const struct request *r, size_t body_len, uint64_t max_tokens, struct call_client *client) {
     const struct config *config = r->setup->config;
     const struct config_client *known = r->client == WHO_NO_CLIENT ? NULL : &config->clients[r->client];
     const struct config_limits *limits = known ? &known->limits : &config->limits;
@@ -449,15 +450,22 @@ bool request_client(const struct request *r, size_t body_len, struct call_client
         .priority = known ? known->priority : 0,
         .rates = {limits->requests_per_minute, limits->tokens_per_minute, limits->in_flight},
         .tokens = body_len / BYTES_PER_TOKEN,
+        .max_tokens = max_tokens,
     };
     memcpy(&client->id, digest.bytes, sizeof client->id);
     return true;
 }
 
+// Something is read in the answer, or put into it.
+static bool is_read_here(const struct request *r) {
+    bool kept_alive = r->setup->config->keepalive_ms && (r->streams || r->blanks);
+    return r->background || kept_alive || r->progress;
+}
+
 static struct call *start_call(struct request *r, struct tape *tape, bool body_kept) {
     char id[REQUEST_ID_MAX];
     struct call_client client;
-    bool limited = request_client(r, r->whole.len, &client);
+    bool limited = request_client(r, r->whole.len, r->max_tokens, &client);
     struct call_request asked = {
         .head = r->head,
         .request_id = request_id(r, id),
@@ -474,7 +482,7 @@ static struct call *start_call(struct request *r, struct tape *tape, bool body_k
         .messages = r->route->messages,
         .goes_on = !tape->record && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
-        .plain = r->background || (r->setup->config->keepalive_ms && (r->streams || r->blanks)) || r->progress,
+        .plain = is_read_here(r) || (limited && client.rates.tokens_per_minute),
     };
     return call_start(r->worker, &asked, tape);
 }

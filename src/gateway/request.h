@@ -37,6 +37,7 @@ struct request {
             uint32_t tenant;           // in short (tape/shelf.h), 0: there are no keys
             int client;                // whose key it came with (who.h)
             const struct targets *targets;
+            uint64_t max_tokens;        // as the body asks for; 0: it does not say
             struct gather_plan *gather; // what it asks for when that is several calls (gather.h)
         };
         struct { // FOLLOWING
@@ -94,8 +95,9 @@ void request_begin_job(struct worker *w, const struct head *head, struct str bod
 void request_again(struct request *r);
 // Starts what writes the answer's tape, a call or whatever the route has instead, and follows it.
 void request_start(struct request *r);
-// Whose calls it makes, with the tokens of a body of that size. False: nothing is limited here.
-MUSTCHECK bool request_client(const struct request *r, size_t body_len, struct call_client *client);
+// Whose calls it makes; the tokens are those of a body of that size. False: nothing is limited here.
+MUSTCHECK bool request_client(const struct request *r, size_t body_len, uint64_t max_tokens,
+                              struct call_client *client);
 // Sends a tape's head, with what thaw adds to it.
 void request_send_head(struct request *r, const struct tape_head *tape_head);
 // Becomes a reader of the tape, from a position that it has.

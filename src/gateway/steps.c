@@ -435,6 +435,7 @@ static enum verdict step_peek(struct request *r) {
     }
     r->places = steps_places(r->whole, &peek);
     r->targets = targets;
+    r->max_tokens = peek.max_tokens;
     find_background(r, &peek);
     return NEXT;
 }
