@@ -8,6 +8,7 @@
 #include "llm/json.h"
 #include "plan/report.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <sys/ioctl.h>
@@ -49,7 +50,7 @@ struct plan_verb {
     unsigned given[GIVEN_COUNT]; // 0: was not
     unsigned users, calls, workers, instances, cpus;
     struct preset_facts facts;
-    uint64_t time_us, think_us, timeout_us;
+    uint64_t time_us, apart_us, think_us, timeout_us;
     double rate, cv, rpm, tpm, tokens;
     const char *from;
     bool json, ascii, list;
@@ -115,6 +116,10 @@ static int take_time(void *options, const struct args_option *o, const char *val
 
 static int take_think(void *options, const struct args_option *o, const char *value) {
     return take_span(o, value, 0, &((struct plan_verb *)options)->think_us);
+}
+
+static int take_apart(void *options, const struct args_option *o, const char *value) {
+    return take_span(o, value, 0, &((struct plan_verb *)options)->apart_us);
 }
 
 static int take_timeout(void *options, const struct args_option *o, const char *value) {
@@ -254,6 +259,7 @@ static const struct args_option plan_options[] = {
     {"pool", 'p', "N", "calls at once, in each worker", take_given},
     {"time", 't', "DURATION", "how long a call takes (60s)", take_time},
     {"users", 'n', "N", "who come at once (some who have to wait)", take_users},
+    {"apart", 0, "DURATION", "between two users' coming (0)", take_apart},
     {"calls", 0, "N", "that a user's request makes in parallel (1)", take_calls},
     {"runtime", 'r', "NAME", "its defaults: asyncio, puma, httpx, ...; may repeat", take_runtime},
     {"platform", 0, "NAME", "its defaults: cloud-run, ecs, ...; may repeat", take_platform},
@@ -296,7 +302,8 @@ static int check_options(const struct plan_verb *p) {
 }
 
 static char *new_remark(struct plan_verb *p) {
-    return p->remarks[MIN(p->remark_count++, (unsigned)ARRAY_LEN(p->remarks) - 1)];
+    assert(p->remark_count < ARRAY_LEN(p->remarks)); // each of the three sources has one
+    return p->remarks[p->remark_count++];
 }
 
 // ---- a probe's report
@@ -446,14 +453,12 @@ static bool add_rates(const struct plan_verb *p, struct chain *chain) {
     double minutes = (double)p->time_us / 60e6;
     bool fine = true;
     if (p->rpm > 0) {
-        snprintf(number, sizeof number, "%g a minute * %g s / 60 s", p->rpm, (double)p->time_us / 1e6);
+        snprintf(number, sizeof number, "%g/min * %g s", p->rpm, (double)p->time_us / 1e6);
         fine = add_rate(chain, LINK_REQUESTS_PER_MINUTE, "the upstream's rate", p->rpm * minutes, number);
     }
     if (p->tpm > 0) {
-        snprintf(number, sizeof number, "%g a minute / %g a call * %g s / 60 s", p->tpm, p->tokens,
-                 (double)p->time_us / 1e6);
-        fine = add_rate(chain, LINK_TOKENS_PER_MINUTE, "the upstream's token rate", p->tpm / p->tokens * minutes,
-                        number) &&
+        snprintf(number, sizeof number, "%g/min / %g * %g s", p->tpm, p->tokens, (double)p->time_us / 1e6);
+        fine = add_rate(chain, LINK_TOKENS_PER_MINUTE, "the upstream's tokens", p->tpm / p->tokens * minutes, number) &&
                fine;
     }
     return fine;
@@ -515,7 +520,8 @@ static unsigned users_to_show(const struct question *q) {
 }
 
 static int ask(struct plan_verb *p, struct question *q) {
-    *q = (struct question){.rate = p->rate, .cv = p->cv, .think_ns = p->think_us * 1000};
+    *q =
+        (struct question){.rate = p->rate, .cv = p->cv, .think_ns = p->think_us * 1000, .apart_ns = p->apart_us * 1000};
     q->chain.calls = p->calls;
     q->chain.workers = p->workers;
     q->chain.instances = MAX(p->instances, 1);
@@ -528,6 +534,13 @@ static int ask(struct plan_verb *p, struct question *q) {
     }
     ask_platform(q);
     q->users = p->users ? p->users : users_to_show(q);
+    for (unsigned i = 0; !wrong && i < q->chain.count; i++) {
+        if (link_seats(&q->chain, &q->chain.links[i]) > QUEUE_SEATS_MOST) {
+            fprintf(stderr, "thaw plan: %s: more than %d seats are not computed\n", q->chain.links[i].name,
+                    QUEUE_SEATS_MOST);
+            wrong = EXIT_USAGE;
+        }
+    }
     if (!wrong && (uint64_t)q->users * p->calls > ALL_CALLS_MOST) {
         fprintf(stderr, "thaw plan: --users %u of --calls %u each: at most %d calls are computed\n", q->users, p->calls,
                 ALL_CALLS_MOST);
@@ -548,7 +561,7 @@ static struct plan_style style_of(const struct plan_verb *p) {
         style.columns =
             ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col ? MAX(w.ws_col, COLUMNS_LEAST) : COLUMNS_DEFAULT;
     }
-    for (unsigned i = 0; i < MIN(p->remark_count, (unsigned)ARRAY_LEN(p->remarks)); i++) {
+    for (unsigned i = 0; i < p->remark_count; i++) {
         style.remarks[i] = p->remarks[i];
     }
     return style;

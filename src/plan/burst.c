@@ -39,12 +39,14 @@ void burst_fill(const struct burst *b, struct burst_user *v) {
     struct door door = {0};
     door_init(&door, b);
     for (unsigned k = 0; k < b->users; k++) {
-        uint64_t in_ns = b->requests && k >= b->requests ? v[k - b->requests].done_ns : 0;
+        const struct burst_user *before = b->requests && k >= b->requests ? &v[k - b->requests] : NULL;
+        uint64_t came_ns = k * b->apart_ns;
+        uint64_t in_ns = before ? MAX(came_ns, before->came_ns + before->done_ns) : came_ns;
         uint64_t sits_ns = in_ns;
         for (unsigned i = 0; i < b->calls; i++) {
             sits_ns = door_pass(&door, in_ns);
         }
-        v[k] = (struct burst_user){.wait_ns = sits_ns, .done_ns = sits_ns + b->service_ns};
+        v[k] = (struct burst_user){came_ns, sits_ns - came_ns, sits_ns - came_ns + b->service_ns};
     }
     free(door.free_ns);
 }
@@ -54,7 +56,7 @@ struct burst_sum burst_sum(const struct burst_user *v, unsigned users) {
     double sum_ns = 0;
     for (unsigned k = 0; k < users; k++) {
         s.waited += v[k].wait_ns > 0;
-        s.wall_ns = MAX(s.wall_ns, v[k].done_ns);
+        s.wall_ns = MAX(s.wall_ns, v[k].came_ns + v[k].done_ns);
         s.longest_ns = MAX(s.longest_ns, v[k].wait_ns);
         sum_ns += (double)v[k].done_ns;
     }

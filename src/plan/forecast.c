@@ -19,6 +19,7 @@ static void fill_burst(struct forecast *f, const struct question *q) {
         .users = q->users,
         .calls = q->chain.calls,
         .service_ns = q->service_ns,
+        .apart_ns = q->apart_ns,
         .requests = whole(chain_seats(&q->chain, OF_REQUESTS)),
         .seats = chain_seats(&q->chain, OF_CALLS),
     };
@@ -55,7 +56,7 @@ static unsigned one_of(const struct chain *c, const struct link *link, double se
     return ceil_of(seats / link_seats(c, &one));
 }
 
-// The smallest link as a queue of calls, or of requests where it counts those. ca2 is how many of them come together.
+// The smallest link as a queue of calls, or of requests where it counts those.
 static struct queue_load load_at(const struct forecast *f, const struct question *q, double rate) {
     const struct link *link = &q->chain.links[f->smallest];
     double seats = seats_for(&q->chain, link, f->users_at_once);
@@ -64,7 +65,7 @@ static struct queue_load load_at(const struct forecast *f, const struct question
         .seats = MAX(ceil_of(seats), 1),
         .rate = rate * lump,
         .service_s = seconds(q->service_ns) * MAX(ceil_of(seats), 1) / seats, // burst.h: a fraction of a seat
-        .ca2 = lump,
+        .lump = lump,
         .cs2 = q->cv * q->cv,
     };
 }
@@ -90,7 +91,7 @@ static unsigned most_within(const struct forecast *f, const struct question *q, 
         return UNLIMITED_USERS;
     }
     struct queue_load load = load_at(f, q, 0);
-    return floor_of((floor(wait_s / load.service_s + 1e-9) + 1) * load.seats / load.ca2);
+    return floor_of((floor(wait_s / load.service_s + 1e-9) + 1) * load.seats / load.lump);
 }
 
 // Nobody waits in front of a link that is not the smallest.

@@ -10,6 +10,7 @@ struct question {
     struct chain chain;
     uint64_t service_ns;  // of a call; more than 0
     unsigned users;       // who come at once; 1 or more
+    uint64_t apart_ns;    // or so long after one another
     uint64_t think_ns;    // of a user between two requests
     double rate;          // of users, a second, who come by chance; 0: was not asked for
     double cv;            // coefficient of variation of the calls' times; 1 makes Erlang C of it

@@ -98,6 +98,7 @@ enum err plan_print_json(struct buf *out, const struct question *q, const struct
         {"users", q->users},
         {"calls", q->chain.calls},
         {"time_s", seconds(q->service_ns)},
+        {"apart_s", seconds(q->apart_ns)},
         {"think_s", seconds(q->think_ns)},
         {"last_done_s", seconds(f->sum.wall_ns)},
         {"mean_s", seconds(f->sum.mean_ns)},

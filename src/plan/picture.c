@@ -71,12 +71,17 @@ static const char *colour_of(const struct chart *c, unsigned row, unsigned colum
     return c->rows[row][column] == BLANK ? "\033[0m" : lost ? "\033[31m" : c->v[k].wait_ns ? "\033[33m" : "\033[32m";
 }
 
-static void put_row(struct out *o, const struct chart *c, unsigned row, const struct plan_style *style) {
-    const char *colour = "";
+static unsigned end_of(const struct chart *c, unsigned row) {
     unsigned end = c->width;
     while (end && c->rows[row][end - 1] == BLANK) {
         end--;
     }
+    return end;
+}
+
+static void put_row(struct out *o, const struct chart *c, unsigned row, const struct plan_style *style) {
+    const char *colour = "";
+    unsigned end = end_of(c, row);
     for (unsigned i = 0; i < end; i++) {
         if (style->colour && strcmp(colour, colour_of(c, row, i)) != 0) {
             colour = colour_of(c, row, i);
@@ -121,10 +126,12 @@ static void draw(struct chart *c, struct out *o, const struct plan_style *style)
     memset(c->rows, BLANK, sizeof c->rows);
     draw_limit(c);
     draw_steps(c);
-    put_text(o, "\n  the n-th of n users at once has his answer after\n");
+    put_format(o, "\n  the n-th of n users%s has his answer after\n", c->question->apart_ns ? "" : " at once");
     for (unsigned row = HEIGHT; row-- > 0;) {
-        put_height(o, c, row);
-        put_row(o, c, row, style);
+        if (end_of(c, row)) {
+            put_height(o, c, row);
+            put_row(o, c, row, style);
+        }
         put_text(o, "\n");
     }
     put_users_axis(o, c);
@@ -146,12 +153,16 @@ static const struct limit *limit_of(const struct chain *c) {
 enum err plan_print_picture(struct buf *out, const struct question *q, const struct forecast *f,
                             const struct plan_style *style) {
     struct out o = {out, OK};
+    double top_ns = 1;
+    for (unsigned k = 0; k < q->users; k++) {
+        top_ns = fmax(top_ns, (double)f->v[k].done_ns);
+    }
     struct chart chart = {
         .question = q,
         .v = f->v,
         .users = q->users,
         .width = MIN(MAX(style->columns, LEFT + 20) - LEFT - 1, (unsigned)COLUMNS_MOST),
-        .top_s = (double)f->sum.wall_ns / 1e9,
+        .top_s = top_ns / 1e9,
         .limit = limit_of(&q->chain),
     };
     if (f->sum.waited) {

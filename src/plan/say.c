@@ -35,7 +35,7 @@ static void put_headline(struct out *o, const struct question *q, const struct f
     put_format(o, "of %u users %u wait%s, the last one ", q->users, f->sum.waited, f->sum.waited == 1 ? "s" : "");
     put_seconds(o, seconds(f->v[q->users - 1].wait_ns));
     put_text(o, ", and is done after ");
-    put_seconds(o, seconds(f->sum.wall_ns));
+    put_seconds(o, seconds(f->v[q->users - 1].done_ns));
     put_text(o, ".");
 }
 
@@ -127,10 +127,10 @@ static void put_number_of(struct out *o, const struct chain *c, const struct lin
         return;
     }
     if (l->scope == EACH_WORKER && c->workers > 1) {
-        put_format(o, ", in each of %u workers", c->workers);
+        put_format(o, " x %u workers", c->workers);
     }
     if (l->scope != IN_ALL && c->instances > 1) {
-        put_format(o, ", in each of %u instances", c->instances);
+        put_format(o, " x %u instances", c->instances);
     }
 }
 
@@ -142,7 +142,7 @@ static void put_link(struct out *o, const struct question *q, const struct forec
     if (l->seats > 0) {
         number_text(seats, link_seats(&q->chain, l));
     }
-    put_format(o, "%s%s %-11s %-28s %6s", smallest && style->colour ? "\033[1m" : "", smallest ? ">" : " ",
+    put_format(o, "%s%s %-11s %-23s %6s", smallest && style->colour ? "\033[1m" : "", smallest ? ">" : " ",
                link_kind_words(l->kind), l->name, seats);
     put_number_of(o, &q->chain, l);
     put_format(o, "%s\n", smallest && style->colour ? "\033[0m" : "");
@@ -150,7 +150,7 @@ static void put_link(struct out *o, const struct question *q, const struct forec
 
 static void put_chain(struct out *o, const struct question *q, const struct forecast *f,
                       const struct plan_style *style) {
-    put_format(o, "\n  %-11s %-28s %6s\n", "chain", "", "seats");
+    put_format(o, "\n  %-11s %-23s %6s\n", "chain", "", "seats");
     for (unsigned i = 0; i < q->chain.count; i++) {
         put_link(o, q, f, i, style);
     }
@@ -193,15 +193,15 @@ static void put_arrival(struct out *o, const struct arrivals *a, bool asked) {
     char rate[32];
     char wait[32];
     if (!a->wait.stable) {
-        put_format(o, "  %9s/s   never: %.0f %% of what there is, the queue grows without end%s\n",
-                   number_text(rate, a->rate), 100 * a->wait.utilisation, asked ? " (--rate)" : "");
+        put_format(o, "  %9s/s  %4.0f %%  the queue grows without end%s\n", number_text(rate, a->rate),
+                   100 * a->wait.utilisation, asked ? "  (--rate)" : "");
         return;
     }
     put_format(o, "  %9s/s  %4.0f %%  %6.1f %%  %10s%s\n", number_text(rate, a->rate), 100 * a->wait.utilisation,
                100 * a->wait.p_wait, seconds_text(wait, a->wait.mean_s), asked ? "  (--rate)" : "");
 }
 
-static void put_arrivals(struct out *o, const struct question *q, const struct forecast *f) {
+static void put_arrivals(struct out *o, const struct forecast *f) {
     if (f->arrival_count == 0) {
         return;
     }
@@ -214,13 +214,20 @@ static void put_arrivals(struct out *o, const struct question *q, const struct f
     put_text(o, "/s on (");
     put_number(o, 60 * f->capacity);
     put_text(o, " a minute) the queue grows without end.\n");
-    if (q->think_ns) {
-        put_text(o, "  Users who think for ");
-        put_seconds(o, seconds(q->think_ns));
-        put_format(o, " between two requests: up to %u need not wait; of %u each waits for an answer ", f->knee_users,
-                   q->users);
-        put_seconds(o, f->bounds.response_s);
-        put_text(o, " at least.\n");
+}
+
+static void put_thinkers(struct out *o, const struct question *q, const struct forecast *f, unsigned columns) {
+    char room[256];
+    char think[32];
+    char answer[32];
+    if (q->think_ns && f->smallest != CHAIN_NONE) {
+        snprintf(room, sizeof room,
+                 "Users who think for %s between two requests: up to %u need not wait; %u users wait %s on average "
+                 "for an answer, or longer.",
+                 seconds_text(think, seconds(q->think_ns)), f->knee_users, q->users,
+                 seconds_text(answer, f->bounds.response_s));
+        put_text(o, "\n");
+        put_paragraph(o, columns, 2, str_c(room));
     }
 }
 
@@ -248,9 +255,14 @@ static const struct preset *platform_of(const struct question *q) {
 
 static void put_larger(struct out *o, const struct question *q, const struct forecast *f) {
     const struct link *small = smallest_of(q, f);
-    put_format(o, "For %u users at once %s needs ", q->users, small->name);
-    put_number(o, f->seats_wanted);
-    put_text(o, " seats");
+    put_format(o, "%u users at once take ", q->users);
+    if (small->kind >= LINK_REQUESTS_PER_MINUTE) {
+        put_number(o, f->seats_wanted / link_seats(&q->chain, small));
+        put_format(o, " times %s", small->name);
+    } else {
+        put_number(o, f->seats_wanted);
+        put_text(o, " seats");
+    }
     if (small->preset && small->preset->fix) {
         put_text(o, ": ");
         put_fix(o, small->preset->fix, f->set_to);
@@ -300,7 +312,7 @@ static void put_advices(struct out *o, const struct question *q, const struct fo
         {f->rate_seats > 0, put_rate_seats},
         {f->serves && platform && platform->fix && (f->silent || q->admits == 0), put_platform},
         {small && f->sum.waited && small->kind >= LINK_WORKERS && small->kind <= LINK_POOL, put_way_out},
-        {small && small->preset && small->preset->note, put_note},
+        {small && f->sum.waited && small->preset && small->preset->note, put_note},
     };
     bool begun = false;
     for (size_t i = 0; i < ARRAY_LEN(advices); i++) {
@@ -331,7 +343,8 @@ enum err plan_print_text(struct buf *out, const struct question *q, const struct
     }
     put_chain(&o, q, f, style);
     put_losses(&o, q, f, style->columns);
-    put_arrivals(&o, q, f);
+    put_arrivals(&o, f);
+    put_thinkers(&o, q, f, style->columns);
     put_advices(&o, q, f, style->columns);
     for (size_t i = 0; i < ARRAY_LEN(style->remarks) && style->remarks[i]; i++) {
         put_text(&o, "\n");
@@ -344,19 +357,19 @@ enum err plan_print_text(struct buf *out, const struct question *q, const struct
 
 static void put_preset(struct out *o, const struct preset *p, unsigned columns) {
     char room[512];
-    put_format(o, "\n  %-17s %s: %s\n", p->name, p->title, p->does);
-    int n = snprintf(room, sizeof room, "%s", p->number);
+    put_format(o, "\n  %s\n", p->name);
+    int n = snprintf(room, sizeof room, "%s: %s; %s", p->title, p->does, p->number);
     for (size_t i = 0; i < PRESET_LIMITS && p->limits[i].name; i++) {
         char after[32];
         n += snprintf(room + n, sizeof room - (size_t)n, "; %s, %s", p->limits[i].name,
                       seconds_text(after, (double)p->limits[i].ms / 1000));
     }
-    put_paragraph(o, columns, 20, str_c(room));
+    put_paragraph(o, columns, 6, str_c(room));
     if (p->note) {
-        put_paragraph(o, columns, 20, str_c(p->note));
+        put_paragraph(o, columns, 6, str_c(p->note));
     }
     snprintf(room, sizeof room, "source: %s", p->source);
-    put_paragraph(o, columns, 20, str_c(room));
+    put_paragraph(o, columns, 6, str_c(room));
 }
 
 enum err plan_print_presets(struct buf *out, const struct plan_style *style) {
