@@ -5,10 +5,10 @@
 // caller's business (preset_facts.cpus).
 static unsigned asyncio_threads(const struct preset_facts *f, char *number, size_t size) {
     if (f->python_major == 3 && f->python_minor < 8) {
-        snprintf(number, size, "5 * %u CPU%s", f->cpus, f->cpus == 1 ? "" : "s");
+        snprintf(number, size, "5 * %u", f->cpus);
         return 5 * f->cpus;
     }
-    snprintf(number, size, "min(32, %u CPU%s + 4)", f->cpus, f->cpus == 1 ? "" : "s");
+    snprintf(number, size, "min(32, %u + 4)", f->cpus);
     return MIN(32, f->cpus + 4);
 }
 
