@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // thaw plan: what a chain of limits does to users, foretold. Options name links of the chain, by preset or by number; the
 // arithmetic is plan/'s.
-#include "base/log.h"
-#include "base/mem.h"
 #include "cmd/machine.h"
 #include "cmd/verbs.h"
 #include "llm/json.h"
@@ -334,7 +332,7 @@ static const struct {
     enum probe_seats seats;
     const char *but; // what else holds, or why it is no queue for seats
 } probe_models[] = {
-    {"flat", SEATS_NONE, NULL},
+    {"flat", SEATS_NONE, "The probe saw nobody wait, up to what it tried: tried_up_to of its report."},
     {"serial", SEATS_ONE, NULL},
     {"pool", SEATS_NUMBER, NULL},
     {"partitioned", SEATS_NUMBER,

@@ -115,12 +115,15 @@ static bool suffices(const struct queue_load *q, unsigned seats, double mean_s) 
 
 unsigned queue_seats_for(const struct queue_load *q, double mean_s) {
     double load = q->rate * q->service_s;
-    if (load >= QUEUE_SEATS_MOST || !suffices(q, QUEUE_SEATS_MOST, mean_s)) {
+    if (load >= QUEUE_SEATS_MOST) {
         return 0;
     }
     unsigned too_few = (unsigned)load;
     unsigned enough = too_few + 1;
     while (!suffices(q, enough, mean_s)) {
+        if (enough >= QUEUE_SEATS_MOST) {
+            return 0;
+        }
         too_few = enough;
         enough = MIN(2 * enough, (unsigned)QUEUE_SEATS_MOST);
     }

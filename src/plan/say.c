@@ -296,6 +296,15 @@ static void put_way_out(struct out *o, const struct question *q UNUSED, const st
                 "holds every call without a thread.");
 }
 
+static void put_platform_note(struct out *o, const struct question *q, const struct forecast *f UNUSED) {
+    put_format(o, "%s: %s.", platform_of(q)->title, platform_of(q)->note);
+}
+
+static void put_lot(struct out *o, const struct question *q, const struct forecast *f UNUSED) {
+    put_format(o, "A call is bound to one of the %u workers, often by lot: some wait sooner than this says.",
+               q->chain.workers);
+}
+
 static void put_note(struct out *o, const struct question *q, const struct forecast *f) {
     const struct link *small = smallest_of(q, f);
     put_format(o, "%s: %s.", small->name, small->preset->note);
@@ -313,6 +322,8 @@ static void put_advices(struct out *o, const struct question *q, const struct fo
         {f->serves && platform && platform->fix && (f->silent || q->admits == 0), put_platform},
         {small && f->sum.waited && small->kind >= LINK_WORKERS && small->kind <= LINK_POOL, put_way_out},
         {small && f->sum.waited && small->preset && small->preset->note, put_note},
+        {platform && platform->note && platform != (small ? small->preset : NULL), put_platform_note},
+        {small && f->sum.waited && small->scope == EACH_WORKER && q->chain.workers > 1, put_lot},
     };
     bool begun = false;
     for (size_t i = 0; i < ARRAY_LEN(advices); i++) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How numbers are written. Private to plan/.
+// How numbers and sentences are written.
 #pragma once
 #include "base/out.h"
 
