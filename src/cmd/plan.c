@@ -12,6 +12,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#define LONGEST_NS 3.15e18 // a hundred years
+
 enum {
     PRESETS_MOST = 12,
     COUNT_MOST = 1000000,
@@ -517,6 +519,29 @@ static unsigned users_to_show(const struct question *q) {
     return (unsigned)fmax(2, fmin(users, (double)ALL_CALLS_MOST / q->chain.calls));
 }
 
+// What would take too long to compute, or would not fit into nanoseconds.
+static int check_size(const struct question *q) {
+    const struct chain *c = &q->chain;
+    unsigned smallest = chain_smallest(c);
+    for (unsigned i = 0; i < c->count; i++) {
+        if (link_seats(c, &c->links[i]) > QUEUE_SEATS_MOST) {
+            fprintf(stderr, "thaw plan: %s: more than %d seats are not computed\n", c->links[i].name, QUEUE_SEATS_MOST);
+            return EXIT_USAGE;
+        }
+    }
+    if ((uint64_t)q->users * c->calls > ALL_CALLS_MOST) {
+        fprintf(stderr, "thaw plan: --users %u of --calls %u each: at most %d calls are computed\n", q->users, c->calls,
+                ALL_CALLS_MOST);
+        return EXIT_USAGE;
+    }
+    double rounds = smallest == CHAIN_NONE ? 1 : 1 + q->users / link_users(c, &c->links[smallest]);
+    if (rounds * (double)q->service_ns + (double)q->users * (double)q->apart_ns > LONGEST_NS) {
+        fprintf(stderr, "thaw plan: the last one would wait for more than a hundred years\n");
+        return EXIT_USAGE;
+    }
+    return EXIT_FINE;
+}
+
 static int ask(struct plan_verb *p, struct question *q) {
     *q =
         (struct question){.rate = p->rate, .cv = p->cv, .think_ns = p->think_us * 1000, .apart_ns = p->apart_us * 1000};
@@ -532,19 +557,7 @@ static int ask(struct plan_verb *p, struct question *q) {
     }
     ask_platform(q);
     q->users = p->users ? p->users : users_to_show(q);
-    for (unsigned i = 0; !wrong && i < q->chain.count; i++) {
-        if (link_seats(&q->chain, &q->chain.links[i]) > QUEUE_SEATS_MOST) {
-            fprintf(stderr, "thaw plan: %s: more than %d seats are not computed\n", q->chain.links[i].name,
-                    QUEUE_SEATS_MOST);
-            wrong = EXIT_USAGE;
-        }
-    }
-    if (!wrong && (uint64_t)q->users * p->calls > ALL_CALLS_MOST) {
-        fprintf(stderr, "thaw plan: --users %u of --calls %u each: at most %d calls are computed\n", q->users, p->calls,
-                ALL_CALLS_MOST);
-        wrong = EXIT_USAGE;
-    }
-    return wrong;
+    return wrong ? wrong : check_size(q);
 }
 
 // ---- the answer

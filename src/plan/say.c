@@ -39,7 +39,17 @@ static void put_headline(struct out *o, const struct question *q, const struct f
     put_text(o, ".");
 }
 
+// Who waits in front of the platform is seen by it.
+static void put_seen(struct out *o, const struct preset *platform) {
+    if (platform->refuses) {
+        put_format(o, " %s does not let them wait: it refuses them.", platform->title);
+    } else if (platform->scaling) {
+        put_format(o, " %s sees them, and starts other instances as far as it may (--instances).", platform->title);
+    }
+}
+
 static void put_silence(struct out *o, const struct question *q, const struct forecast *f) {
+    const struct link *small = smallest_of(q, f);
     const char *each = q->chain.instances > 1 ? " an instance" : "";
     if (f->silent) {
         put_format(o, " %s admits %u%s, serves %u: %u wait%s in silence and the autoscaler never sees it.", q->platform,
@@ -49,6 +59,8 @@ static void put_silence(struct out *o, const struct question *q, const struct fo
                    " %s admits everybody, serves %u%s: the others wait in silence, and an autoscaler that looks at %s "
                    "never sees it.",
                    q->platform, f->serves, each, q->scaling);
+    } else if (small && small->kind == LINK_PLATFORM && small->preset && f->sum.waited) {
+        put_seen(o, small->preset);
     }
 }
 

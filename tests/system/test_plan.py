@@ -122,6 +122,12 @@ def test_a_number_goes_to_the_link_of_a_preset():
     assert got["users_at_once"] == 32 and got["at_once"] == 96
 
 
+def test_who_waits_in_front_of_the_platform_is_seen_by_it():
+    assert one_line(text("--platform", "cloud-run", "--runtime", "async")).endswith("(--instances).")
+    assert one_line(text("--platform", "lambda", "--runtime", "async")).endswith("Lambda does not let them wait: it refuses them.")
+    assert plan("--platform", "lambda", "--runtime", "asyncio", "--cpus", 2)["at_once"] == 1000
+
+
 def test_without_a_limit_nobody_waits():
     got = plan("--runtime", "async", "--users", 2000)
     assert got["at_once"] is None and got["smallest_link"] is None and got["waiting_users"] == 0
@@ -235,7 +241,8 @@ def test_a_report_that_is_not_there(tmp_path):
     (["--rate", "0/s"], "0.1/s"), (["--rate", "inf/s"], "0.1/s"), (["--cv", "-1"], "variation"), (["--cv", "nan"], "variation"),
     (["--python", "2.7"], "3.5"), (["--python", "3"], "3.12"), (["--tpm", "5"], "--tokens"), (["--tokens", "5"], "--tpm"),
     (["--rpm", "0"], "more than 0"), (["--users", "1000000", "--calls", "3"], "at most"), (["--user", "3"], "--users"),
-    (["--pool", "1000000", "--workers", "1000"], "seats"), (["--pools"], "--pool"), (["extra"], "--pool N"),
+    (["--pool", "1000000", "--workers", "1000"], "seats"), (["--pools"], "--pool"), (["--rpm", "0.001", "--time", "1us", "--users", "1000000"], "hundred years"),
+    (["--pool", "1", "--users", "1000000", "--time", "24h"], "hundred years"), (["extra"], "--pool N"),
     (["--runtime", "puma"] * 13, "at most")])
 def test_wrong_usage(args, says):
     done = run("plan", *args)
