@@ -24,7 +24,7 @@ static void put_headline(struct out *o, const struct question *q, const struct f
         return;
     }
     if (q->chain.calls > 1) {
-        put_format(o, "%u calls at once, %u for each user: ", f->at_once, q->chain.calls);
+        put_format(o, "%u call%s at once, %u for each user: ", f->at_once, f->at_once == 1 ? "" : "s", q->chain.calls);
     } else {
         put_format(o, "%u at once: ", f->at_once);
     }
