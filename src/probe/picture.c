@@ -135,15 +135,16 @@ static void draw_letter(struct chart *c, unsigned line, unsigned from, unsigned 
 
 static void draw_bar(struct chart *c, unsigned line, const struct seating_row *row) {
     unsigned char ink = seat_ink(row->seat);
+    bool alone = row->alone_ns >= row->end_ns;
     unsigned end = eighths_at(c, row->end_ns);
     unsigned from = column_at(c, row->start_ns);
-    unsigned full = row->full_ns > row->start_ns ? MIN(column_at(c, row->full_ns), end / EIGHTHS) : from;
     unsigned to = MAX(end / EIGHTHS, from);
-    fill(c, line, from, full, (struct cell){G_BESIDE, ink, 0});
-    fill(c, line, full, to, (struct cell){row->full_ns >= row->end_ns ? G_BESIDE : G_SERVED, ink, 0});
-    if (to < c->width && (end % EIGHTHS || to == from) && row->full_ns < row->end_ns) {
-        *cell_at(c, line, to) =
-            (struct cell){(unsigned char)(G_END + (to == from ? EIGHTHS - 1 : end % EIGHTHS)), ink, 0};
+    unsigned part = alone ? to : MIN(column_at(c, row->alone_ns), to);
+    fill(c, line, from, part, (struct cell){G_SERVED, ink, 0});
+    fill(c, line, part, to, (struct cell){G_BESIDE, ink, 0});
+    if (to < c->width && alone && (end % EIGHTHS || to == from)) {
+        unsigned more = to == from ? EIGHTHS - 1 : end % EIGHTHS;
+        *cell_at(c, line, to) = (struct cell){(unsigned char)(G_END + more), ink, 0};
     }
     draw_letter(c, line, from, MAX(to, from + 1), row->seat);
 }
@@ -296,6 +297,7 @@ struct marks {
 };
 
 static void place(struct marks *m, unsigned column, struct str words, unsigned most) {
+    column = column < most && column + words.len > most && words.len <= most ? most - (unsigned)words.len : column;
     if (column + words.len <= most && (m->used == 0 || column > m->used)) {
         memset(m->text + m->used, ' ', column - m->used);
         memcpy(m->text + column, words.ptr, words.len);
@@ -361,15 +363,14 @@ static void put_canary(struct out *o, struct chart *c) {
 }
 
 static void put_key(struct out *o, struct chart *c) {
-    bool beside = c->r->verdict->best.model == PROBE_CPU || c->r->verdict->best.model == PROBE_PARTIAL_LOCK;
     const struct {
         unsigned glyph;
         const char *words;
         bool shown;
     } keys[] = {
         {G_WAIT, "waits", c->s.waited > 0},
-        {G_BESIDE, "served beside others", beside},
-        {G_SERVED, c->s.seats ? "served (a letter is a place)" : "served", c->r->verdict->best.model != PROBE_CPU},
+        {G_BESIDE, pale_means(&c->s), c->s.beside},
+        {G_SERVED, c->s.seats ? "served (a letter is a place)" : "served", c->s.alone},
         {G_REFUSED, "refused or failed", c->s.refused > 0},
         {G_LIMIT, "timeout", shows_limit(c)},
     };
@@ -470,7 +471,7 @@ static void put_part(struct out *o, const struct chart *c, enum say what) {
         put_plain(&shown, paragraph);
         o->e = o->e == OK ? shown.e : o->e;
         put_ink(o, c, first ? INK_BOLD : INK_NONE, label);
-        put_paragraph(o, buf_str(&plain), LABEL, c->columns);
+        put_paragraph(o, buf_str(&plain), LABEL, what == SAY_AGAIN ? UINT32_MAX : c->columns);
     }
     buf_finish(&said);
     buf_finish(&plain);

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "draw/scale.h"
+#include "probe/say.h"
 
 enum {
     WAITS_FROM = 4,  // a wait is one from a quarter of a call's time on: less is the way there and the time's own noise
@@ -14,9 +15,10 @@ enum {
 
 // ---- which trial
 
-// Of an inconclusive verdict, what it might be.
+// Of an inconclusive verdict what it looks like, where that is worth telling.
 static const struct hypothesis *shown_model(const struct probe_report *r) {
-    return r->verdict->best.model == PROBE_INCONCLUSIVE ? &r->verdict->likely : &r->verdict->best;
+    const struct verdict *v = r->verdict;
+    return v->best.model == PROBE_INCONCLUSIVE && say_looks_like(v) ? &v->likely : &v->best;
 }
 
 static bool has_seats(const struct hypothesis *h) {
@@ -185,7 +187,8 @@ static void sit(struct sitting_down *d, unsigned row) {
     }
     switch (h->model) {
     case PROBE_FLAT: break;
-    case PROBE_CPU: me->full_ns = me->end_ns; break;
+    case PROBE_CPU:
+    case PROBE_INCONCLUSIVE: me->alone_ns = me->start_ns; break;
     case PROBE_BUCKET: me->start_ns = must_begin(d, me); break;
     case PROBE_SERIAL:
     case PROBE_POOL:
@@ -194,14 +197,11 @@ static void sit(struct sitting_down *d, unsigned row) {
     case PROBE_SESSION:
         sit_in_turn(d, row, MIN(me->call->session ? me->call->session - 1 : row, d->s->count - 1), 1);
         break;
-    case PROBE_PARTIAL_LOCK: {
-        uint64_t held_ns = (uint64_t)((double)d->unit_ns * h->share);
-        take_seat(d, 0, row, must_begin(d, me)); // its last part is drawn as the one that it has alone
-        me->full_ns = MAX(me->start_ns, me->end_ns - MIN(me->end_ns, held_ns));
+    case PROBE_PARTIAL_LOCK: // the seat is the lock; its part is drawn as the first
+        take_seat(d, 0, row, must_begin(d, me));
+        me->alone_ns = MIN(me->end_ns, me->start_ns + (uint64_t)((double)d->unit_ns * h->share));
         break;
-    }
-    case PROBE_PARTITIONED:
-    case PROBE_INCONCLUSIVE: sit_nearest(d, row, must_begin(d, me), false); break;
+    case PROBE_PARTITIONED: sit_nearest(d, row, must_begin(d, me), false); break;
     }
 }
 
@@ -221,6 +221,19 @@ static void sit_all(struct seating *s, const struct probe_report *r) {
     free(d.seats);
 }
 
+// Inferred seats have no names of their own: they get them in the order of the rows.
+static void name_seats(struct seating *s) {
+    unsigned *names = xcalloc((size_t)s->seats + 1, sizeof *names);
+    unsigned named = 0;
+    for (unsigned i = 0; i < s->count && !s->exact; i++) {
+        unsigned *name = &names[s->rows[i].seat];
+        *name = s->rows[i].seat == 0 ? 0 : *name == 0 ? ++named : *name;
+        s->rows[i].seat = *name;
+    }
+    s->seats = s->exact ? s->seats : named;
+    free(names);
+}
+
 static void count_up(struct seating *s) {
     uint64_t longest_ns = 0;
     for (unsigned i = 0; i < s->count; i++) {
@@ -229,6 +242,8 @@ static void count_up(struct seating *s) {
         row->waited = !row->refused && wait_ns > s->unit_ns / WAITS_FROM;
         s->waited += row->waited;
         s->refused += row->refused;
+        s->alone = s->alone || (!row->refused && row->alone_ns > row->start_ns);
+        s->beside = s->beside || (!row->refused && row->alone_ns < row->end_ns);
         s->lost += row->lost;
         if (row->waited && wait_ns > longest_ns) {
             longest_ns = wait_ns;
@@ -255,9 +270,9 @@ static void fill_rows(struct seating *s, const struct probe_report *r) {
         struct seating_row *row = &s->rows[i];
         *row = (struct seating_row){.call = c, .sent_ns = on_chart(s, c->sent_ns)};
         row->end_ns = MAX(on_chart(s, end_ns), row->sent_ns);
-        row->start_ns = row->full_ns = row->sent_ns;
         row->refused = went_wrong(c);
         row->start_ns = row->refused ? row->end_ns : row->sent_ns;
+        row->alone_ns = row->end_ns;
         row->lost = r->timeout_ns && row->end_ns - row->sent_ns > r->timeout_ns;
         s->length_ns = MAX(s->length_ns, row->end_ns);
     }
@@ -351,7 +366,7 @@ static void fold(struct seating *s, unsigned lines) {
     }
     // A group takes two lines; of more than fit the first and last are shown, and of single rows more of them.
     bool single = groups == s->count;
-    unsigned first = single ? lines * 2 / 3 : MAX(lines / 3, (unsigned)STEPS_FIRST);
+    unsigned first = single ? lines * 2 / 3 : MAX(lines / 8, (unsigned)STEPS_FIRST);
     unsigned last = single ? lines / 4 : STEPS_LAST;
     bool all = groups <= (single ? lines : MAX(lines / 2, (unsigned)STEPS_FIRST + STEPS_LAST));
     for (unsigned i = 0, end; i < s->count; i = end, group++) {
@@ -390,7 +405,9 @@ bool seating_fill(struct seating *s, const struct probe_report *r, unsigned line
     s->length_ns = MAX(s->length_ns, 1u);
     s->unit_ns = r->verdict->solo_ns ? r->verdict->solo_ns : s->length_ns;
     s->exact = r->evidence->journal && was_seen(s);
+    s->plain = !s->exact && shown_model(r)->model == PROBE_INCONCLUSIVE;
     sit_all(s, r);
+    name_seats(s);
     count_up(s);
     fit_timeout(s, r->timeout_ns);
     make_lines(s, lines);
@@ -420,8 +437,11 @@ enum canary_look seating_canary(const struct seating *s, const struct evidence *
     for (unsigned i = 0; i < s->trial->canary_count; i++) {
         const struct probe_canary *c = &s->trial->canaries[i];
         uint64_t sent_ns = on_chart(s, c->sent_ns);
-        uint64_t end_ns = c->end_ns ? on_chart(s, c->end_ns) : s->length_ns;
-        if (c->sent_ns >= s->from_ns && sent_ns < to_ns && end_ns >= from_ns) {
+        uint64_t next_ns =
+            i + 1 < s->trial->canary_count ? on_chart(s, s->trial->canaries[i + 1].sent_ns) : s->length_ns;
+        uint64_t end_ns =
+            c->end_ns ? MAX(on_chart(s, c->end_ns), next_ns) : s->length_ns; // as it was until it is known
+        if (sent_ns < to_ns && end_ns > from_ns) {
             enum canary_look look = look_of(s, e, c);
             worst = MAX(worst, look);
         }
@@ -459,6 +479,10 @@ void put_row_note(struct out *o, const struct seating_row *row, bool brief) {
     if (row->lost && !row->refused) {
         put(o, brief ? STR(" lost") : STR(", lost"));
     }
+}
+
+const char *pale_means(const struct seating *s) {
+    return s->plain ? "under way: waiting or served" : "served beside others";
 }
 
 void put_more(struct out *o, const struct seating_line *line) {
