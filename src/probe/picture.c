@@ -78,6 +78,7 @@ struct chart {
     const struct probe_report *r;
     const struct picture_options *options;
     struct seating s;
+    enum err e;         // of the pieces that are made before they are put
     unsigned columns;   // of a line
     unsigned width;     // of the bars
     unsigned note;      // of what stands at the right; 0: nothing does
@@ -258,12 +259,13 @@ static void put_clipped(struct out *o, struct str text, unsigned columns) {
 
 static bool is_brief(const struct chart *c) { return c->columns < BRIEF_BELOW; }
 
-static size_t note_of(const struct chart *c, const struct seating_line *line, struct buf *note) {
+static size_t note_of(struct chart *c, const struct seating_line *line, struct buf *note) {
     struct out o = {note, OK};
     buf_clear(note);
     if (is_row(line)) {
         put_row_note(&o, &c->s.rows[line->row], is_brief(c));
     }
+    c->e = c->e == OK ? o.e : c->e;
     return buf_len(note);
 }
 
@@ -274,6 +276,7 @@ static void put_row(struct out *o, struct chart *c, unsigned line, struct buf *n
         put_format(o, "%*s", LEFT, "");
         buf_clear(note);
         put_more(&more, l);
+        c->e = c->e == OK ? more.e : c->e;
         put_clipped(o, buf_str(note), c->columns - LEFT);
         put_text(o, "\n");
         return;
@@ -312,6 +315,7 @@ static void put_axis(struct out *o, struct chart *c, struct buf *room) {
         struct out mark = {room, OK};
         buf_clear(room);
         put_time(&mark, at);
+        c->e = c->e == OK ? mark.e : c->e;
         place(&marks, column_at(c, at), buf_str(room), c->width + c->note);
     }
     put_format(o, "%*s ", LEFT - 1, "user");
@@ -327,21 +331,16 @@ static void put_limit(struct out *o, struct chart *c, struct buf *room) {
     buf_clear(room);
     put_text(&words, "timeout ");
     put_time(&words, c->r->timeout_ns);
+    c->e = c->e == OK ? words.e : c->e;
     unsigned column = column_at(c, c->r->timeout_ns);
     size_t len = buf_len(room);
-    bool left = column + 2 + len > c->width + c->note && column > len;
+    bool left = LEFT + column + 2 + len > c->columns && column > len; // of the line
     put_format(o, "%*s", (int)(LEFT + column - (left ? len + 1 : 0)), "");
-    if (left) {
-        put_ink(o, c, INK_RED, "");
-        put(o, buf_str(room));
-        put_text(o, " ");
-    }
-    put_ink(o, c, INK_RED, glyph_text(c, G_LIMIT));
-    if (!left && LEFT + column + 2 + len <= c->columns) {
-        put_text(o, " ");
-        put(o, buf_str(room));
-    }
-    put_text(o, "\n");
+    put(o, c->options->colour ? str_c(inks[INK_RED]) : STR(""));
+    put(o, left ? buf_str(room) : str_c(glyph_text(c, G_LIMIT)));
+    put_text(o, " ");
+    put(o, left ? str_c(glyph_text(c, G_LIMIT)) : buf_str(room));
+    put(o, c->options->colour ? STR("\x1b[0m\n") : STR("\n"));
 }
 
 static void put_canary(struct out *o, struct chart *c) {
@@ -411,6 +410,7 @@ static void put_chart(struct out *o, struct chart *c) {
     put_limit(o, c, &room);
     put_canary(o, c);
     put_key(o, c);
+    o->e = o->e == OK ? c->e : o->e;
     free(c->cells);
     buf_finish(&room);
 }
@@ -434,7 +434,6 @@ enum err picture_chart(const struct probe_report *r, const struct picture_option
 // ---- the words
 
 static void put_title(struct out *o, const struct chart *c, struct buf *room) {
-    struct out words = {room, OK};
     put_ink(o, c, INK_DIM, "thaw probe ");
     put_clipped(o, c->r->target, c->columns - (unsigned)strlen("thaw probe "));
     put_text(o, "\n");
@@ -444,7 +443,6 @@ static void put_title(struct out *o, const struct chart *c, struct buf *room) {
     put_paragraph(o, buf_str(room), 0, c->columns);
     put(o, c->options->colour ? str_c(plain_ink) : STR(""));
     put_text(o, "\n");
-    o->e = o->e == OK ? words.e : o->e;
 }
 
 static void put_part(struct out *o, const struct chart *c, enum say what) {

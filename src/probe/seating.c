@@ -7,7 +7,7 @@
 
 enum {
     WAITS_FROM = 4,  // a wait is one from a quarter of a call's time on: less is the way there and the time's own noise
-    ALIKE = 8,       // rows are alike that differ by less than an eighth of it
+    NEAR = 8,        // what was seen is exact to an eighth of it
     PLAIN_ROWS = 24, // so many are always shown one by one
     STEPS_FIRST = 5, // of many steps those at the beginning that are shown,
     STEPS_LAST = 2,  // and at the end
@@ -123,7 +123,7 @@ static void sit_in_turn(struct sitting_down *d, unsigned row, unsigned first, un
 // The seat whose last end is nearest to where it began; one that was never taken where none is near.
 static void sit_nearest(struct sitting_down *d, unsigned row, uint64_t start_ns, bool seen) {
     const struct seating_row *me = &d->s->rows[row];
-    uint64_t slack_ns = seen ? d->unit_ns / ALIKE : d->unit_ns / 2;
+    uint64_t slack_ns = seen ? d->unit_ns / NEAR : d->unit_ns / 2;
     unsigned best = d->s->seats;
     bool waited = start_ns > me->sent_ns + d->unit_ns / WAITS_FROM;
     for (unsigned i = 0; i < d->s->seats; i++) {
@@ -320,11 +320,12 @@ static void find_after(struct seating *s) {
     free(where);
 }
 
+// They began together, and neither took more than half as long again.
 static bool look_alike(const struct seating *s, const struct seating_row *a, const struct seating_row *b) {
-    uint64_t slack_ns = MAX(s->unit_ns / ALIKE, s->length_ns / 100);
+    uint64_t slack_ns = s->unit_ns / WAITS_FROM;
     return a->refused == b->refused && a->call->status == b->call->status && a->lost == b->lost &&
            apart(a->sent_ns, b->sent_ns) <= slack_ns && apart(a->start_ns, b->start_ns) <= slack_ns &&
-           apart(a->end_ns, b->end_ns) <= 2 * slack_ns;
+           apart(a->end_ns, b->end_ns) <= slack_ns + (a->end_ns - a->start_ns) / 2;
 }
 
 // One past the last row that looks like this one.
@@ -366,9 +367,9 @@ static void fold(struct seating *s, unsigned lines) {
     }
     // A group takes two lines; of more than fit the first and last are shown, and of single rows more of them.
     bool single = groups == s->count;
-    unsigned first = single ? lines * 2 / 3 : MAX(lines / 8, (unsigned)STEPS_FIRST);
-    unsigned last = single ? lines / 4 : STEPS_LAST;
-    bool all = groups <= (single ? lines : MAX(lines / 2, (unsigned)STEPS_FIRST + STEPS_LAST));
+    unsigned first = single ? lines / 3 : MAX(lines / 8, (unsigned)STEPS_FIRST);
+    unsigned last = single ? lines / 8 : STEPS_LAST;
+    bool all = groups <= (single ? first + last + 2 : MAX(lines / 2, (unsigned)STEPS_FIRST + STEPS_LAST));
     for (unsigned i = 0, end; i < s->count; i = end, group++) {
         end = group_end(s, i);
         if (!all && group == first) {
