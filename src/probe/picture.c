@@ -52,9 +52,9 @@ static const struct {
     [G_SLOW] = {"\xE2\x96\x84", "+"}, // U+2581, U+2584
     [G_GONE] = {"\xE2\x96\x88", "X"},
     [G_END] = {" ", " "},
-    [G_END + 1] = {"\xE2\x96\x8F", " "}, // U+258F to U+2589
-    [G_END + 2] = {"\xE2\x96\x8E", " "},
-    [G_END + 3] = {"\xE2\x96\x8D", " "},
+    [G_END + 1] = {"\xE2\x96\x8F", "#"}, // U+258F to U+2589
+    [G_END + 2] = {"\xE2\x96\x8E", "#"},
+    [G_END + 3] = {"\xE2\x96\x8D", "#"},
     [G_END + 4] = {"\xE2\x96\x8C", "#"},
     [G_END + 5] = {"\xE2\x96\x8B", "#"},
     [G_END + 6] = {"\xE2\x96\x8A", "#"},
@@ -143,8 +143,8 @@ static void draw_bar(struct chart *c, unsigned line, const struct seating_row *r
     unsigned part = alone ? to : MIN(column_at(c, row->alone_ns), to);
     fill(c, line, from, part, (struct cell){G_SERVED, ink, 0});
     fill(c, line, part, to, (struct cell){G_BESIDE, ink, 0});
-    if (to < c->width && alone && (end % EIGHTHS || to == from)) {
-        unsigned more = to == from ? EIGHTHS - 1 : end % EIGHTHS;
+    unsigned more = to == from ? EIGHTHS - 1 : end % EIGHTHS;
+    if (to < c->width && alone && more >= (c->options->ascii ? EIGHTHS / 2 : 1)) {
         *cell_at(c, line, to) = (struct cell){(unsigned char)(G_END + more), ink, 0};
     }
     draw_letter(c, line, from, MAX(to, from + 1), row->seat);
