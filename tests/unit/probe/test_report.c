@@ -584,6 +584,7 @@ static void nothing_at_all_is_reported_too(void **state UNUSED) {
     for (unsigned i = 0; i < 14; i++) {
         m.calls[i] = (struct probe_call){.user = i + 1, .error = ERR_REFUSED};
     }
+    m.report.command = NULL;
     m.burst.to_ns = m.burst.from_ns = m.verdict.solo_ns = 0;
     for (size_t i = 0; i < ARRAY_LEN(writers); i++) {
         check_ok(writers[i].write(&m.report, &b));
