@@ -188,9 +188,11 @@ static void draw_connector(struct chart *c, unsigned line) {
     if (from == c->s.line_count) {
         return;
     }
+    unsigned start = column_at(c, row->start_ns); // the next column, where no bar ends
+    unsigned column = MIN(start + 1, MAX(column_at(c, row->end_ns), start + 1) - 1);
     for (unsigned i = MIN(from, line) + 1; i < MAX(from, line); i++) {
         if (is_row(&c->s.lines[i])) {
-            draw_line(c, i, column_at(c, row->start_ns), (struct cell){G_CONNECT, seat_ink(row->seat), 0});
+            draw_line(c, i, column, (struct cell){G_CONNECT, seat_ink(row->seat), 0});
         }
     }
 }

@@ -270,7 +270,7 @@ static void put_canary(struct out *o, const struct verdict *v) {
                           "run.",
     };
     bool somebody_waits = v->best.model != PROBE_FLAT || v->canary != CANARY_FINE;
-    put(o, somebody_waits ? str_c(texts[v->canary]) : STR(" So did a cheap path of the site."));
+    put(o, somebody_waits ? str_c(texts[v->canary]) : STR(" A cheap path of the site answered as always, too."));
 }
 
 static void say_verdict(struct out *o, const struct probe_report *r) {
@@ -409,10 +409,28 @@ static void put_slowest(struct out *o, const struct seating *s, uint64_t solo_ns
     put_count(o, s->count - s->refused);
     put_text(o, " took ");
     put_time(o, most_ns);
-    if (solo_ns) {
-        put_format(o, ", %.2g times as long as a call alone", (double)most_ns / (double)solo_ns);
+    if (solo_ns && most_ns > solo_ns + solo_ns / 2) {
+        put_format(o, ", %.1f times as long as a call alone", (double)most_ns / (double)solo_ns);
     }
     put_text(o, ".\n");
+}
+
+// With --stream: what a reader sees is not when the answer ends but when it begins, and where it stops in between.
+static void put_first_words(struct out *o, const struct seating *s) {
+    uint64_t first_ns = 0;
+    uint64_t gap_ns = 0;
+    for (unsigned i = 0; i < s->count; i++) {
+        const struct probe_call *c = s->rows[i].call;
+        first_ns = MAX(first_ns, c->first_token_ns > c->sent_ns ? c->first_token_ns - c->sent_ns : 0);
+        gap_ns = MAX(gap_ns, c->gap_ns);
+    }
+    if (first_ns) {
+        put_text(o, "The first words came after ");
+        put_time(o, first_ns);
+        put_text(o, " at the latest; the longest silence between words was ");
+        put_time(o, gap_ns);
+        put_text(o, ".\n");
+    }
 }
 
 static void put_picture(struct out *o, const struct probe_report *r) {
@@ -445,6 +463,7 @@ static void put_picture(struct out *o, const struct probe_report *r) {
         put_time(o, r->timeout_ns);
         put_text(o, ".\n");
     }
+    put_first_words(o, &s);
     seating_finish(&s);
 }
 
@@ -508,6 +527,11 @@ static void say_caveats(struct out *o, const struct probe_report *r) {
     if (n.again) {
         put_plural(o, n.again, "call was", "calls were");
         put_text(o, " held up by the network, which had to send something again: not counted as the app's time.\n");
+    }
+    if (say_looks_like(v) && !is_decided(r)) {
+        put_text(o, "The picture is drawn as if it were: ");
+        say_model(o, &v->likely, v->tried_up_to);
+        put_text(o, ".\n");
     }
     if (is_decided(r) && v->best.model == PROBE_PARTIAL_LOCK) {
         put_text(o, "Where in a call that part lies is not known; it is drawn as the first.\n");

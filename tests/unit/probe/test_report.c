@@ -532,6 +532,13 @@ static void json_has_what_is_known_and_null_where_there_is_none(void **state UNU
     check_int(json_kind(find(json, "cause")), JSON_NULL);
     check_str(json_string(find(json, "doubt")), "network");
     json_close(json);
+    buf_clear(&b);
+    sample_make(&m, plan_of("tie")); // has reasons, but no cause yet
+    check_ok(json_write(&m.report, &b));
+    json = json_open(buf_str(&b), CAP);
+    check_int(json_kind(find(json, "cause")), JSON_NULL);
+    check_int(json_length(find(json, "reasons")), 1);
+    json_close(json);
     buf_finish(&b);
 }
 
