@@ -185,6 +185,9 @@ static void sit(struct sitting_down *d, unsigned row) {
         sit_as_seen(d, row);
         return;
     }
+    if (me->call->retransmitted) { // its time is the network's: nothing is known of a seat
+        return;
+    }
     switch (h->model) {
     case PROBE_FLAT: break;
     case PROBE_CPU:
@@ -476,6 +479,9 @@ void put_row_note(struct out *o, const struct seating_row *row, bool brief) {
         if (row->after) {
             put_format(o, " for %s%u", brief ? "" : "user ", row->after);
         }
+    }
+    if (row->call->retransmitted && !row->refused && !row->seat) {
+        put(o, brief ? STR("network") : STR("held up by the network"));
     }
     if (row->lost && !row->refused) {
         put(o, brief ? STR(" lost") : STR(", lost"));
