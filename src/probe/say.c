@@ -24,8 +24,10 @@ static void put_percent(struct out *o, double share) {
 static void put_rate(struct out *o, double rate) { put_format(o, rate < 10 ? "%.2g" : "%.0f", rate); }
 
 static void put_times(struct out *o, double odds) {
-    if (odds < ODDS_MOST) {
-        put_format(o, odds < 10 ? "%.1f" : "%.0f", MAX(odds, 1));
+    if (odds < 10) {
+        put_format(o, "%.1f", MAX(odds, 1));
+    } else if (odds < ODDS_MOST) {
+        put_count(o, (uint64_t)odds);
     } else {
         put_text(o, "more than ");
         put_count(o, ODDS_MOST);
