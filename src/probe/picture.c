@@ -45,14 +45,14 @@ static const struct {
     [G_BLANK] = {" ", " "},
     [G_RULER] = {"\xE2\x94\x8A", ":"},   // U+250A
     [G_CONNECT] = {"\xE2\x94\x82", "|"}, // U+2502
-    [G_WAIT] = {"\xE2\x96\x91", "."},
-    [G_BESIDE] = {"\xE2\x96\x92", "="}, // U+2591, U+2592
-    [G_SERVED] = {"\xE2\x96\x88", "#"}, // U+2588
-    [G_REFUSED] = {"\xC3\x97", "x"},
-    [G_LIMIT] = {"\xE2\x94\x83", "!"}, // U+00D7, U+2503
-    [G_FINE] = {"\xE2\x96\x81", "-"},
-    [G_SLOW] = {"\xE2\x96\x84", "+"}, // U+2581, U+2584
-    [G_GONE] = {"\xE2\x96\x88", "X"},
+    [G_WAIT] = {"\xE2\x96\x91", "."},    // U+2591
+    [G_BESIDE] = {"\xE2\x96\x92", "="},  // U+2592
+    [G_SERVED] = {"\xE2\x96\x88", "#"},  // U+2588
+    [G_REFUSED] = {"\xC3\x97", "x"},     // U+00D7
+    [G_LIMIT] = {"\xE2\x94\x83", "!"},   // U+2503
+    [G_FINE] = {"\xE2\x96\x81", "-"},    // U+2581
+    [G_SLOW] = {"\xE2\x96\x84", "+"},    // U+2584
+    [G_GONE] = {"\xE2\x95\xB3", "X"},    // U+2573
     [G_END] = {" ", " "},
     [G_END + 1] = {"\xE2\x96\x8F", "#"}, // U+258F to U+2589
     [G_END + 2] = {"\xE2\x96\x8E", "#"},
@@ -87,6 +87,7 @@ struct chart {
     unsigned width;     // of the bars
     unsigned note;      // of what stands at the right; 0: nothing does
     unsigned limit;     // the column of the timeout, of the last row that has it
+    unsigned looks;     // bits of 1 << enum canary_look that are shown
     struct cell *cells; // s.line_count lines of `width`
 };
 
@@ -365,7 +366,9 @@ static void put_canary(struct out *o, struct chart *c) {
     struct cell cells[COLUMNS_MOST];
     for (unsigned i = 0; i < c->width; i++) {
         uint64_t from_ns = c->s.length_ns * i / c->width;
-        cells[i] = looks[seating_canary(&c->s, c->r->evidence, from_ns, c->s.length_ns * (i + 1) / c->width)];
+        enum canary_look look = seating_canary(&c->s, c->r->evidence, from_ns, c->s.length_ns * (i + 1) / c->width);
+        cells[i] = looks[look];
+        c->looks |= 1U << look;
     }
     put_format(o, "%*s ", LEFT - 1, "canary");
     put_cells(o, c, cells, used_cells(cells, c->width));
@@ -374,24 +377,35 @@ static void put_canary(struct out *o, struct chart *c) {
 
 static void put_key(struct out *o, struct chart *c) {
     const struct {
-        unsigned glyph;
+        enum glyph glyph;
+        enum ink ink;
         const char *words;
         bool shown;
     } keys[] = {
-        {G_WAIT, "waits", c->s.waited > 0},
-        {G_BESIDE, pale_means(&c->s), c->s.beside},
-        {G_SERVED, c->s.seats ? "served (a letter is a place)" : "served", c->s.alone},
-        {G_REFUSED, "refused or failed", c->s.refused > 0},
-        {G_LIMIT, "timeout", c->limit != NO_LIMIT},
+        {G_WAIT, INK_FAINT, "waits", c->s.waited > 0},
+        {G_BESIDE, INK_SEATS, pale_means(&c->s), c->s.beside},
+        {G_SERVED, INK_SEATS, c->s.seats ? "served (a letter is a place)" : "served", c->s.alone},
+        {G_REFUSED, INK_RED, "refused or failed", c->s.refused > 0},
+        {G_LIMIT, INK_RED, "timeout", c->limit != NO_LIMIT},
+        {G_FINE, INK_GREEN, "canary: a cheap path answers", c->looks & 1U << LOOK_FINE},
+        {G_SLOW, INK_YELLOW, "canary slow", c->looks & 1U << LOOK_SLOW},
+        {G_GONE, INK_RED, "canary silent", c->looks & 1U << LOOK_GONE},
     };
     size_t used = LEFT;
     put_format(o, "%*s", LEFT, "");
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-        size_t len = strlen(keys[i].words) + 2 + (used > LEFT ? 3 : 0);
-        if (keys[i].shown && used + len <= c->columns) {
-            put(o, used > LEFT ? STR("   ") : STR(""));
-            put_format(o, "%s %s", glyph_text(c, keys[i].glyph), keys[i].words);
-            used += len;
+        size_t len = strlen(keys[i].words) + 2;
+        bool first = used == LEFT;
+        if (keys[i].shown && !first && used + 3 + len > c->columns) {
+            put_format(o, "\n%*s", LEFT, "");
+            used = LEFT;
+            first = true;
+        }
+        if (keys[i].shown) {
+            put(o, first ? STR("") : STR("   "));
+            put_ink(o, c, keys[i].ink, glyph_text(c, keys[i].glyph));
+            put_format(o, " %s", keys[i].words);
+            used += len + (first ? 0 : 3);
         }
     }
     put_text(o, "\n");

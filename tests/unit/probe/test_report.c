@@ -300,6 +300,29 @@ static void every_line_fits_whatever_the_terminal(void **state UNUSED) {
     }
 }
 
+static void the_key_explains_what_is_shown_and_nothing_else(void **state UNUSED) {
+    static const struct {
+        const char *sample, *shown, *missing;
+    } cases[] = {{"serial", "canary silent", "a cheap path answers"},
+                 {"pool", "a cheap path answers", "silent"},
+                 {"cpu", "served beside others", "waits"},
+                 {"cap", "refused or failed", "waits"},
+                 {"network", "under way", "served ("},
+                 {"pool", "timeout", "refused"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct buf b;
+        buf_init(&b, CAP);
+        sample_make(&m, plan_of(cases[i].sample));
+        check_ok(picture_chart(&m.report, &(struct picture_options){.columns = 80}, &b));
+        check_has(&b, cases[i].shown, true);
+        check_has(&b, cases[i].missing, false);
+        buf_clear(&b);
+        check_ok(svg_write(&m.report, &b));
+        check_has(&b, cases[i].shown, true);
+        buf_finish(&b);
+    }
+}
+
 static void the_command_stays_whole(void **state UNUSED) {
     struct buf b;
     buf_init(&b, CAP);
@@ -655,7 +678,8 @@ TESTS(TEST(a_lock_hands_over_from_one_to_the_next), TEST(who_comes_later_waits_f
       TEST(who_was_held_up_by_the_network_waited_for_nobody), TEST(the_burst_that_shows_it_best_is_drawn),
       TEST(many_users_are_folded_and_none_is_forgotten), TEST(the_canary_is_looked_at_between_two_moments),
       TEST(seats_are_named_by_letters), TEST(every_line_fits_whatever_the_terminal), TEST(the_command_stays_whole),
-      TEST(a_picture_of_a_lock), TEST(every_verdict_has_its_words), TEST(each_model_and_each_doubt_says_something_else),
+      TEST(the_key_explains_what_is_shown_and_nothing_else), TEST(a_picture_of_a_lock),
+      TEST(every_verdict_has_its_words), TEST(each_model_and_each_doubt_says_something_else),
       TEST(the_headline_names_what_fits_and_does_not_claim_it), TEST(what_was_not_the_app_is_not_its_fault),
       TEST(a_browsers_limit_is_ruled_out_with_its_reason), TEST(expectations_are_met_failed_or_not_decided),
       TEST(junit_fails_errs_skips_or_passes), TEST(json_has_what_is_known_and_null_where_there_is_none),
