@@ -4,8 +4,8 @@
 // how many wait. Seats whose rows look alike are folded when there are many.
 #include <math.h>
 
+#include "draw/text.h"
 #include "lab/draw.h"
-#include "plan/words.h"
 
 enum {
     COLUMNS = 80,
@@ -190,8 +190,10 @@ static void put_sentences(struct out *o, const struct lab_result *r) {
     buf_init(&room, SENTENCE_CAP);
     put_who_waited(&who, r);
     o->e = o->e == OK ? who.e : o->e;
-    put_paragraph(o, COLUMNS, 2, buf_str(&room));
-    put_paragraph(o, COLUMNS, 2, str_c(r->row->note));
+    put_text(o, "  ");
+    put_paragraph(o, buf_str(&room), 2, COLUMNS);
+    put_text(o, "  ");
+    put_paragraph(o, str_c(r->row->note), 2, COLUMNS);
     buf_finish(&room);
 }
 

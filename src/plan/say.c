@@ -3,10 +3,16 @@
 // what to set instead.
 #include <math.h>
 
+#include "draw/text.h"
 #include "plan/report.h"
 #include "plan/words.h"
 
 enum { ROWS_MOST = 12, ROWS_FIRST = 8, ROWS_LAST = 3, WORDS_CAP = 4096 };
+
+static void put_indented(struct out *o, unsigned columns, unsigned indent, struct str words) {
+    put_format(o, "%*s", (int)indent, "");
+    put_paragraph(o, words, indent, columns);
+}
 
 static double seconds(uint64_t ns) { return (double)ns / 1e9; }
 
@@ -71,7 +77,7 @@ static void put_sentences(struct out *o, const struct question *q, const struct 
     put_headline(&words, q, f);
     put_silence(&words, q, f);
     o->e = o->e == OK ? words.e : o->e;
-    put_paragraph(o, columns, 0, buf_str(&room));
+    put_indented(o, columns, 0, buf_str(&room));
     buf_finish(&room);
 }
 
@@ -195,7 +201,7 @@ static void put_losses(struct out *o, const struct question *q, const struct for
         } else if (f->losses[i].most != UNLIMITED_USERS) {
             snprintf(room + n, sizeof room - (size_t)n, "; more than %u at once lose the first", f->losses[i].most);
         }
-        put_paragraph(o, columns, 4, str_c(room));
+        put_indented(o, columns, 4, str_c(room));
     }
 }
 
@@ -239,7 +245,7 @@ static void put_thinkers(struct out *o, const struct question *q, const struct f
                  seconds_text(think, seconds(q->think_ns)), f->knee_users, q->users,
                  seconds_text(answer, f->bounds.response_s));
         put_text(o, "\n");
-        put_paragraph(o, columns, 2, str_c(room));
+        put_indented(o, columns, 2, str_c(room));
     }
 }
 
@@ -351,7 +357,7 @@ static void put_advices(struct out *o, const struct question *q, const struct fo
         buf_init(&room, WORDS_CAP);
         advices[i].put(&words, q, f);
         o->e = o->e == OK ? words.e : o->e;
-        put_paragraph(o, columns, 4, buf_str(&room));
+        put_indented(o, columns, 4, buf_str(&room));
         buf_finish(&room);
     }
 }
@@ -371,7 +377,7 @@ enum err plan_print_text(struct buf *out, const struct question *q, const struct
     put_advices(&o, q, f, style->columns);
     for (size_t i = 0; i < ARRAY_LEN(style->remarks) && style->remarks[i]; i++) {
         put_text(&o, "\n");
-        put_paragraph(&o, style->columns, 2, str_c(style->remarks[i]));
+        put_indented(&o, style->columns, 2, str_c(style->remarks[i]));
     }
     return o.e;
 }
@@ -387,12 +393,12 @@ static void put_preset(struct out *o, const struct preset *p, unsigned columns) 
         n += snprintf(room + n, sizeof room - (size_t)n, "; %s, %s", p->limits[i].name,
                       seconds_text(after, (double)p->limits[i].ms / 1000));
     }
-    put_paragraph(o, columns, 6, str_c(room));
+    put_indented(o, columns, 6, str_c(room));
     if (p->note) {
-        put_paragraph(o, columns, 6, str_c(p->note));
+        put_indented(o, columns, 6, str_c(p->note));
     }
     snprintf(room, sizeof room, "source: %s", p->source);
-    put_paragraph(o, columns, 6, str_c(room));
+    put_indented(o, columns, 6, str_c(room));
 }
 
 enum err plan_print_presets(struct buf *out, const struct plan_style *style) {

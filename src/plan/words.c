@@ -32,19 +32,3 @@ void put_seconds(struct out *o, double s) {
     char room[32];
     put_format(o, "%s", seconds_text(room, s));
 }
-
-void put_paragraph(struct out *o, unsigned columns, unsigned indent, struct str words) {
-    struct str word;
-    size_t used = 0;
-    while (str_split(&words, ' ', &word)) {
-        bool fits = used && used + 1 + word.len <= columns;
-        if (fits) {
-            put_text(o, " ");
-        } else {
-            put_format(o, "%s%*s", used ? "\n" : "", (int)indent, "");
-        }
-        put(o, word);
-        used = (fits ? used + 1 : indent) + word.len;
-    }
-    put_text(o, "\n");
-}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How numbers and sentences are written.
+// How numbers are written.
 #pragma once
 #include "base/out.h"
 
@@ -10,5 +10,3 @@ void put_number(struct out *o, double n);
 // As printf into room: for what is padded.
 const char *seconds_text(char room[32], double s);
 const char *number_text(char room[32], double n);
-// Indented, broken between words.
-void put_paragraph(struct out *o, unsigned columns, unsigned indent, struct str words);
