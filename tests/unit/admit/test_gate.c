@@ -238,6 +238,38 @@ static void those_who_left_cost_their_client_nothing(void **state) {
     room_close(&r);
 }
 
+static void a_round_brings_no_more_than_the_weight(void **state) {
+    (void)state;
+    struct room r;
+    struct caller in = {0}, a[7] = {0}, b[2] = {0};
+    room_open(&r, &one);
+    check_int(enter(&r, &in, (struct as){.client = 9}), GATE_IN);
+    for (unsigned i = 0; i < 6; i++) {
+        check_int(enter(&r, &a[i], (struct as){.client = 1, .weight = 2}), GATE_WAIT);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        check_int(enter(&r, &b[i], (struct as){.client = 2}), GATE_WAIT);
+    }
+    for (unsigned i = 1; i < 5; i++) {
+        leave(&a[i]);
+    }
+    leave(&in);
+    pass(&r, 0);
+    check_int(a[0].order, 2);
+    check_int(place_of(&a[5]), 1); // its second in this round, from the third
+    check_int(enter(&r, &a[6], (struct as){.client = 1, .weight = 2}), GATE_WAIT);
+    check_int(place_of(&b[0]), 2);
+    check_int(place_of(&b[1]), 3);
+    check_int(place_of(&a[6]), 4); // in the next
+    leave(&a[0]);
+    leave(&a[5]);
+    leave(&a[6]);
+    leave(&b[0]);
+    leave(&b[1]);
+    pass(&r, 0);
+    room_close(&r);
+}
+
 // Work conservation and "nobody is passed over for ever": newcomers with one call each, without end, beside a hog.
 static void a_stream_of_strangers_does_not_starve_the_hog(void **state) {
     (void)state;
@@ -526,8 +558,9 @@ static void a_hundred_thousand_wait(void **state) {
 TESTS(TEST(so_many_are_in_and_others_wait_in_order), TEST(one_who_is_let_in_and_leaves_before_it_knows),
       TEST(one_of_a_thousand_calls_and_nine_others), TEST(without_a_limit_it_only_counts),
       TEST(a_limit_is_raised_lowered_and_taken_away), TEST(higher_priorities_go_first), TEST(rounds_are_exact),
-      TEST(those_who_left_cost_their_client_nothing), TEST(a_stream_of_strangers_does_not_starve_the_hog),
-      TEST(the_queue_has_a_length_and_shares), TEST(who_would_be_late_is_refused_at_once),
-      TEST(without_a_history_nobody_is_refused_for_it), TEST(who_is_late_leaves), TEST(a_queue_of_none_is_no_queue),
-      TEST(gates_are_found_again), TEST(an_automatic_limit_is_kept_over_reloads),
-      TEST(who_cannot_be_remembered_is_refused), TEST(a_hundred_thousand_wait))
+      TEST(those_who_left_cost_their_client_nothing), TEST(a_round_brings_no_more_than_the_weight),
+      TEST(a_stream_of_strangers_does_not_starve_the_hog), TEST(the_queue_has_a_length_and_shares),
+      TEST(who_would_be_late_is_refused_at_once), TEST(without_a_history_nobody_is_refused_for_it),
+      TEST(who_is_late_leaves), TEST(a_queue_of_none_is_no_queue), TEST(gates_are_found_again),
+      TEST(an_automatic_limit_is_kept_over_reloads), TEST(who_cannot_be_remembered_is_refused),
+      TEST(a_hundred_thousand_wait))
