@@ -7,6 +7,7 @@
 
 enum {
     CALM_MEMORY = 50, // calls, of the averages
+    ALONE_MEMORY = 4,
     SERVICE_MEMORY = 20,
     LATELY_MEMORY = 6,
     PATIENCE = 4, // where it is in doubt whether calls wait, so many times the limit are looked at
@@ -22,7 +23,7 @@ static const double evidence_fast = 0.75;
 static const double evidence_drained = 2; // it tells how fast it is
 static const double queued_most = 0.5;    // calls, in the upstream's queue
 static const double sure = 2;             // standard deviations
-static const double gross_wait = 0.3, gross_fall = 0.7, gross_sure = 1.5;
+static const double gross_wait = 0.3, gross_fall = 0.7, gross_sure = 1;
 
 static void average(double *a, double x, unsigned count) { *a += (x - *a) / count; }
 
@@ -68,6 +69,12 @@ static void on_crowded(struct learn *l, double served) {
     lower(l, l->calm);
 }
 
+// More than chance can explain.
+static bool waits_grossly(const struct learn *l) {
+    double spread = gross_sure * sqrt(l->calm_variance) / l->service_ms;
+    return l->lately_waited > MAX(gross_wait, spread / (1 + spread));
+}
+
 static void on_calm(struct learn *l, double waited_ms) {
     l->calm_count = MIN(l->calm_count + 1, (unsigned)CALM_MEMORY);
     double old_ms = l->calm_ms, most_ms = 2 * l->calm_ms; // one that stalled does not make all others look fast
@@ -85,7 +92,10 @@ static void look_at(struct learn *l, const struct learn_sample *s) {
     }
     double waited_ms = first_ms - l->calm_ms;
     average(&l->service_ms, MAX(total_ms - waited_ms, MAX(l->calm_ms, 1)), SERVICE_MEMORY);
-    if (s->crowd <= l->calm || !l->calm_count) {
+    if (!l->calm_count || (s->crowd <= l->calm && !waits_grossly(l))) {
+        on_calm(l, waited_ms);
+    } else if (s->crowd == 1) { // alone and slow: it has become slower
+        l->calm_count = MIN(l->calm_count, (unsigned)ALONE_MEMORY);
         on_calm(l, waited_ms);
     }
     if (s->epoch == l->epoch && s->in >= l->limit) {
@@ -101,9 +111,7 @@ static void look_at(struct learn *l, const struct learn_sample *s) {
 
 // Far too many are in: by the last answers alone, whatever the limit was when they were asked for.
 static bool is_swamped(const struct learn *l) {
-    double spread = gross_sure * sqrt(l->calm_variance) / l->service_ms;
-    return l->lately_count == LATELY_MEMORY && l->lately_waited > MAX(gross_wait, spread / (1 + spread)) &&
-           l->lately_served < l->limit * gross_fall;
+    return l->lately_count == LATELY_MEMORY && waits_grossly(l) && l->lately_served < l->limit * gross_fall;
 }
 
 static bool has_evidence(const struct learn *l) {
