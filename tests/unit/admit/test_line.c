@@ -45,7 +45,13 @@ static void take_out(struct model *m, struct stand *s) {
     memmove(&m->sorted[at], &m->sorted[at + 1], (m->count - at) * sizeof(struct stand *));
 }
 
-static unsigned depth(const struct stand *s) { return s ? 1 + MAX(depth(s->left), depth(s->right)) : 0; }
+static unsigned depth(const struct stand *s) {
+    if (!s) {
+        return 0;
+    }
+    unsigned left = depth(s->left), right = depth(s->right); // MAX would go each way twice
+    return 1 + MAX(left, right);
+}
 
 static void a_line_is_a_sorted_array(void **state) {
     (void)state;
