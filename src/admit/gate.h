@@ -8,6 +8,9 @@
 // each gets `weight` calls a round; of one client, who came first. (One client with 1,000 calls and nine with one each:
 // each of the nine waits for at most ten others.)
 //
+// A full queue is shared evenly: a newcomer whose client has less than its share takes the place of the last call of the
+// client that has most (of the same priority or a lower one).
+//
 // The predicted wait of a newcomer is what stands before it, at the rate at which places have become free lately (an
 // average over the last services, weighted exponentially). A newcomer whose prediction is beyond its deadline is refused
 // now instead of then; one whose deadline comes while it waits leaves.
@@ -52,6 +55,8 @@ struct gate_asker {
     // A late one has left: its ticket holds nothing.
     void (*on_in)(void *owner);
     void (*on_late)(void *owner);
+    // It was the last of a client that had more than its share of a full queue, and somebody with less has come. As late.
+    void (*on_pushed)(void *owner);
     void *owner;
 };
 

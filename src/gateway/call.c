@@ -341,6 +341,14 @@ static void on_late(void *owner) {
                 STR_ARG(upstream_config(c)->name), time);
 }
 
+static void on_pushed(void *owner) {
+    struct call *c = owner;
+    refuse_call(
+        c, ERR_SHARE, OUTCOME_QUEUE_FULL, RETRY_MOST_MS,
+        "The queue of the upstream '%.*s' is full, and this client had more than its share of it (queue: length).",
+        STR_ARG(upstream_config(c)->name));
+}
+
 static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal) {
     const struct upstream *u = upstream_of(c);
     if (!u->gated) { // then nobody has to say whose it is
@@ -355,6 +363,7 @@ static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal)
         .deadline_ms = now_ms(c) + left_ms(c),
         .on_in = on_turn,
         .on_late = on_late,
+        .on_pushed = on_pushed,
         .owner = c,
     };
     return gate_enter(u->gate, &asker, &c->hold->ticket, refusal);

@@ -333,7 +333,7 @@ static void teach(struct room *r) {
 static void the_queue_has_a_length_and_shares(void **state) {
     (void)state;
     struct room r;
-    static struct caller v[14], other[5];
+    static struct caller v[14], other[6];
     memset(v, 0, sizeof v);
     memset(other, 0, sizeof other);
     room_open(&r, &(struct gate_options){.limit = 2, .queue_length = 10});
@@ -347,20 +347,50 @@ static void the_queue_has_a_length_and_shares(void **state) {
     check_int(v[12].refusal.limit, 2);
     check_int(v[12].refusal.wait_ms, 11 * 500);
     check_int(v[12].refusal.retry_ms, 1000); // the next place is free in 500, and that is too soon to ask
-    check_int(enter(&r, &other[0], (struct as){.client = 2}), GATE_FULL);
-    leave(&v[11]);
-    check_int(enter(&r, &other[0], (struct as){.client = 2}), GATE_WAIT);
+    check_int(enter(&r, &other[0], (struct as){.client = 2}), GATE_WAIT); // in the place of the other one's last
+    pass(&r, 0);
+    check_int(v[11].pushed, 1);
+    check(!v[11].ticket.gate);
     check_int(enter(&r, &v[12], (struct as){.client = 1}), GATE_SHARE); // nine of ten, two clients
     check_int(v[12].refusal.retry_ms, (9 - 5) * 2 * 500);
-    check_int(enter(&r, &other[1], (struct as){.client = 2}), GATE_FULL);
-    check_int(enter(&r, &other[1], (struct as){.client = 3}), GATE_FULL);
-    check_int(look(&r).refused, 5);
+    for (unsigned i = 1; i < 5; i++) { // half each
+        check_int(enter(&r, &other[i], (struct as){.client = 2}), GATE_WAIT);
+    }
+    check_int(enter(&r, &other[5], (struct as){.client = 2}), GATE_FULL);
+    leave(&v[10]); // is being pushed out, and does not hear of it
+    pass(&r, 0);
+    check_int(v[10].pushed, 0);
+    check_int(v[9].pushed + v[8].pushed + v[7].pushed, 3);
+    check_int(v[6].pushed, 0);
+    check_int(look(&r).waiting, 10);
+    check_int(look(&r).refused, 8); // three of them by name, five pushed out
     for (unsigned i = 0; i < 12; i++) {
         leave(&v[i]);
     }
-    leave(&other[0]);
-    pass(&r, 0);
+    for (unsigned i = 0; i < 5; i++) {
+        leave(&other[i]);
+        pass(&r, 0);
+    }
     check_int(look(&r).in_flight, 0);
+    room_close(&r);
+}
+
+static void a_lower_priority_pushes_nobody_out(void **state) {
+    (void)state;
+    struct room r;
+    struct caller v[4] = {0};
+    room_open(&r, &(struct gate_options){.limit = 1, .queue_length = 2});
+    for (unsigned i = 0; i < 3; i++) {
+        check_int(enter(&r, &v[i], (struct as){.client = 1, .priority = 5}), i ? GATE_WAIT : GATE_IN);
+    }
+    check_int(enter(&r, &v[3], (struct as){.client = 2, .priority = 4}), GATE_FULL);
+    check_int(enter(&r, &v[3], (struct as){.client = 2, .priority = 6}), GATE_WAIT);
+    pass(&r, 0);
+    check_int(v[2].pushed, 1);
+    for (unsigned i = 0; i < 4; i++) {
+        leave(&v[i]);
+        pass(&r, 0);
+    }
     room_close(&r);
 }
 
@@ -560,7 +590,7 @@ TESTS(TEST(so_many_are_in_and_others_wait_in_order), TEST(one_who_is_let_in_and_
       TEST(a_limit_is_raised_lowered_and_taken_away), TEST(higher_priorities_go_first), TEST(rounds_are_exact),
       TEST(those_who_left_cost_their_client_nothing), TEST(a_round_brings_no_more_than_the_weight),
       TEST(a_stream_of_strangers_does_not_starve_the_hog), TEST(the_queue_has_a_length_and_shares),
-      TEST(who_would_be_late_is_refused_at_once), TEST(without_a_history_nobody_is_refused_for_it),
-      TEST(who_is_late_leaves), TEST(a_queue_of_none_is_no_queue), TEST(gates_are_found_again),
-      TEST(an_automatic_limit_is_kept_over_reloads), TEST(who_cannot_be_remembered_is_refused),
-      TEST(a_hundred_thousand_wait))
+      TEST(a_lower_priority_pushes_nobody_out), TEST(who_would_be_late_is_refused_at_once),
+      TEST(without_a_history_nobody_is_refused_for_it), TEST(who_is_late_leaves), TEST(a_queue_of_none_is_no_queue),
+      TEST(gates_are_found_again), TEST(an_automatic_limit_is_kept_over_reloads),
+      TEST(who_cannot_be_remembered_is_refused), TEST(a_hundred_thousand_wait))

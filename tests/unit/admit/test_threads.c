@@ -111,8 +111,12 @@ static void begin(struct worker *w, struct life *l) {
     must(atomic_fetch_add(&h->in_client[l->client], 1) < CLIENT_LIMIT);
     w->running++;
     l->running = true;
-    struct gate_asker asker = {
-        .loop = &w->loop, .client = l->client, .weight = 1 + below(w, 3), .on_in = on_in, .on_late = on_late};
+    struct gate_asker asker = {.loop = &w->loop,
+                               .client = l->client,
+                               .weight = 1 + below(w, 3),
+                               .on_in = on_in,
+                               .on_late = on_late,
+                               .on_pushed = on_late};
     asker.priority = below(w, 2);
     asker.deadline_ms = l->patient || below(w, 2) ? UINT64_MAX : w->loop.now_ms + below(w, 4);
     asker.owner = l;
