@@ -56,6 +56,7 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
     char id[REQUEST_ID_MAX];
     char allow[ALLOW_MAX];
     char location[LOCATION_MAX];
+    char retry[8];
     struct fields fields = worker_scratch(r->worker);
     if (body_len) {
         worker_add(&fields, STR("Content-Type"), STR("application/json"));
@@ -65,6 +66,10 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
     }
     if (r->route && (status == 405 || (status == 204 && r->head && r->head->method == METHOD_OPTIONS))) {
         add_allow(r->route, &fields, allow);
+    }
+    if (r->retry_after_s) {
+        int n = snprintf(retry, sizeof retry, "%u", r->retry_after_s);
+        worker_add(&fields, STR("Retry-After"), str_from(retry, (size_t)n));
     }
     if (tape) {
         worker_add(&fields, STR("X-Thaw-Tape"), str_c(tape->text));

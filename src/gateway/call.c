@@ -25,6 +25,7 @@
 
 #include "base/mem.h"
 #include "gateway/answer.h"
+#include "gateway/room.h"
 
 enum { HELD_MAX = 256 * 1024, PROBLEM_MAX = 400, PARTS = 5, ID_LINE_MAX = 64 };
 
@@ -226,6 +227,9 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
     snprintf(what, sizeof what, "%s", problem);
     switch (c->state) {
     case CALL_CONNECTING:
+        if (e == ERR_FILES && !c->again && room_spare_files(c->worker) && try_elsewhere(c, true)) {
+            break; // once more, now that there are some
+        }
         if (e == ERR_FILES || e == ERR_NOMEM) { // ours, not the upstream's: another one would fail the same way
             fail_call(c, e, OUTCOME_EXHAUSTED, what);
         } else if (!try_elsewhere(c, false)) {
@@ -454,6 +458,10 @@ bool call_upload(struct call *c, struct str bytes, bool end) {
 }
 
 void call_forget_owner(struct call *c) { c->owner = NULL; }
+
+size_t call_held(const struct tape *t) {
+    return t->events == &tape_events ? buf_len(&((const struct call *)t->writer)->body) : 0;
+}
 
 // ---- the answer
 

@@ -44,4 +44,6 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
 bool call_upload(struct call *c, struct str bytes, bool end);
 // The owner goes away; nothing more will be uploaded.
 void call_forget_owner(struct call *c);
+// Bytes of a request's body that the tape's writer keeps; 0 if that is no call.
+size_t call_held(const struct tape *t);
 // A tape that was cut has the outcome in t->why.reason: UPSTREAM_*, TIMEOUT_* or EXHAUSTED.

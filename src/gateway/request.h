@@ -52,7 +52,8 @@ struct request {
     enum request_state state;
     enum outcome outcome; // of a local answer, as it will be counted
     unsigned char step;
-    bool held : 1; // request_hold
+    unsigned char retry_after_s; // told with a local answer; 0: not
+    bool held : 1;               // request_hold
     bool head_sent : 1;
     bool body_complete : 1;
     bool background : 1; // "background": true in the body, and thaw does it
