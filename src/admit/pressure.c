@@ -10,6 +10,7 @@
 
 enum {
     FILE_SIZE = 8192, // memory.stat has 1 to 3 KB
+    STEPS = 8,        // measurements until the budget is reached, when one worker grows
     HYSTERESIS = 16,  // a mark is left when 1/16 below it is free
 };
 
@@ -113,6 +114,7 @@ static void publish(struct pressure *p, uint64_t used) {
     p->used = used;
     p->excess = above(used, budget, &p->refusing);
     p->overflow = above(used, p->last, &p->shedding);
+    p->step = (used < budget ? budget - used : 0) / STEPS / MAX(p->options.workers, 1u);
     uint64_t kib = p->refusing ? 0 : (budget - used) / 1024 / MAX(p->options.workers, 1u);
     p->room = round << 32 | MIN(kib, (uint64_t)UINT32_MAX);
 }

@@ -574,7 +574,7 @@ static void on_body(struct xchg *x, struct str bytes, bool end) {
     if (c->state == CALL_ENDED) { // abandoned by its last reader meanwhile
     } else if (!tape_running(tape)) {
         end_call(c, NULL);
-    } else if (tape_full(tape)) {
+    } else if (tape_full(tape) || (tape->first && room_is_tight(c->worker, text.len) && tape_hold(tape))) {
         xchg_pause(&c->up);
     }
     tape_unref(tape);

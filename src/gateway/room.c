@@ -10,7 +10,9 @@
 
 enum {
     RETRY_AFTER_S = 2,
-    SPARED = 4,           // connections closed at once for want of descriptors
+    CONNECTION_BYTES = 5 * 1024, // an idle one, mostly the kernel's
+    UNUSED_MS = 1000,            // for so long: a client that has just come is about to ask
+    SPARED = 4,                  // connections closed at once for want of descriptors
     CROWDED_PERCENT = 90, // of the connections allowed: from there on, for each that comes the longest idle one goes
     MIB = 1024 * 1024,
 };
@@ -114,10 +116,14 @@ static void give_up_most(struct worker *w) {
                 w->gauge.all->used / MIB, given / 1024);
 }
 
-// Answers that are kept for readers to come must not keep new calls out. Each worker drops its part, the oldest first.
-static void drop_finished(struct worker *w) {
+// Connections that wait for nothing but use, and answers that are kept for readers to come, must not keep new calls out.
+// Each worker drops its part, what was not used for the longest time first.
+static void drop_unused(struct worker *w) {
     uint64_t wanted = w->gauge.all->excess / w->shelves->options.count;
-    uint64_t given = 0;
+    unsigned connections = (unsigned)MIN(wanted / CONNECTION_BYTES, (uint64_t)UINT16_MAX);
+    unsigned closed = http_client_close_idle(&w->client, connections);
+    closed += http_server_close_idle(&w->server, connections - closed, UNUSED_MS);
+    uint64_t given = (uint64_t)closed * CONNECTION_BYTES;
     while (given < wanted && !list_empty(&w->shelf.finished)) {
         struct tape_kept *kept = container_of(w->shelf.finished.next, struct tape_kept, node);
         given += kept->cost;
@@ -132,7 +138,7 @@ static void on_watch(struct timer *timer) {
     struct pressure *p = w->gauge.all;
     pressure_measure(p, w->loop.now_ms, PRESSURE_ROUND_MS / 2);
     if (p->excess) {
-        drop_finished(w);
+        drop_unused(w);
         give_up_most(w); // also tells what there is, before it is asked for
     }
     if (w->in_flight || w->shelf.running || p->excess) { // else nothing grows
@@ -186,6 +192,20 @@ enum verdict room_step(struct request *r) {
     return DONE;
 }
 
+// What is kept for slow readers can grow by all there is within a turn: it is measured by how much it is, too.
+bool room_is_tight(struct worker *w, size_t bytes) {
+    struct pressure *p = w->gauge.all;
+    if (!p) {
+        return false;
+    }
+    w->grown += bytes;
+    if (w->grown >= MAX(atomic_load_explicit(&p->step, memory_order_relaxed), (uint64_t)MIB)) {
+        w->grown = 0;
+        pressure_measure(p, w->loop.now_ms, 0);
+    }
+    return atomic_load_explicit(&p->excess, memory_order_relaxed) > 0;
+}
+
 void room_take_calls(struct worker *w, unsigned calls) { w->gauge.more += (int64_t)calls * PRESSURE_CALL_BYTES; }
 
 // ---- connections and descriptors
@@ -207,11 +227,11 @@ static bool may_accept(struct listener *l) {
     if (LIKELY((uint64_t)open * 100 < (uint64_t)most * CROWDED_PERCENT)) {
         return true;
     }
-    return http_server_close_idle(&w->server, 1) || open < most;
+    return http_server_close_idle(&w->server, 1, 0) || open < most;
 }
 
 bool room_spare_files(struct worker *w) {
-    return http_client_close_idle(&w->client, SPARED) || http_server_close_idle(&w->server, SPARED);
+    return http_client_close_idle(&w->client, SPARED) || http_server_close_idle(&w->server, SPARED, 0);
 }
 
 static bool spare_files(struct listener *l) { return room_spare_files(l->owner); }

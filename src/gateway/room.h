@@ -16,6 +16,8 @@ void room_listen(struct worker *w);
 enum verdict room_step(struct request *r);
 // May `bytes` more of a body be kept? They count then.
 MUSTCHECK bool room_for_body(struct worker *w, size_t bytes);
+// So many bytes more are kept for slow readers. Is memory so short that no more should be?
+bool room_is_tight(struct worker *w, size_t bytes);
 // A request makes that many calls more.
 void room_take_calls(struct worker *w, unsigned calls);
 // The sentence for those that are refused.

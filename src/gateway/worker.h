@@ -84,6 +84,7 @@ struct worker {
     struct list requests;
     unsigned in_flight; // requests between head and end
     struct pressure_gauge gauge;
+    uint64_t grown;        // bytes kept for slow readers since the memory was measured for that
     struct timer watch;    // while anything is in flight: looks at the memory (room.h)
     uint64_t serial;       // of requests, for ids
     char id_prefix[14];    // "thaw-1a2b3c4d-", random, so that ids of workers and restarts differ

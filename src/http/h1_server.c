@@ -578,11 +578,12 @@ void http_server_reset(struct xchg *x) {
     }
 }
 
-unsigned http_server_close_idle(struct http_server *server, unsigned most) {
+unsigned http_server_close_idle(struct http_server *server, unsigned most, uint64_t idle_ms) {
     unsigned closed = 0;
+    uint64_t due_ms = server->loop->now_ms + server->idle_ms; // of one that is idle from now on
     list_each(node, &server->idle) {
         struct server_conn *s = container_of(node, struct server_conn, node);
-        if (closed == most) {
+        if (closed == most || s->deadline.due_ms + idle_ms > due_ms) {
             break;
         }
         if (!s->readable && !buf_len(&s->unread)) { // else its next request is there
@@ -595,7 +596,7 @@ unsigned http_server_close_idle(struct http_server *server, unsigned most) {
 
 void http_server_drain(struct http_server *server) {
     server->draining = true;
-    (void)http_server_close_idle(server, UINT_MAX);
+    (void)http_server_close_idle(server, UINT_MAX, 0);
 }
 
 void http_server_finish(struct http_server *server) {

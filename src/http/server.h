@@ -41,7 +41,8 @@ void http_server_accept(struct http_server *s, struct conn *take_conn);
 struct conn *http_server_release(struct xchg *x);
 // As xchg_abort, but what the client did not take yet is gone with the connection, which is reset: its memory is free now.
 void http_server_reset(struct xchg *x);
-// Closes up to `most` connections that wait for a request, those idle for the longest time first. How many.
-unsigned http_server_close_idle(struct http_server *s, unsigned most);
+// Closes up to `most` connections that wait for a request since idle_ms or longer, those idle for the longest time first.
+// How many.
+unsigned http_server_close_idle(struct http_server *s, unsigned most, uint64_t idle_ms);
 // Idle connections are closed, the others after their current answer.
 void http_server_drain(struct http_server *s);

@@ -180,6 +180,49 @@ static void finished_tapes_make_room(void **state UNUSED) {
     close_place(p);
 }
 
+static void connections_that_only_wait_make_room(void **state UNUSED) {
+    struct place *p = open_place(ONE_UPSTREAM, 1);
+    struct peer *idle = call(p, CHAT_PATH, "", CHAT);
+    struct peer *kept = upstream_peer(&p->w, "up", 0);
+    answer(kept, OK_ANSWER);
+    call(p, CHAT_PATH, "", CHAT);
+    struct peer *runs = call(p, CHAT_PATH, "", CHAT);
+    answer(kept, OK_ANSWER);
+    check_open(kept);
+    advance(&p->w, 1000);
+    struct peer *fresh = client_open(&p->w); // is about to ask
+    use(p, FULL);
+    check_dropped(kept);
+    check_dropped(idle);
+    check_open(runs);
+    check_open(fresh);
+    close_place(p);
+}
+
+// At the budget what is kept for a slow reader does not grow: its upstream is not read from until it has taken all.
+static void slow_reader_holds_less_when_memory_is_short(void **state UNUSED) {
+    struct place *p = open_place(ONE_UPSTREAM, 1);
+    struct peer *client = client_open(&p->w);
+    client_post(client, CHAT_PATH, CHAT);
+    struct peer *up = upstream_peer(&p->w, "up", 0);
+    answer(up, "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n");
+    use(p, FULL);
+    peer_read(client, 1000);
+    static char bytes[200 * 1000];
+    for (unsigned i = 0; i < 20; i++) {
+        send_bytes(up, str_from(bytes, sizeof bytes / 20));
+    }
+    check(unsent(up) + 2 * flow_window + TAPE_WINDOW + 10000 >= sizeof bytes);
+    const struct request *r = container_of(p->w.worker.requests.next, struct request, node);
+    check(r->reader.tape->written - r->reader.position <= flow_window + 10000);
+    check(tape_full(r->reader.tape));
+    peer_read(client, SIZE_MAX);
+    settle(&p->w);
+    check(message_at(client, 0).whole);
+    check_only(&p->w, OUTCOME_COMPLETE, 1);
+    close_place(p);
+}
+
 static void body_that_is_on_its_way_is_refused_at_the_budget(void **state UNUSED) {
     struct place *p = open_place(ONE_UPSTREAM, 1);
     struct peer *client = client_open(&p->w);
@@ -317,6 +360,7 @@ static void kept_tape_that_is_given_up_is_gone(void **state UNUSED) {
 FLOWS(TEST(calls_are_refused_at_the_budget_and_running_ones_go_on), TEST(calls_are_let_in_again_when_a_part_is_free),
       TEST(idle_gateway_measures_before_it_refuses), TEST(burst_between_two_measurements_stops_at_the_budget),
       TEST(health_and_tapes_are_answered_at_the_budget), TEST(finished_tapes_make_room),
+      TEST(connections_that_only_wait_make_room), TEST(slow_reader_holds_less_when_memory_is_short),
       TEST(body_that_is_on_its_way_is_refused_at_the_budget), TEST(stream_that_holds_most_is_reset_at_the_last_mark),
       TEST(stream_that_is_given_up_says_so), TEST(call_with_a_large_body_is_given_up_first),
       TEST(body_that_is_on_its_way_is_given_up_too), TEST(kept_tape_that_is_given_up_is_gone))

@@ -1157,17 +1157,20 @@ static void those_idle_for_the_longest_time_are_closed_first(void **state) {
     connect_clients(&app, clients);
     ask(&app, &clients[0], GET("/0")); // idle again, since later than the others
     app.answer_at = NEVER;
-    ask(&app, &clients[1], GET("/1")); // is not idle
-    ask(&app, &clients[2], "GET");     // nor is a request that has begun to come
-    check_int(http_server_close_idle(&app.server, 2), 2);
+    ask(&app, &clients[1], GET("/1"));                       // is not idle
+    ask(&app, &clients[2], "GET");                           // nor is a request that has begun to come
+    check_int(http_server_close_idle(&app.server, 2, 1), 0); // just now
+    pass(&app.world, 500);
+    check_int(http_server_close_idle(&app.server, 2, 501), 0);
+    check_int(http_server_close_idle(&app.server, 2, 500), 2);
     settle(&app.world);
     check(closed(&app));
     check(clients[3].eof);
     check(!clients[0].eof && !clients[1].eof && !clients[2].eof);
-    check_int(http_server_close_idle(&app.server, 2), 1);
+    check_int(http_server_close_idle(&app.server, 2, 0), 1);
     settle(&app.world);
     check(clients[0].eof && !clients[1].eof && !clients[2].eof);
-    check_int(http_server_close_idle(&app.server, 2), 0);
+    check_int(http_server_close_idle(&app.server, 2, 0), 0);
     check_int(app.server.open, 2);
     check_int(app.opened, 1 + CLIENTS);
     check_int(app.gone, CLIENTS - 1);
