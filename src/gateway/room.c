@@ -12,7 +12,8 @@ enum {
     RETRY_AFTER_S = 2,
     CONNECTION_BYTES = 5 * 1024, // an idle one, mostly the kernel's
     UNUSED_MS = 1000,            // for so long: a client that has just come is about to ask
-    SPARED = 4,                  // connections closed at once for want of descriptors
+    TIGHT_READ = 4096,
+    SPARED = 4,           // connections closed at once for want of descriptors
     CROWDED_PERCENT = 90, // of the connections allowed: from there on, for each that comes the longest idle one goes
     MIB = 1024 * 1024,
 };
@@ -131,13 +132,20 @@ static void drop_unused(struct worker *w) {
     }
 }
 
+// Where memory is short, no more is read of an answer at once than may well be kept for each slow reader.
+static bool set_tight(struct worker *w) {
+    bool tight = atomic_load_explicit(&w->gauge.all->excess, memory_order_relaxed) > 0;
+    w->client.read_most = tight ? TIGHT_READ : LOOP_READ_BUFFER;
+    return tight;
+}
+
 // ---- watching
 
 static void on_watch(struct timer *timer) {
     struct worker *w = container_of(timer, struct worker, watch);
     struct pressure *p = w->gauge.all;
     pressure_measure(p, w->loop.now_ms, PRESSURE_ROUND_MS / 2);
-    if (p->excess) {
+    if (set_tight(w)) {
         drop_unused(w);
         give_up_most(w); // also tells what there is, before it is asked for
     }
@@ -203,7 +211,7 @@ bool room_is_tight(struct worker *w, size_t bytes) {
         w->grown = 0;
         pressure_measure(p, w->loop.now_ms, 0);
     }
-    return atomic_load_explicit(&p->excess, memory_order_relaxed) > 0;
+    return set_tight(w);
 }
 
 void room_take_calls(struct worker *w, unsigned calls) { w->gauge.more += (int64_t)calls * PRESSURE_CALL_BYTES; }

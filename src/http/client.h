@@ -9,6 +9,9 @@ struct http_client {
     struct dns *dns;
     struct http_limits limits;
     uint64_t idle_ms; // how long an unused connection is kept
+    size_t
+        read_most; // bytes of an answer at once, up to LOOP_READ_BUFFER as which it begins; what an owner cannot pass on
+                   // it has to keep
     struct list origins;
     struct h1 *spare; // a parser at rest; a connection has one only while an answer arrives
 };

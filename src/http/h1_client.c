@@ -20,7 +20,7 @@
 #include "http/wire.h"
 
 enum {
-    READS_PER_TURN = 4, // of LOOP_READ_BUFFER each
+    READS_PER_TURN = 4, // of read_most each
     INTERIM_MAX = 8,    // 1xx answers to one request (facts A37)
 };
 
@@ -325,7 +325,8 @@ static void read_some(struct client_conn *c) {
             loop_defer(loop_of(c), &c->work);
             return;
         }
-        enum err e = conn_read(c->conn, into, LOOP_READ_BUFFER, &n);
+        size_t most = c->origin->client->read_most;
+        enum err e = conn_read(c->conn, into, most, &n);
         if (e == ERR_AGAIN) {
             c->readable = false;
             return;
@@ -338,7 +339,7 @@ static void read_some(struct client_conn *c) {
             fail(c, ERR_PROTOCOL, "the upstream sent an answer before the request");
             return;
         }
-        c->readable = n == LOOP_READ_BUFFER || c->hup;
+        c->readable = n == most || c->hup;
         feed(c, into, n);
         if (!c->readable) {
             return;
@@ -439,6 +440,7 @@ enum err client_start(struct origin *o, struct xchg *x, bool fresh) {
 
 void http_client_init(struct http_client *client) {
     client->spare = NULL;
+    client->read_most = LOOP_READ_BUFFER;
     list_init(&client->origins);
 }
 
