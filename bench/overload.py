@@ -32,7 +32,7 @@ from run import Failure
 LIMIT = 64 << 20
 OFFERED, CALIBRATED = 5000, 1000
 EVENTS, EVERY_MS = 40, 250
-DEAF, DEAF_EVENTS, DEAF_EVERY_MS, DEAF_S = 600, 4000, 2, 12
+DEAF, DEAF_EVENTS, DEAF_EVERY_MS, DEAF_S = 1500, 4000, 2, 9
 BUDGET = LIMIT // 4 * 3
 
 
@@ -302,7 +302,7 @@ def measure(bench, rounds):
             record = {"scenario": name, "round": number + 1}
             try:
                 record.update(step(bench))
-            except (Failure, OSError, ValueError) as failure:
+            except (Failure, OSError, ValueError) as failure:  # a thaw that was killed refuses connections
                 record["failed"] = str(failure) or type(failure).__name__
             raw.append(record)
             print(f"{text}, {number + 1}/{rounds}: {record.get('failed') or record['verdicts']}", file=sys.stderr,
