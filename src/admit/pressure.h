@@ -45,7 +45,7 @@ struct pressure {
     _Atomic uint64_t excess;       // bytes to be free of before calls are let in again; 0: they are
     _Atomic uint64_t overflow;     // bytes to be given up; 0: the last mark is not reached
     _Atomic uint64_t step;         // bytes that a worker may grow by before it is worth a measurement
-    _Atomic uint64_t held;         // bytes that the workers could give up (pressure_hold)
+    _Atomic uint64_t held;         // bytes that the workers could give up (pressure_share)
     _Atomic unsigned connections;  // of clients, open
     _Atomic uint64_t measured_ms;  // when
     _Atomic uint64_t budget, last; // the marks, in bytes
