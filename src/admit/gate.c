@@ -403,7 +403,7 @@ static unsigned share_of(const struct gate *gate, const struct client *c) {
 
 // Who makes room for it in a full queue: the last of the client that has most, if it has more than its share, and the
 // newcomer's less. NULL: nobody.
-static struct waiter *who_goes(const struct gate *gate, const struct gate_asker *asker, const struct client *c) {
+static struct waiter *who_goes(struct gate *gate, const struct gate_asker *asker, const struct client *c) {
     struct greediest g = {.priority = asker->priority};
     unsigned share = share_of(gate, c);
     if ((c ? c->waiting : 0) < share) {
@@ -422,7 +422,7 @@ static struct message *push_out(struct gate *gate, struct waiter *w) {
 }
 
 // May it wait? Else why not, and when again.
-static enum gate_answer judge(const struct gate *gate, const struct gate_asker *asker, const struct client *c,
+static enum gate_answer judge(struct gate *gate, const struct gate_asker *asker, const struct client *c,
                               struct gate_refusal *refusal, struct waiter **goes) {
     unsigned waiting = line_size(&gate->line), own = c ? c->waiting : 0;
     *refusal = (struct gate_refusal){.waiting = waiting, .limit = limit_of(gate), .retry_ms = RETRY_LEAST_MS};

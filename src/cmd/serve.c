@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // thaw serve: arguments and configuration in, workers wired together and run until a signal.
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "admit/pressure.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/claim.h"
@@ -18,11 +20,10 @@
 #include "net/digest.h"
 
 enum {
-    FILES_RESERVED = 32, // descriptors that no call gets: loops, listeners, DNS
+    FILES_RESERVED = 32, // descriptors that no call gets: the store, DNS, logs, admin
+    FILES_PER_WORKER = 4,
     FILES_PER_CALL = 2,
-    BYTES_PER_CALL = 11 * 1024, // 2.5 KB of thaw's and 2 x 4.2 KB of the kernel's (bench/)
     WAIT_FOR_OTHERS_MS = 1000,
-    SHARE_OF_MEMORY = 4, // three of four parts are for calls
 };
 
 static const char OPENAI_URL[] = "https://api.openai.com/v1";
@@ -212,7 +213,27 @@ struct shared {
     struct address listen;
     struct blueprint *blueprint;
     struct commons *commons;
+    struct pressure *pressure;
 };
+
+// A client's connection may need another one, to the upstream.
+static unsigned connections_by_files(const struct machine *m, unsigned workers) {
+    uint64_t reserved = FILES_RESERVED + (uint64_t)FILES_PER_WORKER * workers;
+    uint64_t most = m->files > reserved + FILES_PER_CALL ? (m->files - reserved) / FILES_PER_CALL : 1;
+    return (unsigned)MIN(most, (uint64_t)INT_MAX);
+}
+
+static struct pressure *make_pressure(const struct config *config, const struct machine *m, unsigned workers) {
+    struct pressure_options options = {
+        .limit = m->memory_bytes,
+        .budget = config->memory,
+        .group = m->memory_from_cgroup ? m->memory_group : NULL,
+        .group_v1 = m->memory_group_v1,
+        .workers = workers,
+        .connections = config->max_connections ? config->max_connections : connections_by_files(m, workers),
+    };
+    return pressure_create(&options);
+}
 
 static int make_blueprint(struct config *config, struct shared *shared) {
     char problem[400];
@@ -304,6 +325,7 @@ static int open_crew(struct crew *crew, const struct serve *s, const struct shar
         .mock_connect = mock_connect,
         .mock_create = make_mock,
         .mock_destroy = free_mock,
+        .pressure = shared->pressure,
     };
     char problem[STORE_PROBLEM_MAX];
     crew->shelves = worker_shelves(s->config, crew->count);
@@ -388,11 +410,11 @@ static void describe_upstreams(const struct config *config) {
     }
 }
 
-static void describe_machine(const struct machine *m, unsigned workers) {
+static void describe_machine(const struct machine *m, const struct pressure *p, unsigned workers) {
     char memory[24];
     char quota[48] = "no quota";
-    uint64_t by_files = m->files > FILES_RESERVED ? (m->files - FILES_RESERVED) / FILES_PER_CALL : 0;
-    uint64_t by_memory = m->memory_bytes / SHARE_OF_MEMORY * (SHARE_OF_MEMORY - 1) / BYTES_PER_CALL;
+    uint64_t connections = p->most_connections;
+    uint64_t by_memory = p->budget > p->used ? (p->budget - p->used) / PRESSURE_CALL_BYTES : 0;
     snprintf(memory, sizeof memory, "%.1f GB", (double)m->memory_bytes / 1e9);
     if (m->cpu_quota > 0) {
         snprintf(quota, sizeof quota, "cgroup quota %.2f", m->cpu_quota);
@@ -400,8 +422,9 @@ static void describe_machine(const struct machine *m, unsigned workers) {
     log_info("limits: %u CPU%s (%u allowed, %s), %llu descriptors, memory %s (%s)", m->cpus_usable,
              m->cpus_usable == 1 ? "" : "s", m->cpus_allowed, quota, (unsigned long long)m->files, memory,
              m->memory_from_cgroup ? "cgroup" : "machine");
-    log_info("%u worker%s; room for about %llu calls at once (by %s)", workers, workers == 1 ? "" : "s",
-             (unsigned long long)MIN(by_files, by_memory), by_files < by_memory ? "descriptors" : "memory");
+    log_info("%u worker%s; room for about %llu calls at once (by %s), memory budget %.0f MB", workers,
+             workers == 1 ? "" : "s", (unsigned long long)MIN(connections, by_memory),
+             connections < by_memory ? "descriptors" : "memory", (double)p->budget / 1e6);
 }
 
 static int serve(struct serve *s) {
@@ -411,23 +434,25 @@ static int serve(struct serve *s) {
     char text[ADDRESS_TEXT];
     machine_read(&machine, "", true);
     crew.count = s->config->workers ? s->config->workers : machine.cpus_usable;
+    shared.pressure = make_pressure(s->config, &machine, crew.count);
     int wrong = make_blueprint(s->config, &shared);
     if (!wrong && s->check) {
         describe_upstreams(s->config);
-        describe_machine(&machine, crew.count);
+        describe_machine(&machine, shared.pressure, crew.count);
         log_info("all is fine; without --check it would listen on %.*s", STR_ARG(s->config->listen));
     } else if (!wrong && !(wrong = claim_address("serve", s->config->listen, &shared.listen))) {
         wrong = open_crew(&crew, s, &shared);
         if (!wrong) {
             log_info("listening on http://%s", address_format(&shared.listen, text));
             describe_upstreams(s->config);
-            describe_machine(&machine, crew.count);
+            describe_machine(&machine, shared.pressure, crew.count);
             run_crew(&crew);
         }
         close_crew(&crew);
     }
     commons_destroy(shared.commons);
     blueprint_unref(shared.blueprint);
+    pressure_destroy(shared.pressure);
     return wrong;
 }
 

@@ -34,6 +34,7 @@
 #include "base/mem.h"
 #include "gateway/answer.h"
 #include "gateway/asked.h"
+#include "gateway/room.h"
 #include "gateway/stream.h"
 #include "llm/usage.h"
 #include "net/digest.h"
@@ -501,6 +502,11 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
     snprintf(what, sizeof what, "%s", problem);
     switch (c->state) {
     case CALL_CONNECTING:
+        if (e == ERR_FILES && !c->again && room_spare_files(c->worker)) {
+            c->again = true; // once more, now that there are some
+            connect_up(c, false);
+            return;
+        }
         if (e == ERR_FILES || e == ERR_NOMEM) { // ours, not the upstream's: another one would fail the same way
             fail_call(c, e, OUTCOME_EXHAUSTED, what);
             return;
@@ -669,6 +675,10 @@ bool call_upload(struct call *c, struct str bytes, bool end) {
 
 void call_forget_owner(struct call *c) { c->asked.owner = NULL; }
 
+size_t call_held(const struct tape *t) {
+    return t->events == &tape_events ? buf_len(&((const struct call *)t->writer)->asked.body) : 0;
+}
+
 // ---- the answer
 
 // A coded one is relayed, but its events cannot be seen.
@@ -744,7 +754,7 @@ static void relay(struct call *c, struct str bytes, bool end) {
     if (c->state == CALL_ENDED) { // abandoned by its last reader meanwhile
     } else if (!tape_running(tape)) {
         end_call(c, report_of(tape->status), NULL);
-    } else if (tape_full(tape)) {
+    } else if (tape_full(tape) || (tape->first && room_is_tight(c->worker, text.len) && tape_hold(tape))) {
         xchg_pause(&c->up);
     }
     tape_unref(tape);

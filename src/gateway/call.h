@@ -48,4 +48,6 @@ bool call_upload(struct call *c, struct str bytes, bool end);
 void call_forget_owner(struct call *c);
 // The call of this tape waits for its turn: *place from 1, of how many. False: it does not.
 bool call_waits(const struct tape *t, unsigned *place, unsigned *waiting);
+// Bytes of a request's body that the tape's writer keeps; 0 if that is no call.
+size_t call_held(const struct tape *t);
 // A tape that was cut has the outcome in t->why.reason, and when to try again in t->why.retry_ms (0: not said).

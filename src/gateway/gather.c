@@ -26,6 +26,7 @@
 
 #include "base/mem.h"
 #include "gateway/resume.h"
+#include "gateway/room.h"
 #include "gateway/steps.h"
 #include "llm/json.h"
 #include "llm/reply.h"
@@ -661,6 +662,7 @@ static void start_branch(struct request *r, struct gather *g, unsigned i, const 
     if (plan->timeout_ms) {
         timer_set(&g->worker->loop, &b->timeout, plan->timeout_ms);
     }
+    room_take_calls(g->worker, 1);
     tape_open(tape, &b->reader, &branch_events, 0);
     tape_unref(tape);
     tape_read(&b->reader);

@@ -14,6 +14,7 @@
 #include "gateway/patience.h"
 #include "gateway/responses.h"
 #include "gateway/resume.h"
+#include "gateway/room.h"
 #include "gateway/steps.h"
 #include "gateway/tapes.h"
 
@@ -144,6 +145,9 @@ static void gather(struct request *r, struct str bytes, bool end) {
     enum err e = OK;
     if (end && buf_len(&r->body) == 0 && bytes.len <= r->body.cap) {
         r->whole = bytes;
+    } else if (!room_for_body(r->worker, bytes.len)) {
+        room_refuse(r);
+        return;
     } else if ((e = buf_str_append(&r->body, bytes)) == ERR_NOMEM) {
         request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the request.");
         return;

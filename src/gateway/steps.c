@@ -13,6 +13,7 @@
 #include "gateway/recipe.h"
 #include "gateway/responses.h"
 #include "gateway/resume.h"
+#include "gateway/room.h"
 #include "gateway/tapes.h"
 #include "llm/json.h"
 #include "llm/peek.h"
@@ -457,6 +458,7 @@ const struct step steps[] = {
     {"who", step_who},       // 401
     {"loop", step_loop},     // 508
     {"time", step_time},     // 400: X-Request-Timeout
+    {"room", room_step},     // 503: memory is at the budget
     {"body", step_body},     // 413, 415; waits until a looked-at body is there
     {"peek", step_peek},     // 400: JSON; 404: the model's upstreams
     {"tape", resume_step},   // 422; joins an earlier call and reads its tape

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/jobs.h"
 #include "gateway/request.h"
+#include "gateway/room.h"
 #include "net/tcp.h"
 
 enum {
@@ -127,11 +128,13 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     struct dns_options dns_options = {.servers = options->dns_servers};
     w->dns = dns_create(&w->loop, &dns_options);
     init_http(w);
+    room_init(w, options->pressure);
     worker_reload(w, options->blueprint);
     w->store = options->store;
     jobs_start(w, options->interrupted);
     if (options->listen) {
         e = listener_open(&w->listener, &w->loop, options->listen, on_accept, w);
+        room_listen(w);
     }
     if (e != OK) {
         worker_finish(w);
@@ -148,6 +151,7 @@ void worker_finish(struct worker *w) {
     }
     listener_close(&w->listener);
     timer_clear(&w->drain);
+    room_finish(w);
     jobs_stop(w);
     w->store = NULL; // it may be closed already, and what is cut now is what it has as running
     w->shelf.on_ended = NULL;

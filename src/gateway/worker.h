@@ -4,6 +4,7 @@
 #pragma once
 #include <time.h>
 
+#include "admit/pressure.h"
 #include "base/pool.h"
 #include "gateway/setup.h"
 #include "http/server.h"
@@ -30,9 +31,10 @@ struct worker_options {
     void *(*mock_create)(struct loop *loop);
     void *(*mock_context)(void *mock, struct str upstream); // what mock_connect gets for that one; NULL: the mock
     void (*mock_destroy)(void *mock);
-    const char *dns_servers;  // NULL: the system's
-    struct store *store;      // of all workers; NULL: none. Outlives their loops' last turn
-    struct list *interrupted; // jobs that this worker runs again (gateway/jobs.h), or NULL
+    const char *dns_servers;   // NULL: the system's
+    struct store *store;       // of all workers; NULL: none. Outlives their loops' last turn
+    struct pressure *pressure; // of all workers; NULL: no limits. Outlives the worker
+    struct list *interrupted;  // jobs that this worker runs again (gateway/jobs.h), or NULL
 };
 
 struct worker {
@@ -57,7 +59,10 @@ struct worker {
     struct pool request_pool;
     struct pool call_pool;
     struct list requests;
-    unsigned in_flight;           // requests between head and end
+    unsigned in_flight; // requests between head and end
+    struct pressure_gauge gauge;
+    uint64_t grown;               // bytes kept for slow readers since the memory was measured for that
+    struct timer watch;           // while anything is in flight: looks at the memory (room.h)
     uint64_t serial;              // of requests, for ids
     char id_prefix[14];           // "thaw-1a2b3c4d-", random, so that ids of workers and restarts differ
     struct field *scratch;        // for building heads: limits.fields + HEAD_EXTRA

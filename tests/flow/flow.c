@@ -262,7 +262,8 @@ static void settle_down(struct config *config, const char *yaml) {
     }
 }
 
-static void open_world(struct world *w, const char *yaml, unsigned workers, const char *dns_servers) {
+static void open_world(struct world *w, const char *yaml, unsigned workers, const char *dns_servers,
+                       struct pressure *pressure) {
     struct config_problem problem = {{0}};
     char sentence[STORE_PROBLEM_MAX];
     memset(w, 0, sizeof *w);
@@ -291,6 +292,7 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
         .mock_destroy = destroy_upstreams,
         .dns_servers = dns_servers,
         .store = w->store,
+        .pressure = pressure,
     };
     for (; w->worker_count < workers; w->worker_count++) {
         options.number = w->worker_count;
@@ -299,12 +301,15 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
     }
 }
 
-void world_open(struct world *w, const char *yaml) { open_world(w, yaml, 1, NULL); }
+void world_open(struct world *w, const char *yaml) { open_world(w, yaml, 1, NULL, NULL); }
 void world_open_with_dns(struct world *w, const char *yaml, const char *dns_servers) {
-    open_world(w, yaml, 1, dns_servers);
+    open_world(w, yaml, 1, dns_servers, NULL);
 }
 void world_open_with_workers(struct world *w, const char *yaml, unsigned workers) {
-    open_world(w, yaml, workers, NULL);
+    open_world(w, yaml, workers, NULL, NULL);
+}
+void world_open_under_pressure(struct world *w, const char *yaml, unsigned workers, struct pressure *pressure) {
+    open_world(w, yaml, workers, NULL, pressure);
 }
 
 uint64_t outcomes_of(const struct world *w, enum outcome o) {
