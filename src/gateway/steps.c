@@ -236,7 +236,12 @@ static enum verdict step_who(struct request *r) {
         return NEXT;
     }
     switch (who_check(&r->worker->who, &r->head->fields, &tenant)) {
-    case WHO_FINE: r->tenant = keys ? shelf_tenant(&tenant) : 0; return NEXT;
+    case WHO_FINE:
+        r->tenant = keys ? shelf_tenant(&tenant) : 0;
+        if (keys) {
+            access_set_key(r, &tenant, STR(""));
+        }
+        return NEXT;
     case WHO_NOBODY:
         request_error(
             r, 401, OUTCOME_UNAUTHORIZED, NULL, NULL,
@@ -413,6 +418,7 @@ static enum verdict step_peek(struct request *r) {
     if (!steps_peek(r, r->whole, NULL, &peek, &targets)) {
         return DONE;
     }
+    access_set_model(r, peek.model);
     r->places = steps_places(r->whole, &peek);
     r->targets = targets;
     find_background(r, &peek);

@@ -17,18 +17,6 @@ enum {
     POOL_KEEP = 256
 };
 
-static const struct {
-    const char *name;
-    const char *text;
-} outcomes[] = {
-#define OUTCOME(name, text) {#name, text},
-#include "gateway/outcome.def"
-#undef OUTCOME
-};
-
-const char *outcome_name(enum outcome o) { return outcomes[o].name; }
-const char *outcome_text(enum outcome o) { return outcomes[o].text; }
-
 struct fields worker_scratch(struct worker *w) {
     return (struct fields){.v = w->scratch, .cap = w->server.limits.fields + HEAD_EXTRA};
 }
@@ -65,6 +53,7 @@ static void init_upstream(struct worker *w, unsigned i) {
     const struct config_upstream *config = &w->config->upstreams[i];
     struct upstream *u = &w->upstreams[i];
     u->config = config;
+    u->meter = &w->meter->upstreams[meters_place(w->meters, config->name)];
     char authority[AUTHORITY_TEXT];
     authority_format(config->tls, config->host, config->port, authority);
     u->authority = str_dup(config->mock ? STR("mock") : str_c(authority));
@@ -169,6 +158,15 @@ struct shelves *worker_shelves(const struct config *config, unsigned workers) {
     return shelves_create(&options);
 }
 
+// What others may read of this worker, as a turn leaves it.
+static void publish(struct loop *loop) {
+    struct worker *w = container_of(loop, struct worker, loop);
+    count_set(&w->meter->in_flight, w->in_flight);
+    count_set(&w->meter->connections, w->server.open);
+    count_set(&w->meter->tapes, w->shelf.running);
+    count_set(&w->meter->draining, w->server.draining);
+}
+
 enum err worker_init(struct worker *w, const struct worker_options *options) {
     *w = (struct worker){.options = *options};
     struct loop_options loop_options = {
@@ -182,6 +180,11 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     }
     w->config = config_ref(options->config);
     w->listener.io.fd = -1;
+    w->meters = options->meters ? options->meters : meters_create(1);
+    w->meter = meters_worker(w->meters, options->meters ? options->number : 0);
+    w->meter->loop = &w->loop;
+    w->loop.after_turn = publish;
+    count_add(&w->meter->generation, 1);
     w->shelves = options->shelves ? options->shelves : worker_shelves(w->config, 1);
     shelf_init(&w->shelf, w->shelves, options->number, &w->loop);
     w->shelf.owner = w;
@@ -258,6 +261,10 @@ void worker_finish(struct worker *w) {
     pool_finish(&w->call_pool);
     if (!w->options.shelves) {
         shelves_destroy(w->shelves);
+    }
+    w->meter->loop = NULL;
+    if (!w->options.meters) {
+        meters_destroy(w->meters);
     }
     config_unref(w->config);
 }

@@ -6,25 +6,18 @@
 
 #include "base/pool.h"
 #include "config/config.h"
+#include "gateway/meter.h"
 #include "gateway/who.h"
 #include "http/client.h"
 #include "http/server.h"
 #include "net/listen.h"
 #include "tape/shelf.h"
 
-enum outcome {
-#define OUTCOME(name, text) OUTCOME_##name,
-#include "gateway/outcome.def"
-#undef OUTCOME
-    OUTCOME_COUNT
-};
-const char *outcome_name(enum outcome o); // the identifier
-const char *outcome_text(enum outcome o);
-
 // An upstream as this worker calls it.
 struct upstream {
     const struct config_upstream *config;
     struct origin origin;
+    struct meter_upstream *meter;
     char *authorization; // "Bearer KEY", secret; NULL: the client's own goes on
     char *authority;     // for Host
 };
@@ -44,7 +37,9 @@ struct targets {
 struct worker_options {
     struct config *config;                    // the worker takes a reference
     struct shelves *shelves;                  // of all workers; NULL: this one is alone and makes its own
-    unsigned number;                          // its shelf's
+    unsigned number;                          // its shelf's and its meter's
+    struct meters *meters;                    // of all workers; NULL: this one counts for itself
+    struct sink *access;                      // of the access log; NULL: none. Outlives the workers
     struct clock *clock;                      // NULL: the monotonic clock
     const struct address *listen;             // NULL: no listener (tests bring their own connections)
     struct tls_client *const *tls;            // per upstream of the configuration: NULL where it is plain
@@ -91,7 +86,8 @@ struct worker {
     uint64_t drain_until_ms;
     bool idle;       // drained
     bool drain_over; // the time is up, clients are being told
-    uint64_t outcomes[OUTCOME_COUNT];
+    struct meters *meters;
+    struct meter *meter; // its own
 };
 
 enum { HEAD_EXTRA = 16 };

@@ -267,8 +267,10 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
     if (jobs_open(w->config, w->shelves, &w->store, &w->interrupted, sentence) != OK) {
         fail_msg("%s", sentence);
     }
+    w->meters = meters_create(workers);
     struct worker_options options = {
         .config = w->config,
+        .meters = w->meters,
         .shelves = w->shelves,
         .clock = &w->clock.clock,
         .mock_connect = connect_upstream,
@@ -296,7 +298,7 @@ void world_open_with_workers(struct world *w, const char *yaml, unsigned workers
 uint64_t outcomes_of(const struct world *w, enum outcome o) {
     uint64_t n = 0;
     for (unsigned i = 0; i < w->worker_count; i++) {
-        n += w->workers[i].outcomes[o];
+        n += count_of(&w->workers[i].meter->outcomes[o]);
     }
     return n;
 }
@@ -341,6 +343,7 @@ void world_close(struct world *w) {
         free(w->kept[i]);
     }
     shelves_destroy(w->shelves);
+    meters_destroy(w->meters);
     config_unref(w->config);
 }
 
