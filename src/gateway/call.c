@@ -25,9 +25,10 @@
 
 #include "base/mem.h"
 #include "gateway/answer.h"
+#include "gateway/counted.h"
 #include "gateway/trace.h"
 
-enum { HELD_MAX = 256 * 1024, PROBLEM_MAX = 400, PARTS = 5, ID_LINE_MAX = 64, TIMING_MAX = 96 };
+enum { HELD_MAX = 256 * 1024, PROBLEM_MAX = 400, PARTS = 5, ID_LINE_MAX = 64 };
 
 enum call_state { CALL_CONNECTING, CALL_SENDING, CALL_WAITING, CALL_ANSWERING, CALL_ENDED };
 
@@ -52,9 +53,7 @@ struct call {
         struct grave grave; // ENDED
     };
     const struct targets *targets;
-    struct meter_upstream *metered; // where it is in flight; NULL: not yet
-    struct trail *trail;            // for the access log and Server-Timing; NULL: neither wants one
-    uint64_t begun_ns;
+    struct counted counted;
     uint64_t started_ms;
     char *asked;     // packed: target's length, target, fields; kept until the answer begins
     struct buf body; // kept: all of it; streamed: what the upstream could not take yet
@@ -79,8 +78,6 @@ struct call {
     bool again;    // this target was tried a second time
     bool goes_on;  // without readers, though the tape is not kept
     bool messages; // Anthropic's API
-    bool timed;    // one of those whose way through thaw is timed
-    bool began;    // bytes of its answer came
 };
 
 const size_t call_size = sizeof(struct call);
@@ -92,87 +89,6 @@ static void dispatch(struct call *c, bool fresh);
 static struct target *target_of(const struct call *c) { return &c->targets->v[c->at]; }
 static const struct config_upstream *upstream_config(const struct call *c) { return target_of(c)->upstream->config; }
 static uint64_t now_ms(const struct call *c) { return c->worker->loop.now_ms; }
-
-// ---- what is counted
-
-static struct meter *meter_of(const struct call *c) { return c->worker->meter; }
-
-// What thaw has been doing since the turn began that brought what it works on.
-static uint64_t own_ns(const struct call *c) {
-    const struct loop *loop = &c->worker->loop;
-    return loop->clock->now_ns(loop->clock) - loop->now_ns;
-}
-
-static void leave_upstream(struct call *c) {
-    if (c->metered) {
-        count_take(&c->metered->in_flight, 1);
-        c->metered = NULL;
-    }
-}
-
-static void count_attempt(struct call *c) {
-    struct meter_upstream *at = target_of(c)->upstream->meter;
-    if (c->metered != at) {
-        leave_upstream(c);
-        c->metered = at;
-        count_add(&at->in_flight, 1);
-    }
-    count_add(&at->attempts, 1);
-    if (c->trail) {
-        c->trail->attempts++;
-        snprintf(c->trail->upstream, sizeof c->trail->upstream, "%.*s", STR_ARG(upstream_config(c)->name));
-    }
-}
-
-static void count_failure(const struct call *c) {
-    if (c->metered) {
-        count_add(&c->metered->failures, 1);
-    }
-}
-
-static void count_sent(struct call *c) {
-    c->timed = meter_times(meter_of(c));
-    if (!c->timed && !c->trail) {
-        return;
-    }
-    uint64_t ns = own_ns(c);
-    histogram_add(&meter_of(c)->before, ns);
-    if (c->trail) {
-        c->trail->own_ns += ns;
-        c->trail->sent_ns = c->worker->loop.now_ns + ns;
-    }
-}
-
-static void count_head(struct call *c) {
-    struct trail *t = c->trail;
-    if (t) {
-        t->answered_ns = c->worker->loop.now_ns;
-        t->upstream_ns = t->answered_ns > t->sent_ns ? t->answered_ns - t->sent_ns : 0;
-    }
-}
-
-// The first bytes of its answer have been sent on.
-static void count_first_bytes(struct call *c, struct meter_upstream *metered) {
-    c->began = true;
-    histogram_add(&metered->first_byte, c->worker->loop.now_ns - c->begun_ns);
-    if (c->timed || c->trail) {
-        uint64_t ns = own_ns(c);
-        histogram_add(&meter_of(c)->after, ns);
-        if (c->trail) {
-            c->trail->own_ns += ns;
-            c->trail->settled = true;
-        }
-    }
-}
-
-static void count_end(struct call *c, enum tape_end end) {
-    if (c->metered && end == TAPE_WHOLE) {
-        histogram_add(&c->metered->duration, c->worker->loop.now_ns - c->begun_ns);
-    }
-    leave_upstream(c);
-    trail_unref(c->trail);
-    c->trail = NULL;
-}
 
 // (Re)starts the state's deadline, never beyond the total one.
 static void set_deadline(struct call *c) {
@@ -231,7 +147,7 @@ static void end_call(struct call *c, const struct tape_why *why) {
     if (tape_running(tape)) {
         tape_finish(tape, why);
     }
-    count_end(c, tape->why.end);
+    counted_end(&c->counted, c->worker, tape->why.end == TAPE_WHOLE);
     shelf_ended(&c->worker->shelf, tape);
     loop_bury(&c->worker->loop, &c->grave, bury);
     tape_unref(tape);
@@ -272,7 +188,7 @@ static void stop_call(struct call *c, const struct tape_why *why) {
 
 static void fail_call(struct call *c, enum err e, enum outcome outcome, const char *what) {
     char problem[PROBLEM_MAX];
-    count_failure(c);
+    counted_failure(&c->counted);
     snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
              target_of(c)->upstream->authority, what);
     stop_call(c, &(struct tape_why){TAPE_CUT, e, (int)outcome, problem});
@@ -297,16 +213,16 @@ static bool try_elsewhere(struct call *c, bool same_target) {
     }
     if (same_target && !c->again) {
         c->again = true;
-        count_failure(c);
-        count_add(&meter_of(c)->retries, 1);
+        counted_failure(&c->counted);
+        count_add(&c->worker->meter->retries, 1);
         dispatch(c, true);
         return true;
     }
     if (c->at + 1u < c->targets->n) {
         c->at++;
         c->again = false;
-        count_failure(c);
-        count_add(&meter_of(c)->fallbacks, 1);
+        counted_failure(&c->counted);
+        count_add(&c->worker->meter->fallbacks, 1);
         dispatch(c, false);
         return true;
     }
@@ -503,7 +419,7 @@ static void send_request(struct call *c) {
     call_set_state(c, CALL_SENDING);
     xchg_send_head(&c->up, &head);
     send_body(c);
-    count_sent(c);
+    counted_sent(&c->counted, c->worker);
 }
 
 static void dispatch(struct call *c, bool fresh) {
@@ -512,7 +428,7 @@ static void dispatch(struct call *c, bool fresh) {
     }
     c->up = (struct xchg){.events = &up_events};
     call_set_state(c, CALL_CONNECTING);
-    count_attempt(c);
+    counted_attempt(&c->counted, target_of(c)->upstream);
     if (client_start(&target_of(c)->upstream->origin, &c->up, fresh) == OK) {
         send_request(c);
     }
@@ -619,15 +535,6 @@ static struct str feed_stream(struct call *c, struct str bytes) {
     return s->error == OK ? buf_str(&c->worker->events) : STR("");
 }
 
-// What thaw spent on the call so far, and how long the upstream took to answer it (W3C Server Timing, section 3). An
-// upstream's own entries stay; where its head has all the fields that one may have, nothing is added.
-static void add_timing(const struct call *c, struct fields *fields, char room[TIMING_MAX]) {
-    int n = snprintf(room, TIMING_MAX, "thaw;dur=%.3f, upstream;dur=%.3f", (double)(c->trail->own_ns + own_ns(c)) / 1e6,
-                     (double)c->trail->upstream_ns / 1e6);
-    enum err e = fields_add(fields, STR("Server-Timing"), str_from(room, (size_t)n));
-    (void)e;
-}
-
 static void on_head(struct xchg *x, struct head *head) {
     struct call *c = container_of(x, struct call, up);
     if (head->status == 100) {
@@ -637,9 +544,9 @@ static void on_head(struct xchg *x, struct head *head) {
     struct tape_head tape_head = {head->status, head->fields, head->body_len};
     char timing[TIMING_MAX];
     if (head->status >= 200) {
-        count_head(c);
+        counted_head(&c->counted, c->worker);
         if (c->worker->config->server_timing) {
-            add_timing(c, &tape_head.fields, timing);
+            counted_timing(&c->counted, c->worker, &tape_head.fields, timing);
         }
         if (is_plain_event_stream(&head->fields)) {
             begin_stream(c);
@@ -670,12 +577,9 @@ static void on_body(struct xchg *x, struct str bytes, bool end) {
     if (c->stream && c->stream->error != OK) {
         fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for its answer");
     } else if (text.len || end) {
-        struct meter_upstream *metered = c->metered; // the call may end as it is sent on
-        bool first = !c->began;
+        struct meter_upstream *at = c->counted.at; // it may end as it is sent on
         tape_append(tape, text, end);
-        if (first) {
-            count_first_bytes(c, metered);
-        }
+        counted_bytes(&c->counted, c->worker, at);
     }
     if (c->state == CALL_ENDED) { // abandoned by its last reader meanwhile
     } else if (!tape_running(tape)) {
@@ -733,8 +637,8 @@ static void pack(struct call *c, const struct call_request *request) {
     }
     worker_add(&fields, STR("x-request-id"), request->request_id);
     trace_pass(&fields, c->worker->config->trace_trust, &trace);
-    if (c->trail) {
-        memcpy(c->trail->trace, trace.id, sizeof c->trail->trace);
+    if (c->counted.trail) {
+        memcpy(c->counted.trail->trace, trace.id, sizeof trace.id);
     }
     uint32_t target_len = (uint32_t)head->target.len;
     c->asked = xmalloc(sizeof target_len + head->target.len + fields_packed_size(&fields));
@@ -759,8 +663,7 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
     c->method = request->head->method;
     c->targets = request->targets;
     c->started_ms = w->loop.now_ms;
-    c->begun_ns = w->loop.now_ns;
-    c->trail = request->take_trail ? request->take_trail : w->config->server_timing ? trail_create() : NULL;
+    counted_begin(&c->counted, w, request->take_trail, w->config->server_timing);
     c->streamed = !request->body_kept;
     if (c->streamed) {
         c->body_len = request->head->body_len;
