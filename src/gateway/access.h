@@ -20,7 +20,8 @@ struct trail {
     unsigned attempts;
     char upstream[64]; // the last one that was asked
     char trace[33];
-    uint64_t queued_ns;   // waited for its turn, in all
+    uint64_t waits_ns;    // since when it waits for its turn
+    uint64_t queued_ns;   // waited for it, in all
     uint64_t sent_ns;     // the last attempt was sent (its head, and as much of its body as there was)
     uint64_t answered_ns; // its answer's head came
     uint64_t upstream_ns; // answered_ns - sent_ns

@@ -428,7 +428,7 @@ static void dispatch(struct call *c, bool fresh) {
     }
     c->up = (struct xchg){.events = &up_events};
     call_set_state(c, CALL_CONNECTING);
-    counted_attempt(&c->counted, target_of(c)->upstream);
+    counted_attempt(&c->counted, c->worker, target_of(c)->upstream);
     if (client_start(&target_of(c)->upstream->origin, &c->up, fresh) == OK) {
         send_request(c);
     }

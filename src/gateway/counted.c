@@ -4,7 +4,7 @@
 // What thaw has been doing since the turn began that brought what it works on.
 static uint64_t own_ns(const struct worker *w) { return w->loop.clock->now_ns(w->loop.clock) - w->loop.now_ns; }
 
-static void leave(struct counted *c) {
+void counted_leave(struct counted *c) {
     if (c->at) {
         count_take(&c->at->in_flight, 1);
         c->at = NULL;
@@ -18,22 +18,38 @@ void counted_begin(struct counted *c, struct worker *w, struct trail *take_trail
     }
 }
 
-void counted_attempt(struct counted *c, const struct upstream *u) {
-    leave(c);
+void counted_wait(struct counted *c, const struct worker *w) {
+    if (c->trail) {
+        c->trail->waits_ns = w->loop.now_ns;
+    }
+}
+
+static void end_wait(struct counted *c, const struct worker *w) {
+    if (c->trail && c->trail->waits_ns) {
+        c->trail->queued_ns += w->loop.now_ns - c->trail->waits_ns;
+        c->trail->waits_ns = 0;
+    }
+}
+
+void counted_attempt(struct counted *c, const struct worker *w, const struct upstream *u) {
+    counted_leave(c);
+    end_wait(c, w);
     c->at = u->meter;
+    c->failed = false;
     count_add(&u->meter->in_flight, 1);
     count_add(&u->meter->attempts, 1);
     if (c->trail) {
         c->trail->attempts++;
+        c->trail->answered_ns = 0;
         snprintf(c->trail->upstream, sizeof c->trail->upstream, "%.*s", STR_ARG(u->config->name));
     }
 }
 
 void counted_failure(struct counted *c) {
-    if (c->at) {
+    if (c->at && !c->failed) {
         count_add(&c->at->failures, 1);
+        c->failed = true;
     }
-    leave(c);
 }
 
 void counted_sent(struct counted *c, struct worker *w) {
@@ -79,7 +95,8 @@ void counted_end(struct counted *c, const struct worker *w, bool whole) {
     if (c->at && whole) {
         histogram_add(&c->at->duration, w->loop.now_ns - c->begun_ns);
     }
-    leave(c);
+    counted_leave(c);
+    end_wait(c, w);
     trail_unref(c->trail);
     c->trail = NULL;
 }

@@ -9,16 +9,21 @@ struct counted {
     struct meter_upstream *at; // where it is in flight; NULL: nowhere
     struct trail *trail;       // NULL: nobody wants one
     uint64_t begun_ns;
-    bool timed; // one of those whose way through thaw is timed
-    bool began; // bytes of its answer came
+    bool timed;  // one of those whose way through thaw is timed
+    bool began;  // bytes of its answer came
+    bool failed; // the attempt, and that is counted
 };
 
 enum { TIMING_MAX = 96 };
 
 void counted_begin(struct counted *c, struct worker *w, struct trail *take_trail, bool timing_wanted);
-// It is about to be sent to this upstream; to the one before, if there was one, it has failed.
-void counted_attempt(struct counted *c, const struct upstream *u);
+// It waits for its turn, until the next attempt.
+void counted_wait(struct counted *c, const struct worker *w);
+// It is about to be sent to this upstream.
+void counted_attempt(struct counted *c, const struct worker *w, const struct upstream *u);
+// The attempt has failed; and it is not at that upstream any more.
 void counted_failure(struct counted *c);
+void counted_leave(struct counted *c);
 // Has been sent, head and as much of the body as there was; its answer's head came.
 void counted_sent(struct counted *c, struct worker *w);
 void counted_head(struct counted *c, const struct worker *w);
