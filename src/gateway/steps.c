@@ -240,6 +240,10 @@ static enum verdict step_who(struct request *r) {
     case WHO_FINE:
         r->tenant = keys ? shelf_tenant(&found.tenant) : 0;
         r->client = found.client;
+        if (keys) {
+            bool named = found.client != WHO_NO_CLIENT;
+            access_set_key(r, &found.tenant, named ? r->setup->config->clients[found.client].name : STR(""));
+        }
         return NEXT;
     case WHO_NOBODY:
         request_error(
