@@ -435,6 +435,7 @@ static enum verdict step_peek(struct request *r) {
     if (!steps_peek(r, r->whole, NULL, &peek, &targets)) {
         return DONE;
     }
+    access_set_model(r, peek.model);
     r->places = steps_places(r->whole, &peek);
     r->targets = targets;
     find_background(r, &peek);
