@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "gateway/origin.h"
+#include "gateway/patience.h"
 #include "gateway/resume.h"
 #include "gateway/steps.h"
 #include "llm/json.h"
@@ -149,6 +150,7 @@ void request_answer(struct request *r, int status, enum outcome outcome, struct 
     id = status == 202 && r->resume ? r->resume->id : id;
     request_set_state(r, REQUEST_ANSWERING);
     r->outcome = outcome;
+    patience_end(r);
     tape_leave(&r->reader);
     buf_init(&body, json.len);
     if (buf_str_append(&body, json) != OK) {

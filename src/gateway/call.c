@@ -36,6 +36,7 @@
 #include "gateway/asked.h"
 #include "gateway/counted.h"
 #include "gateway/stream.h"
+#include "llm/usage.h"
 #include "net/digest.h"
 
 enum { PROBLEM_MAX = 400, DISCARD_MAX = 64 * 1024, TARGETS_SEEN = 64, COUNT_TEXT = 24 };
@@ -48,6 +49,7 @@ struct call_hold {
     struct ticket ticket; // its place at the target's gate, or nothing
     struct lease lease;
     struct quota_look look;
+    struct usage *usage; // of the answer; NULL: its tokens are not counted
 };
 
 struct call {
@@ -176,15 +178,25 @@ static void bury(struct grave *grave) {
     asked_finish(&c->asked);
     stream_destroy(c->stream);
     opening_destroy(c->opening);
+    free(c->hold ? c->hold->usage : NULL);
     free(c->hold);
     free(c->setback);
     setup_unref(c->setup);
     pool_give(&c->worker->call_pool, c);
 }
 
+// As far as is known: as the upstream says, else an event of a stream is a token.
+static uint64_t tokens_used(const struct call *c) {
+    const struct usage *u = c->hold->usage;
+    if (u && u->known) {
+        return usage_tokens(u);
+    }
+    return c->stream ? c->hold->client.tokens + c->stream->sse.events : UINT64_MAX;
+}
+
 static void settle_lease(struct call *c) {
     if (c->hold && c->attempts) {
-        quota_settle(&c->hold->lease, UINT64_MAX, now_ms(c));
+        quota_settle(&c->hold->lease, tokens_used(c), now_ms(c));
     } else if (c->hold) {
         quota_refund(&c->hold->lease, now_ms(c));
     }
@@ -739,6 +751,9 @@ static void relay(struct call *c, struct str bytes, bool end) {
     if (content && !end) {
         set_deadline(c);
     }
+    if (c->hold && c->hold->usage) {
+        usage_feed(c->hold->usage, bytes);
+    }
     if (c->stream && c->stream->error != OK) {
         fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for its answer");
     } else if (text.len || end) {
@@ -897,10 +912,13 @@ static bool take_hold(struct call *c, const struct call_request *request) {
     c->hold = xcalloc(1, sizeof *c->hold);
     c->hold->client = *request->client;
     struct call_client *client = &c->hold->client;
-    enum quota_answer answer = quota_take(c->worker->commons->quotas, client->id, &client->rates, client->tokens,
-                                          now_ms(c), &c->hold->lease, &c->hold->look);
+    enum quota_answer answer = quota_take(c->worker->commons->quotas, client->id, &client->rates,
+                                          MIN(client->tokens + client->max_tokens, (uint64_t)USAGE_MOST), now_ms(c),
+                                          &c->hold->lease, &c->hold->look);
     if (answer != QUOTA_FINE) {
         refuse_quota(c, answer);
+    } else if (client->rates.tokens_per_minute) {
+        c->hold->usage = xcalloc(1, sizeof *c->hold->usage);
     }
     return answer == QUOTA_FINE;
 }

@@ -16,7 +16,8 @@ struct call_client {
     unsigned weight;   // 1 to 100
     unsigned priority; // 0 to 9
     struct quota_rates rates;
-    uint64_t tokens; // the call's, as estimated
+    uint64_t tokens;     // of the question, as estimated
+    uint64_t max_tokens; // of the answer, as asked for; 0: not said
 };
 
 // What is asked, borrowed for call_start.

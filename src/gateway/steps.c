@@ -9,6 +9,7 @@
 #include "gateway/gather.h"
 #include "gateway/origin.h"
 #include "gateway/parallel.h"
+#include "gateway/patience.h"
 #include "gateway/recipe.h"
 #include "gateway/responses.h"
 #include "gateway/resume.h"
@@ -262,10 +263,11 @@ static enum verdict step_who(struct request *r) {
     return DONE;
 }
 
-// ---- time: how long the client waits (seconds, or as durations are written)
+// ---- time: how long the client waits (seconds, or as durations are written), and what it hears meanwhile
 
 static enum verdict step_time(struct request *r) {
     struct str value = fields_value(&r->head->fields, FIELD_X_REQUEST_TIMEOUT);
+    patience_look(r);
     char seconds[32];
     int n = value.len < sizeof seconds - 1 ? snprintf(seconds, sizeof seconds, "%.*ss", STR_ARG(value)) : 0;
     if (!value.ptr) {
@@ -438,6 +440,7 @@ static enum verdict step_peek(struct request *r) {
     access_set_model(r, peek.model);
     r->places = steps_places(r->whole, &peek);
     r->targets = targets;
+    r->max_tokens = peek.max_tokens;
     find_background(r, &peek);
     return NEXT;
 }
