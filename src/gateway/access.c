@@ -172,6 +172,11 @@ static void put_call(struct out *o, const struct trail *t) {
     put_name(o, "trace", t->trace);
 }
 
+static uint64_t now_ns(const struct request *r) {
+    struct clock *clock = r->worker->loop.clock;
+    return clock->now_ns(clock);
+}
+
 static void put_line(struct out *o, struct request *r) {
     const struct access *a = r->access;
     char id[REQUEST_ID_MAX];
@@ -189,19 +194,18 @@ static void put_line(struct out *o, struct request *r) {
     put_bool(o, "cut", r->state == REQUEST_RELAYING && r->head_sent && r->outcome != OUTCOME_COMPLETE);
     put_number(o, "bytes_in", a->bytes_in);
     put_number(o, "bytes_out", a->bytes_out);
-    put_ms(o, "ms", true, r->worker->loop.now_ns - a->begun_ns);
+    put_ms(o, "ms", true, now_ns(r) - a->begun_ns);
     put_call(o, a->trail);
     put_text(o, "}\n");
 }
 
 void access_end(struct request *r, bool written) {
     struct access *a = r->access;
-    struct loop *loop = &r->worker->loop;
     if (!a) {
         return;
     }
     if (a->trail && a->trail->answered_ns && !a->trail->settled) { // it ends while it is sent on
-        a->trail->own_ns += loop->clock->now_ns(loop->clock) - loop->now_ns;
+        a->trail->own_ns += now_ns(r) - r->worker->loop.now_ns;
     }
     if (written) {
         struct buf line;
