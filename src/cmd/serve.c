@@ -476,12 +476,12 @@ static int serve(struct serve *s) {
                !(wrong = outside_claim(&crew.outside, s->config))) {
         wrong = open_crew(&crew, s, &shared);
         if (!wrong) {
-            log_info("listening on http://%s", address_format(&shared.listen, text));
-            describe_upstreams(s->config);
-            describe_machine(&machine, crew.count);
             wrong = show_crew(&crew, s->config);
         }
         if (!wrong) {
+            log_info("listening on http://%s", address_format(&shared.listen, text));
+            describe_upstreams(s->config);
+            describe_machine(&machine, crew.count);
             run_crew(&crew);
         }
         close_crew(&crew);

@@ -31,6 +31,7 @@ struct sink {
     int fd;
     bool whole; // a write of any length is one (a file)
     bool torn;  // what was written last is the beginning of a line
+    bool lost;  // the end has come, and nobody reads
     int end_fd; // readable once it is ending
     pthread_t thread;
 };
@@ -46,12 +47,13 @@ static struct timespec after_ms(long ms) {
     return t;
 }
 
-// Until it can be written to. False: the end has come, and nobody reads.
+// Until it can be written to. False: it is lost.
 static bool wait_for_room(struct sink *s) {
     struct pollfd fds[] = {{.fd = s->fd, .events = POLLOUT}, {.fd = s->end_fd, .events = POLLIN}};
     while (poll(fds, 2, -1) < 0) { // only EINTR
     }
-    return fds[0].revents || poll(fds, 1, SINK_LAST_MS) > 0;
+    s->lost = s->lost || (!fds[0].revents && poll(fds, 1, SINK_LAST_MS) <= 0);
+    return !s->lost;
 }
 
 // As many whole lines as are written in one piece; of a longer line a part.

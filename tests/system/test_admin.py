@@ -76,6 +76,7 @@ def test_metrics_are_what_prometheus_reads(world, start):
     for _ in range(3):
         client.ask(post(CHAT, b'{"model":"m"}'))
     assert client.ask(post(CHAT, b'{"model"')).status == 400
+    poll(lambda: admin.state()["outcomes"]["REFUSED"] == 1, "the last one to be counted: its answer left before")
     metrics = admin.metrics()
     outcome = metrics["thaw_outcomes"]
     assert outcome[("thaw_outcomes_total", ("outcome", "COMPLETE"))] == 3
@@ -333,6 +334,6 @@ def test_what_an_upstream_is_called_stays_text(world, tab):
     name = "<img src=x onerror=alert(1)>"
     world.serve(config=f"upstreams:\n  {json.dumps(name)}: {{url: '{up.url}'}}\n", admin=port)
     page = tab(f"http://127.0.0.1:{port}/ui")
-    page.wait("document.querySelector('#upstreams td')")
+    page.wait("!!document.querySelector('#upstreams td')")
     assert page.text("#upstreams td") == name
     assert page.js("document.querySelector('#upstreams img')") is None
