@@ -24,9 +24,6 @@ struct admin_options {
     struct meters *meters;
     struct shelves *shelves;
     struct sink *access, *log; // NULL: none
-    // How places of the meters that have a gate and a breaker are looked at.
-    void (*gate_look)(struct gate *gate, uint64_t now_ms, struct gate_look *look);
-    enum breaker_state (*breaker_state)(const struct breaker *b, uint64_t now_ms);
     // On the admin's thread, any number of times: they pass it on (loop_post). NULL: cannot be asked for.
     void (*on_drain)(void *owner);
     void (*on_reload)(void *owner);

@@ -56,12 +56,8 @@ static void take_places(struct look *l, uint64_t now_ms) {
     for (unsigned i = 0; i < l->upstream_count; i++) {
         struct look_upstream *u = &l->upstreams[i];
         memcpy(u->name, places[i].name, sizeof u->name);
-        if (places[i].gate && l->options->gate_look) {
-            l->options->gate_look(places[i].gate, now_ms, &u->gate);
-        }
-        if (places[i].breaker && l->options->breaker_state) {
-            u->breaker = l->options->breaker_state(places[i].breaker, now_ms);
-        }
+        gate_look(places[i].gate, now_ms, &u->gate);
+        u->breaker = breaker_state(gate_breaker(places[i].gate), now_ms);
         l->queued += u->gate.waiting;
         l->oldest_ms = MAX(l->oldest_ms, u->gate.oldest_ms);
     }

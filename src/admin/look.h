@@ -12,7 +12,7 @@ struct times {
 struct look_upstream {
     char name[64];
     uint64_t in_flight, attempts, failures;
-    struct gate_look gate; // zeros where there is none
+    struct gate_look gate;
     enum breaker_state breaker;
     struct times first_byte, duration;
 };

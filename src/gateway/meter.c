@@ -52,7 +52,7 @@ struct meter *meters_worker(struct meters *m, unsigned worker) {
     return &m->of_worker[worker];
 }
 
-static unsigned place_of(struct meters *m, struct str name) {
+static unsigned place_of(struct meters *m, struct str name, struct gate *gate) {
     struct str shown = str_first(name, sizeof m->places[0].name - 1);
     for (unsigned i = 0; i < m->count; i++) {
         if (str_eq(str_c(m->places[i].name), shown)) {
@@ -65,21 +65,15 @@ static unsigned place_of(struct meters *m, struct str name) {
     bool last = m->count == METER_UPSTREAMS - 1;
     struct meter_place *place = &m->places[m->count++];
     snprintf(place->name, sizeof place->name, "%.*s", last ? 6 : (int)shown.len, last ? "others" : shown.ptr);
+    place->gate = gate;
     return m->count - 1;
 }
 
-unsigned meters_place(struct meters *m, struct str name) {
+unsigned meters_place(struct meters *m, struct str name, struct gate *gate) {
     pthread_mutex_lock(&m->lock);
-    unsigned place = place_of(m, name);
+    unsigned place = place_of(m, name, gate);
     pthread_mutex_unlock(&m->lock);
     return place;
-}
-
-void meters_set_place(struct meters *m, unsigned place, struct gate *gate, const struct breaker *breaker) {
-    pthread_mutex_lock(&m->lock);
-    m->places[place].gate = gate;
-    m->places[place].breaker = breaker;
-    pthread_mutex_unlock(&m->lock);
 }
 
 unsigned meters_places(struct meters *m, struct meter_place places[METER_UPSTREAMS]) {

@@ -8,7 +8,6 @@
 #include "base/str.h"
 #include "gateway/outcome.h"
 
-struct breaker;
 struct gate;
 struct loop;
 
@@ -77,14 +76,12 @@ void meters_destroy(struct meters *meters);
 unsigned meters_workers(const struct meters *meters);
 struct meter *meters_worker(struct meters *meters, unsigned worker);
 
-// An upstream, as all workers count it. `gate` and `breaker` may be NULL and may be given later; they outlive the meters.
+// An upstream, as all workers count it. The gate outlives the meters' readers.
 struct meter_place {
     char name[64];
     struct gate *gate;
-    const struct breaker *breaker;
 };
 // The place of that name; made when it is first asked for. Any thread.
-unsigned meters_place(struct meters *meters, struct str name);
-void meters_set_place(struct meters *meters, unsigned place, struct gate *gate, const struct breaker *breaker);
+unsigned meters_place(struct meters *meters, struct str name, struct gate *gate);
 // Copies what there is; returns how many. Any thread.
 unsigned meters_places(struct meters *meters, struct meter_place places[METER_UPSTREAMS]);

@@ -39,9 +39,9 @@ static void an_upstream_keeps_its_place(void **state) {
     struct meters *m = meters_create(2);
     check_int(meters_workers(m), 2);
     check(meters_worker(m, 0) != meters_worker(m, 1));
-    check_int(meters_place(m, STR("a")), 0);
-    check_int(meters_place(m, STR("b")), 1);
-    check_int(meters_place(m, STR("a")), 0);
+    check_int(meters_place(m, STR("a"), NULL), 0);
+    check_int(meters_place(m, STR("b"), NULL), 1);
+    check_int(meters_place(m, STR("a"), NULL), 0);
     check_int(meters_places(m, places), 2);
     assert_string_equal(places[1].name, "b");
     meters_destroy(m);
@@ -54,7 +54,7 @@ static void too_many_upstreams_share_the_last_place(void **state) {
     char name[16];
     for (unsigned i = 0; i < METER_UPSTREAMS + 5; i++) {
         snprintf(name, sizeof name, "u%u", i);
-        check_int(meters_place(m, str_c(name)), MIN(i, METER_UPSTREAMS - 1u));
+        check_int(meters_place(m, str_c(name), NULL), MIN(i, METER_UPSTREAMS - 1u));
     }
     check_int(meters_places(m, places), METER_UPSTREAMS);
     assert_string_equal(places[METER_UPSTREAMS - 2].name, "u30");
