@@ -32,7 +32,7 @@ class Admin:
     def ask(self, target, fields=(), method="GET", host=None, body=None):
         client = Client(self.port)
         try:
-            return client.ask(request(method, target, fields, body, host=host or f"{self.host}:{self.port}"), method)
+            return client.ask(request(method, target, fields, body, host=f"{self.host}:{self.port}" if host is None else host), method)
         finally:
             client.close()
 
