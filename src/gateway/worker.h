@@ -81,6 +81,8 @@ struct worker {
     struct field *scratch; // for building heads: limits.fields + HEAD_EXTRA
     time_t date_second;    // of `date`
     char date[32];
+    time_t logged_second; // of `logged`, for the access log
+    char logged[24];
     char *target_room;  // for building a target: an upstream's base path and what a client asks for
     struct timer drain; // while draining: looks whether everything is done
     uint64_t drain_until_ms;
