@@ -35,7 +35,8 @@ static inline struct trail *trail_ref(struct trail *t) {
 }
 void trail_unref(struct trail *t); // accepts NULL
 
-// r->access, or NULL where there is no log. From its head; ended by access_end, which writes the line if `written`.
+// r->access, or NULL where there is no log. From its head; ended by access_end, which writes the line if `written`, and
+// which is called only where there is one.
 struct access *access_begin(struct request *r);
 void access_end(struct request *r, bool written);
 

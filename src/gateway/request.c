@@ -61,7 +61,9 @@ static void drop_request(struct request *r) {
     struct worker *w = r->worker;
     request_set_state(r, REQUEST_ENDED);
     w->in_flight--;
-    access_end(r, false);
+    if (r->access) {
+        access_end(r, false);
+    }
     resume_end(r);
     patience_end(r);
     list_unlink(&r->node);
@@ -82,7 +84,9 @@ void request_finish(struct request *r, enum outcome outcome) {
         struct str name = request_id(r, id);
         log_debug("%.*s: %s: %s", STR_ARG(name), outcome_name(outcome), outcome_text(outcome));
     }
-    access_end(r, true);
+    if (r->access) {
+        access_end(r, true);
+    }
     drop_request(r);
 }
 

@@ -58,6 +58,8 @@ struct worker {
     struct field *answer_scratch; // likewise, of a head that goes on a tape, whose readers build theirs
     time_t date_second;           // of `date`
     char date[32];
+    time_t logged_second; // of `logged`, for the access log
+    char logged[24];
     struct timer drain; // while draining: looks whether everything is done
     uint64_t drain_until_ms;
     bool idle;       // drained

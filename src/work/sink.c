@@ -24,7 +24,10 @@ struct sink {
     struct sink_stats stats;
     bool asleep; // somebody has to wake it
     bool reopen;
+    bool started; // there is a thread
     bool ending;
+    bool ended; // the thread touches nothing any more
+    char name[16];
 
     struct buf writing; // the writer's
     char *path;
@@ -149,6 +152,8 @@ static void *run(void *context) {
         s->stats.unopened += reopen && !opened && s->path;
         linger(s);
     }
+    s->ended = true;
+    pthread_cond_signal(&s->wake);
     pthread_mutex_unlock(&s->lock);
     return NULL;
 }
@@ -171,18 +176,16 @@ static void destroy(struct sink *s) {
 }
 
 // Signals are for the thread that waits for them.
-static int start_thread(struct sink *s, const char *name) {
+static bool start_thread(struct sink *s) {
     sigset_t all, before;
-    char shown[16];
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int problem = pthread_create(&s->thread, NULL, run, s);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!problem) {
-        snprintf(shown, sizeof shown, "%s", name);
-        pthread_setname_np(s->thread, shown);
+        pthread_setname_np(s->thread, s->name);
     }
-    return problem;
+    return !problem;
 }
 
 enum err sink_open(const struct sink_options *options, struct sink **sink) {
@@ -198,8 +201,9 @@ enum err sink_open(const struct sink_options *options, struct sink **sink) {
     s->path = options->path ? str_dup(str_c(options->path)) : NULL;
     s->fd = s->path ? open_path(s->path) : options->fd;
     s->end_fd = s->fd >= 0 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
-    int problem = !look_at(s) || s->end_fd < 0 ? errno : start_thread(s, options->name);
-    if (problem) {
+    snprintf(s->name, sizeof s->name, "%s", options->name);
+    if (!look_at(s) || s->end_fd < 0) {
+        int problem = errno;
         destroy(s);
         errno = problem;
         return err_from_errno(problem);
@@ -208,28 +212,43 @@ enum err sink_open(const struct sink_options *options, struct sink **sink) {
     return OK;
 }
 
+// False: it hangs in the kernel (a stopped terminal).
+static bool wait_for_end(struct sink *s) {
+    struct timespec until = after_ms(JOIN_MS);
+    int problem = 0;
+    s->ending = true;
+    pthread_cond_signal(&s->wake);
+    while (s->started && !s->ended && !problem) {
+        problem = pthread_cond_timedwait(&s->wake, &s->lock, &until);
+    }
+    return !s->started || s->ended;
+}
+
 void sink_close(struct sink *s) {
     if (!s) {
         return;
     }
     uint64_t one = 1;
-    pthread_mutex_lock(&s->lock);
-    s->ending = true;
-    pthread_cond_signal(&s->wake);
-    pthread_mutex_unlock(&s->lock);
     ssize_t n = write(s->end_fd, &one, sizeof one);
     (void)n;
-    struct timespec until = after_ms(JOIN_MS);
-    if (pthread_clockjoin_np(s->thread, NULL, CLOCK_MONOTONIC, &until) == 0) {
-        destroy(s);
-    } else { // it hangs in the kernel (a stopped terminal): what it uses is left to it
-        pthread_detach(s->thread);
+    pthread_mutex_lock(&s->lock);
+    bool ended = wait_for_end(s);
+    bool started = s->started;
+    pthread_mutex_unlock(&s->lock);
+    if (!ended) {
+        pthread_detach(s->thread); // and what it uses is left to it
+        return;
     }
+    if (started) {
+        pthread_join(s->thread, NULL);
+    }
+    destroy(s);
 }
 
 bool sink_put(struct sink *s, struct str line) {
     pthread_mutex_lock(&s->lock);
-    bool taken = buf_str_append(&s->filling, line) == OK;
+    s->started = s->started || start_thread(s);
+    bool taken = s->started && buf_str_append(&s->filling, line) == OK;
     bool wake = taken && s->asleep;
     s->asleep = s->asleep && !wake; // once is enough
     s->stats.lines += taken;
@@ -244,6 +263,7 @@ bool sink_put(struct sink *s, struct str line) {
 void sink_reopen(struct sink *s) {
     pthread_mutex_lock(&s->lock);
     s->reopen = true;
+    s->started = s->started || start_thread(s);
     pthread_mutex_unlock(&s->lock);
     pthread_cond_signal(&s->wake);
 }

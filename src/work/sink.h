@@ -5,7 +5,8 @@
 // others may write to it, too.
 //
 // A line is copied under a lock that the writer holds only to swap two buffers. The writer is woken by the first line;
-// after that it looks by itself every few milliseconds, so that many lines cost no wake-up.
+// after that it looks by itself every few milliseconds, so that many lines cost no wake-up. Its thread begins with the
+// first line: a process that says nothing has one less, and libc may spare it its locks.
 #pragma once
 #include <stdbool.h>
 
@@ -22,7 +23,7 @@ struct sink_options {
     size_t room;      // bytes that may wait; 0: SINK_ROOM
 };
 
-// ERR_SYS with errno (or what err_from_errno makes of it): the file cannot be opened, or there is no thread.
+// ERR_SYS with errno (or what err_from_errno makes of it): the file cannot be opened.
 MUSTCHECK enum err sink_open(const struct sink_options *options, struct sink **sink);
 // Writes what waits, for SINK_LAST_MS at most where nobody reads it. Accepts NULL. Nobody else uses it any more.
 void sink_close(struct sink *take_sink);
