@@ -63,9 +63,8 @@ int outside_open(struct outside *o, const struct admin_options *options) {
     if (o->has_admin) {
         log_info("metrics, states and a page: http://%s/ui", address_format(&o->address, text));
     }
-    if (sink_open(&stderr_options, &o->log) == OK) { // else lines go the short way
-        o->writer.write = write_log;
-        log_set_writer(&o->writer);
+    if (sink_open(&stderr_options, &o->log) != OK) {
+        o->log = NULL; // lines go the short way
     }
     admin.listen = &o->address;
     admin.access = o->access;
@@ -75,6 +74,13 @@ int outside_open(struct outside *o, const struct admin_options *options) {
         log_error("the admin listener did not start: %s", err_text(e));
     }
     return e == OK ? EXIT_FINE : EXIT_UNREACHABLE;
+}
+
+void outside_begin(struct outside *o) {
+    if (o->log) {
+        o->writer.write = write_log;
+        log_set_writer(&o->writer);
+    }
 }
 
 void outside_reopen(struct outside *o) {

@@ -17,6 +17,8 @@ struct outside {
 int outside_claim(struct outside *o, const struct config *config);
 // Beside the workers, which are there and do not run yet. `options` as the admin wants them, without listen and the sinks.
 int outside_open(struct outside *o, const struct admin_options *options);
+// What had to be said at the start is said: from now on no log line waits for anybody.
+void outside_begin(struct outside *o);
 // The files of the logs anew (logrotate).
 void outside_reopen(struct outside *o);
 // The workers do not run any more; their meters and shelves are there still. Accepts zeroed.

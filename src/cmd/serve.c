@@ -482,6 +482,7 @@ static int serve(struct serve *s) {
             log_info("listening on http://%s", address_format(&shared.listen, text));
             describe_upstreams(s->config);
             describe_machine(&machine, crew.count);
+            outside_begin(&crew.outside);
             run_crew(&crew);
         }
         close_crew(&crew);
