@@ -67,9 +67,10 @@ def test_a_file_that_was_moved_away_is_made_anew(world):
     assert len(wait_lines(log, 1)) == len(lines_of(old)) == 1
 
 
+@pytest.mark.threads
 def test_the_last_lines_are_written_at_the_end(world):
     log = world.folder / "access.log"
-    gw = world.serve(world.upstream(), "--access-log", log)
+    gw = world.serve(world.upstream(), "--access-log", log, workers=2)
     client = world.connect(gw)
     for _ in range(50):
         client.ask(post(CHAT, b'{"model":"m"}'))

@@ -100,13 +100,14 @@ def test_metrics_are_what_prometheus_reads(world, start):
 def test_a_name_of_any_characters_is_a_label(world):
     port = free_port()
     up = world.upstream()
-    name = 'a "quoted" \\ name,\nof {two} lines'
+    name = 'a "quoted" \\ name, {of} all kinds'
     world.serve(config=f"upstreams:\n  {json.dumps(name)}: {{url: '{up.url}'}}\n", admin=port)
     admin = Admin(world, port)
     assert admin.metrics()["thaw_attempts"] == {("thaw_attempts_total", ("upstream", name)): 0}
     assert admin.state()["upstreams"][0]["name"] == name
 
 
+@pytest.mark.threads
 def test_held_calls_are_seen_while_they_are_held(world, start):
     gate = Gate()
     up, gw, admin = start(held_by(gate), workers=2)
