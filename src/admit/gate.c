@@ -360,9 +360,11 @@ static void take_place(struct gate *gate, struct ticket *ticket, const struct ga
     atomic_fetch_add_explicit(&gate->entered, 1, memory_order_relaxed);
 }
 
-// Until so many places have become free. 0: nothing is known.
+// Until so many places have become free, beyond those that a lowered limit takes. 0: nothing is known.
 static uint64_t wait_ms(const struct gate *gate, uint64_t places) {
-    return (places * gate->service_us / limit_of(gate) + US_PER_MS - 1) / US_PER_MS;
+    unsigned limit = limit_of(gate), in = atomic_load(&gate->in_flight);
+    places += in > limit ? in - limit : 0;
+    return (places * gate->service_us / limit + US_PER_MS - 1) / US_PER_MS;
 }
 
 // How long it may wait.
@@ -448,8 +450,8 @@ enum gate_answer gate_enter(struct gate *gate, const struct gate_asker *asker, s
         return GATE_IN;
     }
     pthread_mutex_lock(&gate->lock);
+    struct message *granted = fill(gate, asker->loop->now_ms); // whose place became free this very moment
     enum gate_answer answer = enter(gate, asker, ticket, refusal);
-    struct message *granted = fill(gate, asker->loop->now_ms); // a place that became free this very moment
     pthread_mutex_unlock(&gate->lock);
     post(granted);
     return answer;
