@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include "cmd/claim.h"
 #include "cmd/key.h"
 #include "cmd/machine.h"
+#include "cmd/outside.h"
 #include "cmd/signals.h"
 #include "cmd/verbs.h"
 #include "gateway/jobs.h"
@@ -260,6 +262,11 @@ struct hand {
     struct message finished; // to the first one's
 };
 struct crew {
+    struct outside outside;
+    struct meters *meters;
+    struct message drain; // asked for by the admin
+    atomic_bool drain_asked;
+    struct io usr1;
     struct shelves *shelves;
     struct store *store;
     struct list interrupted; // jobs of the last process
@@ -308,6 +315,32 @@ static void on_signal(struct io *io, unsigned events UNUSED) {
     }
 }
 
+// ---- what the admin is asked for
+
+static void deliver_admin_drain(struct message *m) {
+    struct crew *crew = container_of(m, struct crew, drain);
+    if (crew->state == CREW_RUNNING) {
+        log_info("taking no new calls, finishing the running ones; the admin asked for it");
+        crew_set_state(crew, CREW_DRAINING);
+    }
+}
+
+static void on_admin_drain(void *owner) {
+    struct crew *crew = owner;
+    if (!atomic_exchange(&crew->drain_asked, true)) { // the message is posted once
+        loop_post(&crew->hands[0].worker.loop, &crew->drain);
+    }
+}
+
+// SIGUSR1: the logs' files have been moved away.
+static void on_usr1(struct io *io, unsigned events UNUSED) {
+    struct crew *crew = container_of(io, struct crew, usr1);
+    struct signalfd_siginfo info;
+    while (read(io->fd, &info, sizeof info) == sizeof info) {
+        outside_reopen(&crew->outside);
+    }
+}
+
 static void *make_mock(struct loop *loop) {
     uint32_t from; // each worker has one, and after a restart a store knows the ids of the last ones
     random_bytes(&from, sizeof from);
@@ -329,6 +362,8 @@ static int open_crew(struct crew *crew, const struct serve *s, const struct shar
     };
     char problem[STORE_PROBLEM_MAX];
     crew->shelves = worker_shelves(s->config, crew->count);
+    crew->meters = meters_create(crew->count);
+    crew->drain.deliver = deliver_admin_drain;
     if (jobs_open(s->config, crew->shelves, &crew->store, &crew->interrupted, problem) != OK) {
         fprintf(stderr, "thaw serve: %s\n", problem);
         crew->count = 0;
@@ -336,6 +371,8 @@ static int open_crew(struct crew *crew, const struct serve *s, const struct shar
     }
     options.shelves = crew->shelves;
     options.store = crew->store;
+    options.meters = crew->meters;
+    options.access = crew->outside.access;
     crew->hands = xcalloc(crew->count, sizeof *crew->hands);
     for (unsigned i = 0; i < crew->count; i++) {
         struct hand *hand = &crew->hands[i];
@@ -352,7 +389,9 @@ static int open_crew(struct crew *crew, const struct serve *s, const struct shar
         hand->stop.deliver = deliver_stop;
         hand->finished.deliver = deliver_finished;
     }
-    if (signals_open(&crew->hands[0].worker.loop, &crew->signals, on_signal) != OK) {
+    struct loop *first = &crew->hands[0].worker.loop;
+    if (signals_open(first, &crew->signals, on_signal) != OK ||
+        signals_watch(first, &crew->usr1, SIGUSR1, on_usr1) != OK) {
         fprintf(stderr, "thaw serve: signals cannot be watched: %s\n", strerror(errno));
         return EXIT_UNREACHABLE;
     }
@@ -379,6 +418,7 @@ static void run_crew(struct crew *crew) {
 }
 
 static void close_crew(struct crew *crew) {
+    outside_close(&crew->outside);
     if (crew->shelves) {
         shelves_close(crew->shelves);
         store_close(crew->store); // its last results are delivered as the workers end
@@ -388,10 +428,15 @@ static void close_crew(struct crew *crew) {
         if (i == 0 && crew->signals.on_ready) {
             io_close(&crew->hands[0].worker.loop, &crew->signals);
         }
+        if (i == 0 && crew->usr1.on_ready) {
+            io_close(&crew->hands[0].worker.loop, &crew->usr1);
+        }
         worker_finish(&crew->hands[i].worker);
     }
     free(crew->hands);
     shelves_destroy(crew->shelves);
+    meters_destroy(crew->meters);
+    outside_finish(&crew->outside);
 }
 
 // ---- start-up lines
@@ -427,6 +472,17 @@ static void describe_machine(const struct machine *m, const struct pressure *p, 
              connections < by_memory ? "descriptors" : "memory", (double)p->budget / 1e6);
 }
 
+static int show_crew(struct crew *crew, struct config *config) {
+    struct admin_options options = {
+        .config = config,
+        .meters = crew->meters,
+        .shelves = crew->shelves,
+        .on_drain = on_admin_drain,
+        .owner = crew,
+    };
+    return outside_open(&crew->outside, &options);
+}
+
 static int serve(struct serve *s) {
     struct machine machine;
     struct shared shared = {0};
@@ -440,12 +496,17 @@ static int serve(struct serve *s) {
         describe_upstreams(s->config);
         describe_machine(&machine, shared.pressure, crew.count);
         log_info("all is fine; without --check it would listen on %.*s", STR_ARG(s->config->listen));
-    } else if (!wrong && !(wrong = claim_address("serve", s->config->listen, &shared.listen))) {
+    } else if (!wrong && !(wrong = claim_address("serve", "listen", s->config->listen, &shared.listen)) &&
+               !(wrong = outside_claim(&crew.outside, s->config))) {
         wrong = open_crew(&crew, s, &shared);
+        if (!wrong) {
+            wrong = show_crew(&crew, s->config);
+        }
         if (!wrong) {
             log_info("listening on http://%s", address_format(&shared.listen, text));
             describe_upstreams(s->config);
             describe_machine(&machine, shared.pressure, crew.count);
+            outside_begin(&crew.outside);
             run_crew(&crew);
         }
         close_crew(&crew);

@@ -2,6 +2,7 @@
 // A call: one request to a model's upstreams, in their order, whose answer goes on a tape. It ends with the tape's end,
 // or when the tape's last reader has left. Who reads the tape is not its business.
 #pragma once
+#include "gateway/access.h"
 #include "gateway/asked.h"
 #include "gateway/worker.h"
 
@@ -31,6 +32,7 @@ struct call_request {
     struct str body;
     struct buf *take_body;     // instead of copying: the buffer that `body` lies in, or NULL
     struct call_places places; // of a kept body
+    struct trail *take_trail;  // for the access log, or NULL
     // Who streams the body (body_kept false); else NULL.
     const struct call_owner *owner_events;
     void *owner;

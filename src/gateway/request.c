@@ -62,6 +62,9 @@ static void drop_request(struct request *r) {
     struct worker *w = r->worker;
     request_set_state(r, REQUEST_ENDED);
     w->in_flight--;
+    if (r->access) {
+        access_end(r, false);
+    }
     resume_end(r);
     patience_end(r);
     list_unlink(&r->node);
@@ -76,11 +79,14 @@ static void drop_request(struct request *r) {
 // The only way out.
 void request_finish(struct request *r, enum outcome outcome) {
     r->outcome = outcome;
-    r->worker->outcomes[outcome]++;
+    count_add(&r->worker->meter->outcomes[outcome], 1);
     if (log_enabled(LOG_DEBUG)) {
         char id[REQUEST_ID_MAX];
         struct str name = request_id(r, id);
         log_debug("%.*s: %s: %s", STR_ARG(name), outcome_name(outcome), outcome_text(outcome));
+    }
+    if (r->access) {
+        access_end(r, true);
     }
     drop_request(r);
 }
@@ -107,6 +113,7 @@ static struct request *add_request(struct worker *w, struct xchg *x, const struc
     buf_init(&r->body, w->config->max_body);
     list_push_back(&w->requests, &r->node);
     w->in_flight++;
+    r->access = access_begin(r);
     return r;
 }
 
@@ -138,6 +145,13 @@ void request_reject(struct http_server *s, struct xchg *x, enum err e, const cha
     request_error(r, err_status(e), outcome, NULL, NULL, "The request was refused: %s.", problem);
 }
 
+static void count_bytes(struct request *r, size_t in, size_t out) {
+    struct meter *m = r->worker->meter;
+    count_add(&m->bytes_in, in);
+    count_add(&m->bytes_out, out);
+    access_add_bytes(r, in, out);
+}
+
 static void on_head(struct xchg *x UNUSED, struct head *head UNUSED) {} // a request has one, told by request_begin
 
 // A looked-at body is gathered; one that came in a single piece is used where it lies.
@@ -166,6 +180,7 @@ static void gather(struct request *r, struct str bytes, bool end) {
 static void on_body(struct xchg *x, struct str bytes, bool end) {
     struct request *r = x->owner;
     r->body_complete = end;
+    count_bytes(r, bytes.len, 0);
     if (r->call) {
         if (!call_upload(r->call, bytes, end) && !end) {
             xchg_pause(x);
@@ -348,6 +363,7 @@ void request_send_head(struct request *r, const struct tape_head *tape_head) {
     struct head head = {
         .status = tape_head->status, .fields = fields, .body_len = tape_head->body_len < 0 ? BODY_UNKNOWN : left};
     r->head_sent = r->head_sent || head.status >= 200;
+    access_set_status(r, head.status);
     xchg_send_head(r->x, &head);
     if (head.status >= 200 && resume_is_head_only(r) && xchg_send(r->x, STR(""), true) == 0 && xchg_over(r->x)) {
         request_finish(r, OUTCOME_COMPLETE); // whatever becomes of the answer
@@ -371,6 +387,7 @@ static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, i
         return 0;
     }
     taken = xchg_sendv(r->x, v, count, last);
+    count_bytes(r, 0, taken);
     if (r->patience) {
         patience_sent(r, v, count, taken);
     }
@@ -481,6 +498,7 @@ static struct call *start_call(struct request *r, struct tape *tape, bool body_k
         .body = r->whole,
         .take_body = buf_len(&r->body) ? &r->body : NULL,
         .places = r->places,
+        .take_trail = access_trail(r),
         .owner_events = &upload_events,
         .owner = body_kept ? NULL : r,
         .messages = r->route->messages,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A request: one client exchange on its way through the steps table (steps.c), from its head to its one outcome.
 #pragma once
+#include "gateway/access.h"
 #include "gateway/answer.h"
 #include "gateway/call.h"
 #include "gateway/worker.h"
@@ -50,6 +51,7 @@ struct request {
     const struct str *cors;    // its page's origin as the configuration allows it; NULL: none
     struct patience *patience; // what it hears while it waits; NULL: nothing (patience.h)
     struct call *call;         // while a body is streamed to it
+    struct access *access;     // its line in the access log; NULL: there is none
     struct buf body;           // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
     uint64_t timeout_ms; // X-Request-Timeout; 0: none

@@ -172,6 +172,7 @@ static bool admits(struct worker *w, size_t bytes) {
 void room_refuse(struct request *r) {
     const struct pressure *p = r->worker->gauge.all;
     r->retry_ms = RETRY_AFTER_S * 1000;
+    count_add(&r->worker->meter->refused[LIMIT_MEMORY], 1);
     request_error(r, 503, OUTCOME_NO_ROOM, NULL, "memory_budget",
                   "thaw is at its memory budget (memory: %" PRIu64 " MiB, %" PRIu64
                   " in use) and takes no new calls; those that run go on. Try again in %d seconds.",

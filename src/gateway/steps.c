@@ -242,6 +242,10 @@ static enum verdict step_who(struct request *r) {
     case WHO_FINE:
         r->tenant = keys ? shelf_tenant(&found.tenant) : 0;
         r->client = found.client;
+        if (keys) {
+            bool named = found.client != WHO_NO_CLIENT;
+            access_set_key(r, &found.tenant, named ? r->setup->config->clients[found.client].name : STR(""));
+        }
         return NEXT;
     case WHO_NOBODY:
         request_error(
@@ -434,6 +438,7 @@ static enum verdict step_peek(struct request *r) {
     if (!steps_peek(r, r->whole, NULL, &peek, &targets)) {
         return DONE;
     }
+    access_set_model(r, peek.model);
     r->places = steps_places(r->whole, &peek);
     r->targets = targets;
     r->max_tokens = peek.max_tokens;

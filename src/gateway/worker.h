@@ -6,25 +6,19 @@
 
 #include "admit/pressure.h"
 #include "base/pool.h"
+#include "gateway/meter.h"
 #include "gateway/setup.h"
 #include "http/server.h"
 #include "net/listen.h"
 #include "tape/shelf.h"
 
-enum outcome {
-#define OUTCOME(name, text) OUTCOME_##name,
-#include "gateway/outcome.def"
-#undef OUTCOME
-    OUTCOME_COUNT
-};
-const char *outcome_name(enum outcome o); // the identifier
-const char *outcome_text(enum outcome o);
-
 struct worker_options {
     struct blueprint *blueprint;              // the worker takes a reference
     struct commons *commons;                  // of all workers; NULL: this one is alone and makes its own
     struct shelves *shelves;                  // likewise
-    unsigned number;                          // its shelf's
+    unsigned number;                          // its shelf's and its meter's
+    struct meters *meters;                    // of all workers; NULL: this one counts for itself
+    struct sink *access;                      // of the access log; NULL: none. Outlives the workers
     struct clock *clock;                      // NULL: the monotonic clock
     const struct address *listen;             // NULL: no listener (tests bring their own connections)
     struct conn *(*mock_connect)(void *mock); // for upstreams whose URL is `mock`
@@ -69,11 +63,14 @@ struct worker {
     struct field *answer_scratch; // likewise, of a head that goes on a tape, whose readers build theirs
     time_t date_second;           // of `date`
     char date[32];
+    time_t logged_second; // of `logged`, for the access log
+    char logged[24];
     struct timer drain; // while draining: looks whether everything is done
     uint64_t drain_until_ms;
     bool idle;       // drained
     bool drain_over; // the time is up, clients are being told
-    uint64_t outcomes[OUTCOME_COUNT];
+    struct meters *meters;
+    struct meter *meter; // its own
 };
 
 enum { HEAD_EXTRA = 16 };

@@ -200,7 +200,7 @@ static void set_paused(struct xchg *x, bool paused) {
 
 static void abort_exchange(struct xchg *x) { close_conn(of(x)); }
 
-static const struct xchg_ops client_ops = {send_head, send_body, retract_head, set_paused, abort_exchange};
+static const struct xchg_ops client_ops = {send_head, send_body, retract_head, set_paused, abort_exchange, NULL};
 
 // ---- receiving
 

@@ -282,7 +282,12 @@ static void abort_exchange(struct xchg *x) {
     close_conn(s, false);
 }
 
-static const struct xchg_ops server_ops = {send_head, send_body, retract_head, set_paused, abort_exchange};
+static bool peer_of(const struct xchg *x, struct address *a) {
+    const struct server_conn *s = x->impl;
+    return conn_peer(s->conn, a);
+}
+
+static const struct xchg_ops server_ops = {send_head, send_body, retract_head, set_paused, abort_exchange, peer_of};
 
 static void ignore_head(struct xchg *x UNUSED, struct head *head UNUSED) {}
 static void ignore_body(struct xchg *x UNUSED, struct str bytes UNUSED, bool end UNUSED) {}

@@ -23,6 +23,22 @@ enum conn_event {
     CONN_HUP = 4, // the peer will send no more, or the stream is broken: conn_read tells which
 };
 
+// A socket address of either family. Not a struct sockaddr_storage, which is five times as long: a connection being made
+// has sixteen, and in a burst of calls there are many.
+struct address {
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    };
+    socklen_t len;
+};
+enum { ADDRESS_TEXT = 64 };
+// "127.0.0.1:80", "[::1]:80"; writes at most ADDRESS_TEXT bytes, returns `out`.
+const char *address_format(const struct address *a, char out[ADDRESS_TEXT]);
+// A numeric IPv4 or IPv6 host (no brackets) and a port; ERR_INVALID for names.
+MUSTCHECK enum err address_parse(struct str host, uint16_t port, struct address *a);
+
 struct conn;
 struct conn_ops {
     enum err (*read)(struct conn *c, void *into, size_t room, size_t *n);
@@ -31,6 +47,7 @@ struct conn_ops {
     void (*mark)(struct conn *c);
     bool (*untouched)(struct conn *c);
     void (*close)(struct conn *c, bool abort);
+    bool (*peer)(const struct conn *c, struct address *a); // NULL: it has no address
 };
 
 struct conn {
@@ -59,25 +76,14 @@ static inline void conn_close(struct conn *c) { c->ops->close(c, false); }
 // Breaks the stream off (TCP RST): the peer sees that it was not a normal end.
 static inline void conn_abort(struct conn *c) { c->ops->close(c, true); }
 
+// The address of the other end. False: there is none, or not any more.
+MUSTCHECK static inline bool conn_peer(const struct conn *c, struct address *a) {
+    return c->ops->peer && c->ops->peer(c, a);
+}
+
 // Delivers an event to whoever listens. For implementations.
 static inline void conn_emit(struct conn *c, unsigned events) {
     if (c->owner && events) {
         c->on_event(c, events);
     }
 }
-
-// A socket address of either family. Not a struct sockaddr_storage, which is five times as long: a connection being made
-// has sixteen, and in a burst of calls there are many.
-struct address {
-    union {
-        struct sockaddr sa;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    };
-    socklen_t len;
-};
-enum { ADDRESS_TEXT = 64 };
-// "127.0.0.1:80", "[::1]:80"; writes at most ADDRESS_TEXT bytes, returns `out`.
-const char *address_format(const struct address *a, char out[ADDRESS_TEXT]);
-// A numeric IPv4 or IPv6 host (no brackets) and a port; ERR_INVALID for names.
-MUSTCHECK enum err address_parse(struct str host, uint16_t port, struct address *a);

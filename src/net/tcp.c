@@ -123,7 +123,14 @@ static void tcp_close(struct conn *c, bool abort) {
     loop_bury(c->loop, &t->grave, bury);
 }
 
-static const struct conn_ops tcp_ops = {tcp_read, tcp_writev, tcp_shutdown, tcp_mark, tcp_untouched, tcp_close};
+static bool tcp_peer(const struct conn *c, struct address *a) {
+    const struct tcp *t = container_of(c, const struct tcp, conn);
+    a->len = sizeof a->v6;
+    return getpeername(t->io.fd, &a->sa, &a->len) == 0;
+}
+
+static const struct conn_ops tcp_ops = {tcp_read,      tcp_writev, tcp_shutdown, tcp_mark,
+                                        tcp_untouched, tcp_close,  tcp_peer};
 
 struct conn *tcp_adopt(struct loop *loop, int fd) {
     struct tcp *t = xcalloc(1, sizeof *t);

@@ -823,7 +823,13 @@ static void tls_close(struct conn *c, bool abort) {
     loop_bury(c->loop, &t->grave, bury);
 }
 
+static bool tls_peer(const struct conn *c, struct address *a) {
+    const struct tls *t = container_of(c, const struct tls, conn);
+    return t->state != TLS_CLOSED && conn_peer(t->below, a);
+}
+
 static const struct conn_ops tls_ops = {
+    .peer = tls_peer,
     .read = tls_read,
     .writev = tls_writev,
     .shutdown = tls_shutdown,

@@ -281,7 +281,9 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
     }
     check_ok(blueprint_create(w->config, &w->blueprint, sentence, sizeof sentence));
     w->commons = workers > 1 ? commons_create() : NULL;
+    w->meters = meters_create(workers);
     struct worker_options options = {
+        .meters = w->meters,
         .blueprint = w->blueprint,
         .commons = w->commons,
         .shelves = w->shelves,
@@ -315,7 +317,7 @@ void world_open_under_pressure(struct world *w, const char *yaml, unsigned worke
 uint64_t outcomes_of(const struct world *w, enum outcome o) {
     uint64_t n = 0;
     for (unsigned i = 0; i < w->worker_count; i++) {
-        n += w->workers[i].outcomes[o];
+        n += count_of(&w->workers[i].meter->outcomes[o]);
     }
     return n;
 }
@@ -361,6 +363,7 @@ void world_close(struct world *w) {
     }
     shelves_destroy(w->shelves);
     commons_destroy(w->commons);
+    meters_destroy(w->meters);
     blueprint_unref(w->blueprint);
     config_unref(w->config);
 }

@@ -70,6 +70,7 @@ struct world {
     };
     unsigned worker_count;
     struct shelves *shelves; // NULL: there is one worker, which has its own
+    struct meters *meters;
     struct store *store;     // NULL: the configuration names none (disk.h)
     struct list interrupted; // jobs of the last process
     struct flow_way ways[FLOW_WORKERS][FLOW_UPSTREAMS];

@@ -381,7 +381,7 @@ static void fresh_connection_that_breaks_is_not_tried_again(void **state UNUSED)
     check_error(f.client, 502, "The upstream 'a' (mock) failed: ");
     check_int(upstream_count(&f.w, "a"), 2);
     check_int(upstream_count(&f.w, "b"), 0);
-    check_int(f.w.worker.outcomes[OUTCOME_UPSTREAM_LOST], 1);
+    check_int(count_of(&f.w.worker.meter->outcomes[OUTCOME_UPSTREAM_LOST]), 1);
     world_close(&f.w);
 }
 
@@ -398,7 +398,7 @@ static void idempotent_call_on_a_kept_connection_is_tried_once_more(void **state
     close_peer(upstream_peer(&w, "up", 1));
     check_int(upstream_count(&w, "up"), 2);
     check_int(last_message(client).status, 502);
-    check_int(w.worker.outcomes[OUTCOME_UPSTREAM_LOST], 1);
+    check_int(count_of(&w.worker.meter->outcomes[OUTCOME_UPSTREAM_LOST]), 1);
     world_close(&w);
 }
 
@@ -416,7 +416,7 @@ static void touched_kept_connection_is_not_tried_again(void **state UNUSED) {
     check_error(f.client, 502, "The upstream 'a' (mock) failed: ");
     check_int(upstream_count(&f.w, "a"), 1);
     check_int(upstream_count(&f.w, "b"), 0);
-    check_int(f.w.worker.outcomes[OUTCOME_UPSTREAM_LOST], 1);
+    check_int(count_of(&f.w.worker.meter->outcomes[OUTCOME_UPSTREAM_LOST]), 1);
     world_close(&f.w);
 }
 
@@ -627,7 +627,7 @@ static void upstream_that_does_not_read_is_a_timeout(void **state UNUSED) {
     advance(&f.w, 1);
     struct parsed m = message_at(f.client, 0);
     check_int(m.status, 504);
-    check_int(f.w.worker.outcomes[OUTCOME_TIMEOUT_FIRST_BYTE], 1);
+    check_int(count_of(&f.w.worker.meter->outcomes[OUTCOME_TIMEOUT_FIRST_BYTE]), 1);
     free(body);
     world_close(&f.w);
 }
