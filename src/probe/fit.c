@@ -43,8 +43,8 @@ double fit_density(const struct scene *s, const struct fit *f, unsigned trial, d
     return all;
 }
 
-void fit_start(const struct scene *s, struct fit *f) {
-    f->median_log = log(s->alone_ms);
+void fit_start(const struct scene *s, double about_ms, struct fit *f) {
+    f->median_log = log(about_ms);
     f->spread = s->spread;
     for (unsigned t = 0; t < s->span_count; t++) {
         f->shift[t] = s->spans[t].kind == TRIAL_SLOWER ? log(2) : 0;
@@ -102,8 +102,8 @@ static void fit_common(const struct scene *s, const struct account *a, struct fi
     }
 }
 
-void fit_service(const struct scene *s, const struct account *a, struct fit *f) {
-    fit_start(s, f);
+void fit_service(const struct scene *s, const struct account *a, double about_ms, struct fit *f) {
+    fit_start(s, about_ms, f);
     for (int round = 0; round < ROUNDS; round++) {
         fit_shifts(s, a, f);
         fit_common(s, a, f);
