@@ -12,6 +12,7 @@ static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
 static const double WAIT_SEEN = 0.2;
+static const double SLOWER_SEEN = 0.07; // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
 static const double SHARE_MOST = 0.9; // of a lock: above, it is one for the whole call
 // The journal says otherwise.
@@ -250,7 +251,7 @@ static double latest(const struct scene *s, const struct span *p) {
 
 static bool anybody_waits(const struct scene *s) {
     for (unsigned t = 0; t < s->span_count; t++) {
-        if (s->spans[t].kind != TRIAL_SOLO && latest(s, &s->spans[t]) > (1 + WAIT_SEEN / 2) * s->alone_ms) {
+        if (s->spans[t].kind != TRIAL_SOLO && latest(s, &s->spans[t]) > (1 + SLOWER_SEEN) * s->alone_ms) {
             return true;
         }
     }
@@ -292,7 +293,7 @@ static void try_seats(struct search *f) {
 }
 
 static void try_cpu(struct search *f) {
-    for (unsigned n = 1; n * (1 + WAIT_SEEN / 2) < f->s.most; n++) {
+    for (unsigned n = 1; n * (1 + SLOWER_SEEN) < f->s.most; n++) {
         if (worth(&f->s, PROBE_CPU, n)) {
             struct hypothesis h = {.model = PROBE_CPU, .at_once = n};
             weigh(f, &h, true);
@@ -358,14 +359,17 @@ static double usual_gap(const struct scene *s) {
 }
 
 static void try_poll(struct search *f) {
+    enum { PARTS = 20 };
+    static const double round_ms[] = {10, 20, 25, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 1000, 2000, 5000};
     const struct scene *s = &f->s;
     double gap = usual_gap(s);
     struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
     double most = -INFINITY;
-    for (int parts = 1; parts <= 20 && gap > 0.8 * s->alone_ms; parts++) {
-        double period = gap / parts;
-        if (period < MAX(5, s->alone_ms / 20)) {
-            break;
+    double least = MAX(10, s->alone_ms / 20);
+    for (int i = 0; i < PARTS + (int)ARRAY_LEN(round_ms) && gap > 0.8 * s->alone_ms; i++) {
+        double period = i < PARTS ? gap / (i + 1) : round_ms[i - PARTS];
+        if (period < least || period > 4 * s->alone_ms) {
+            continue;
         }
         struct hypothesis h = {.model = PROBE_POLL, .at_once = 1, .period_ns = (uint64_t)(period * 1e6)};
         double score = climb(f, &h, get_period, set_period, 0.02);
@@ -633,7 +637,7 @@ static void rank(struct search *f) {
     for (size_t i = 0; i < f->count; i++) {
         struct candidate c = f->v[i];
         bool keep = c.h.model == PROBE_FLAT || c.h.model == PROBE_CAP || c.h.refused_status ||
-                    c.waited >= WAIT_SEEN * f->s.alone_ms;
+                    c.waited >= (c.h.model == PROBE_CPU ? SLOWER_SEEN * 0.9 : WAIT_SEEN) * f->s.alone_ms;
         for (size_t k = 0; k < kept && keep; k++) {
             keep = !hypothesis_same(&c.h, &f->v[k].h);
         }

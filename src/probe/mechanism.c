@@ -65,6 +65,8 @@ static bool turn_unfair(unsigned seats, const struct scene *s, const struct span
     }
     bool *waits = xcalloc(2 * n, sizeof *waits);
     bool *served = waits + n;
+    double batch = -INFINITY;
+    double in_batch = 0;
     size_t come = p->from;
     size_t waiting = 0;
     unsigned free_seats = seats;
@@ -92,7 +94,10 @@ static bool turn_unfair(unsigned seats, const struct scene *s, const struct span
             free_seats++;
             continue;
         }
-        note(a, s, next, left->done, last ? 0 : -log((double)waiting));
+        bool same = left->done - batch <= mechanism_batch_ms(s);
+        batch = same ? batch : left->done;
+        in_batch = same ? in_batch + 1 : 1;
+        note(a, s, next, left->done, last ? 0 : log(MIN(in_batch / (double)waiting, 1)));
         waits[next - p->from] = false;
         served[next - p->from] = true;
         waiting--;
@@ -171,9 +176,10 @@ static bool turn_poll(const struct hypothesis *h, const struct scene *s, unsigne
         double missed = 0; // who should have got it before me
         for (size_t j = k + 1; j < span_len(p) && span_len(p) <= LOTS_MOST; j++) {
             const struct sight *other = nth_done(s, p, j);
-            double theirs = other->came + ceil(MAX(free_at - other->came, 0) / period) * period;
-            rivals += fabs(theirs - start) <= JITTER_MS;
-            missed += theirs < start - 2 * JITTER_MS && theirs > free_at + JITTER_MS;
+            double off = fabs(remainder(start - other->came, period)); // of the nearest of their looks from mine
+            double theirs = other->came + ceil(MAX(free_at + JITTER_MS - other->came, 0) / period) * period;
+            rivals += off <= JITTER_MS && other->came <= start + JITTER_MS;
+            missed += off > JITTER_MS && theirs < start;
         }
         note(a, s, who, start, -log1p(rivals) - 3 * MIN(missed, 3));
         free_at = me->done;

@@ -137,11 +137,10 @@ static bool next_when_flat(const struct procedure_options *o, const struct done 
     if (rung) {
         return give(plan, TRIAL_BURST, rung);
     }
+    // Once more the same, then twice as many.
     bool in_doubt = v->best.model == PROBE_INCONCLUSIVE && d->together < TOGETHER_MOST;
-    if (in_doubt) {
-        return give(plan, TRIAL_BURST, MIN(d->largest * 2, most_users(o)));
-    }
-    return false;
+    unsigned calls = d->together % 2 ? MIN(d->largest * 2, most_users(o)) : d->largest;
+    return in_doubt && give(plan, TRIAL_BURST, calls);
 }
 
 static bool order_matters(enum probe_model m) {
