@@ -10,7 +10,7 @@
 static const double BIC_BARE = 10;
 static const double BIC_BARE_LOTS = 40; // the sum over lots is an estimate, a bad one where service times vary
 static const double VARIES = 0.05;      // CV of calls alone
-static const double UNFAIR = 4; // so much likelier is it that who is next is not who came first
+static const double UNFAIR = 4;         // so much likelier is it that who is next is not who came first
 static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
@@ -24,9 +24,9 @@ static const double SEEN_OTHERWISE = -20;
 static const double ORDER_PRICE[ORDERS] = {0, 1, 2, 2};
 
 enum {
-    ALL_TRIED = 64,  // up to so many at once every N is a candidate
-    NEAR = 3,        // beyond, those so near to what is seen
-    FINALISTS = 12,  // that are resampled
+    ALL_TRIED = 64, // up to so many at once every N is a candidate
+    NEAR = 3,       // beyond, those so near to what is seen
+    FINALISTS = 12, // that are resampled
     RESAMPLES = 200,
     LOTS_TRIED = 14, // ways to divide seats among workers
     LOTS_CALLS = 400,
@@ -497,8 +497,7 @@ static void truncated(unsigned n, unsigned workers, double most, double *mean, d
     double sum = 0;
     double squares = 0;
     for (unsigned k = 0; k <= n; k++) {
-        double chance =
-            exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) + (n - k) * log1p(-p));
+        double chance = exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) + (n - k) * log1p(-p));
         double x = MIN(k, most);
         sum += chance * x;
         squares += chance * x * x;
@@ -862,10 +861,13 @@ static void tell_hold(const struct search *f, struct verdict *v) {
 static void dump(struct search *f) {
     for (size_t i = 0; i < MIN(f->count, 4); i++) {
         const struct candidate *c = &f->v[i];
-        printf("   %s %u (%ux%u share %.3f rate %.2f period %.1f) %.1f fixed %.1f odd %.1f waited %.0f:", probe_model_name(c->h.model), c->h.at_once, c->h.workers, c->h.each, c->h.share, c->h.rate, (double)c->h.period_ns/1e6, c->score, c->fixed, c->odd, c->waited);
+        printf("   %s %u (%ux%u share %.3f rate %.2f period %.1f) %.1f fixed %.1f odd %.1f waited %.0f:",
+               probe_model_name(c->h.model), c->h.at_once, c->h.workers, c->h.each, c->h.share, c->h.rate,
+               (double)c->h.period_ns / 1e6, c->score, c->fixed, c->odd, c->waited);
         for (unsigned t = 0; t < f->s.span_count; t++) {
             double sum = 0;
-            for (size_t k = f->s.spans[t].from; k < f->s.spans[t].to; k++) sum += c->part[k];
+            for (size_t k = f->s.spans[t].from; k < f->s.spans[t].to; k++)
+                sum += c->part[k];
             printf(" [%d n=%zu %.1f]", f->s.spans[t].kind, span_len(&f->s.spans[t]), sum);
         }
         printf("\n");

@@ -21,7 +21,7 @@ struct worker {
 };
 
 struct room {
-    double *free_at; // of each worker its seats, the first free one first
+    double *free_at;   // of each worker its seats, the first free one first
     struct worker *of; // how its calls came
     size_t seats;
     unsigned workers, each;
