@@ -29,6 +29,8 @@ enum {
     FINALISTS = 12, // that are resampled
     RESAMPLES = 200,
     LOTS_TRIED = 14, // ways to divide seats among workers
+    LOTS_GUESSES = 8,
+    LOTS_AGAIN = 4,
     LOTS_CALLS = 400,
     WORKERS_MOST = 40,
     DIVIDED_MOST = 160, // seats in all
@@ -491,6 +493,12 @@ static void try_session(struct search *f) {
 
 // ---- seats divided among workers
 
+static int by_score(const void *a, const void *b) {
+    const struct candidate *x = a;
+    const struct candidate *y = b;
+    return (x->score < y->score) - (x->score > y->score);
+}
+
 // Mean and variance of min(K, most), K of n by lot among so many.
 static void truncated(unsigned n, unsigned workers, double most, double *mean, double *variance) {
     double p = 1.0 / workers;
@@ -522,7 +530,8 @@ static double batches_off(const struct scene *s, unsigned workers, unsigned each
     return off;
 }
 
-static void weigh_lots(struct search *f, const struct hypothesis *h) {
+static void weigh_lots(struct search *f, const struct hypothesis *h, unsigned guesses) {
+    struct lots lots = {h->workers, h->each, guesses, &f->random};
     const struct scene *s = &f->s;
     struct candidate *c = add(f, h);
     double paid = 0;
@@ -539,11 +548,10 @@ static void weigh_lots(struct search *f, const struct hypothesis *h) {
             const struct span *p = &s->spans[t];
             double best = -INFINITY;
             for (enum order order = ORDER_SENT; order <= ORDER_SHUFFLED; order++) {
-                double all = order == ORDER_SENT || span_is_burst(p)
-                                 ? lots_density(s, &f->fit, h->workers, h->each, t, order, &f->random, density,
-                                                f->trying.service) -
-                                       ORDER_PRICE[order]
-                                 : -INFINITY;
+                bool possible = order == ORDER_SENT || span_is_burst(p);
+                double all =
+                    possible ? lots_density(&lots, s, &f->fit, t, order, density, f->trying.service) : -INFINITY;
+                all -= ORDER_PRICE[order];
                 if (all > best) {
                     paid += order == ORDER_SHUFFLED ? ORDER_PRICE[order] : 0;
                     best = all;
@@ -581,9 +589,21 @@ static size_t keep_best(struct division *best, size_t count, struct division d) 
     return count;
 }
 
-static void try_division(struct search *f, unsigned workers, unsigned each) {
-    struct hypothesis h = {.model = PROBE_PARTITIONED, .at_once = workers * each, .workers = workers, .each = each};
-    weigh_lots(f, &h);
+// The best of few guesses are weighed again by more.
+static void weigh_divisions(struct search *f, const struct division *v, size_t count) {
+    size_t first = f->count;
+    for (size_t i = 0; i < count; i++) {
+        struct hypothesis h = {.model = PROBE_PARTITIONED,
+                               .at_once = v[i].workers * v[i].each,
+                               .workers = v[i].workers,
+                               .each = v[i].each};
+        weigh_lots(f, &h, LOTS_GUESSES);
+    }
+    qsort(f->v + first, count, sizeof *f->v, by_score);
+    for (size_t i = 0; i < MIN(count, (size_t)LOTS_AGAIN); i++) {
+        struct hypothesis h = f->v[first + i].h;
+        weigh_lots(f, &h, LOTS_GUESSES_MOST);
+    }
 }
 
 // The seats that explain most if nobody divides them.
@@ -612,9 +632,7 @@ static void try_lots(struct search *f) {
             count = keep_best(best, count, (struct division){workers * each == pool ? 0 : off, workers, each});
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        try_division(f, best[i].workers, best[i].each);
-    }
+    weigh_divisions(f, best, count);
 }
 
 static void try_all(struct search *f) {
@@ -632,12 +650,6 @@ static void try_all(struct search *f) {
 }
 
 // ---- the choice
-
-static int by_score(const void *a, const void *b) {
-    const struct candidate *x = a;
-    const struct candidate *y = b;
-    return (x->score < y->score) - (x->score > y->score);
-}
 
 // Best first, of those that say the same only the best; who would have nobody wait is not told from FLAT.
 static void rank(struct search *f) {
