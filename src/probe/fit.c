@@ -18,7 +18,8 @@ static double normal(double x, double deviation) {
 
 static double wider(double spread) { return MAX(3 * spread, 0.08); }
 
-// The three parts of the density, of the logarithm's distance from the median.
+// The three parts of the density, of the logarithm's distance from the median. A trial that is faster as a whole is no
+// narrower for it, or whoever bends it so would be rewarded for each call: so the service without the trial's factor.
 static double usual(const struct fit *f, double off, double service) {
     return USUAL * normal(off, f->spread) / service;
 }
@@ -38,7 +39,8 @@ double fit_density(const struct scene *s, const struct fit *f, unsigned trial, d
         return rest;
     }
     double off = log(service_ms) - f->median_log - f->shift[trial];
-    double all = usual(f, off, service_ms) + late(f, off, service_ms) + rest;
+    double plain = service_ms * exp(-f->shift[trial]);
+    double all = usual(f, off, plain) + late(f, off, plain) + rest;
     *odd = rest / all;
     return all;
 }
@@ -117,7 +119,7 @@ void fit_service(const struct scene *s, const struct account *a, double about_ms
 // Bursts of some size have a common deviation of their own factors, unknown: a mean over what it may be. Where one
 // mechanism needs none of it and the other has to bend every burst the same way, that tells.
 static double price_of_bursts(const struct scene *s, const struct fit *f) {
-    static const double deviations[] = {0.0025, 0.005, 0.01, 0.02, 0.04, 0.08};
+    static const double deviations[] = {0.0025, 0.005, 0.01, 0.02, 0.03};
     double sum = 0;
     for (size_t d = 0; d < ARRAY_LEN(deviations); d++) {
         double deviation = MAX(deviations[d], 0.4 / s->alone_ms);

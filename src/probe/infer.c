@@ -185,7 +185,9 @@ static double weigh_journal(const struct scene *s, const struct hypothesis *h) {
 static struct candidate *add(struct search *f, const struct hypothesis *h) {
     if (f->count == f->room) {
         struct candidate *v = xcalloc(2 * f->room + 16, sizeof *v);
-        memcpy(v, f->v, f->count * sizeof *v);
+        if (f->count) {
+            memcpy(v, f->v, f->count * sizeof *v);
+        }
         free(f->v);
         f->v = v;
         f->room = 2 * f->room + 16;
@@ -780,7 +782,10 @@ static unsigned refusals_left(const struct scene *s, const struct candidate *c) 
 
 // Of two that fit: neighbours of one kind where times vary, or two kinds.
 static enum doubt doubt_between(const struct search *f) {
-    return f->v[0].h.model == f->v[1].h.model && f->s.cv > VARIES ? DOUBT_NOISE : DOUBT_TIE;
+    if (got_faster(&f->s)) {
+        return DOUBT_COLD;
+    }
+    return f->count > 1 && f->v[0].h.model == f->v[1].h.model && f->s.cv > VARIES ? DOUBT_NOISE : DOUBT_TIE;
 }
 
 // Divided seats: were they ever all taken at once? A division that was never full may as well have fewer or more.
@@ -813,16 +818,16 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     if (faster_than_alone(s) || end_as_one(s)) {
         return DOUBT_CACHED;
     }
-    if (odd || best->h.model == PROBE_CPU) {
-        bool cold = got_faster(s);
-        if (cold || odd) {
-            return cold ? DOUBT_COLD : DOUBT_NOISE;
-        }
+    if (odd) {
+        return got_faster(s) ? DOUBT_COLD : DOUBT_NOISE;
+    }
+    if (best->h.model == PROBE_CPU && got_faster(s)) {
+        return DOUBT_COLD;
     }
     bool lots = best->h.model == PROBE_PARTITIONED;
     double bar = lots && s->cv > VARIES ? BIC_BARE_LOTS : BIC_BARE;
     if (lots && s->cv <= VARIES && !seen_full(s, best->h.at_once)) {
-        return DOUBT_TIE;
+        return doubt_between(f);
     }
     if (f->count > 1 && (2 * (best->score - f->v[1].score) < bar || v->confidence < CONFIDENCE_BARE)) {
         return doubt_between(f);

@@ -10,7 +10,7 @@ enum { MS = 1000000 };
 static struct evidence see(struct sim *s, const struct trial_plan *plans, size_t count) {
     struct evidence e = {.local = true, .cpus = 2};
     s->service_ms = s->service_ms > 0 ? s->service_ms : 200;
-    s->jitter_ms = 1;
+    s->jitter_ms = s->jitter_ms > 0 ? s->jitter_ms : 1;
     s->random = s->random ? s->random : 12345;
     for (size_t i = 0; i < count; i++) {
         sim_trial(s, &e, &plans[i]);
@@ -81,16 +81,17 @@ static void numbers_of_a_mechanism_are_found(void **state UNUSED) {
     check_int(v.best.model, PROBE_BUCKET);
     check_int(v.best.at_once, 4);
     check(v.best.rate > 11.8 && v.best.rate < 12.2);
-    struct sim cap = {.kind = SIM_CAP, .seats = 5};
-    e = see(&cap, usual, ARRAY_LEN(usual));
-    v = conclude(&e);
+    struct sim cap = {.kind = SIM_CAP, .seats = 5, .service_ms = 200, .random = 77};
+    struct procedure_options o = {0};
+    sim_probe(&cap, &o, &v);
     check_int(v.best.model, PROBE_CAP);
+    check_int(v.best.at_once, 5);
     check_int(v.best.refused_status, 503);
 }
 
 static void two_that_fit_are_both_told(void **state UNUSED) {
     // Constant services: a lock for half of each call, or one call let in every 0.1 s? Nothing here can tell.
-    struct sim sim = {.kind = SIM_LOCK, .share = 0.5};
+    struct sim sim = {.kind = SIM_LOCK, .share = 0.5, .jitter_ms = 0.01};
     struct evidence e = see(&sim, usual, ARRAY_LEN(usual));
     struct verdict v = conclude(&e);
     check_int(v.best.model, PROBE_INCONCLUSIVE);
