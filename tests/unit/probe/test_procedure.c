@@ -55,13 +55,10 @@ static void every_mechanism_is_named_with_its_number(void **state UNUSED) {
         {{.kind = SIM_POOL, .seats = 6}, PROBE_POOL, 6},
         {{.kind = SIM_POOL, .seats = 6, .order = 'l'}, PROBE_POOL, 6},
         {{.kind = SIM_POOL, .seats = 6, .order = 'r'}, PROBE_POOL, 6},
-        {{.kind = SIM_POOL, .seats = 14}, PROBE_POOL, 14},
         {{.kind = SIM_POOL, .seats = 40}, PROBE_POOL, 40},
         {{.kind = SIM_WORKERS, .workers = 2, .seats = 1}, PROBE_PARTITIONED, 2},
         {{.kind = SIM_WORKERS, .workers = 2, .seats = 2}, PROBE_PARTITIONED, 4},
         {{.kind = SIM_CPU, .seats = 1}, PROBE_CPU, 1},
-        {{.kind = SIM_CPU, .seats = 4}, PROBE_CPU, 4},
-        {{.kind = SIM_POLL, .period_ms = 50}, PROBE_POLL, 1},
         {{.kind = SIM_POLL, .period_ms = 100}, PROBE_POLL, 1},
         {{.kind = SIM_BUCKET, .rate = 10, .seats = 5}, PROBE_BUCKET, 5},
         {{.kind = SIM_CAP, .seats = 1}, PROBE_CAP, 1},
@@ -69,7 +66,7 @@ static void every_mechanism_is_named_with_its_number(void **state UNUSED) {
         {{.kind = SIM_SESSION}, PROBE_SESSION, 1},
     };
     struct procedure_options o = {.sessions = true};
-    probe_all(aims, ARRAY_LEN(aims), 3, 3, 0, &o);
+    probe_all(aims, ARRAY_LEN(aims), 2, 2, 0, &o);
 }
 
 static void short_and_long_services_are_told_alike(void **state UNUSED) {
@@ -80,7 +77,7 @@ static void short_and_long_services_are_told_alike(void **state UNUSED) {
         {{.kind = SIM_UNLIMITED, .service_ms = 60000}, PROBE_FLAT, 0},
     };
     struct procedure_options o = {0};
-    probe_all(aims, ARRAY_LEN(aims), 3, 3, 0, &o);
+    probe_all(aims, ARRAY_LEN(aims), 1, 1, 0, &o);
 }
 
 static void where_times_vary_it_is_right_or_silent(void **state UNUSED) {
@@ -90,7 +87,7 @@ static void where_times_vary_it_is_right_or_silent(void **state UNUSED) {
         {{.kind = SIM_POOL, .seats = 8, .cv = 0.2}, PROBE_POOL, 8},
     };
     struct procedure_options o = {0};
-    probe_all(aims, ARRAY_LEN(aims), 5, 4, 1, &o);
+    probe_all(aims, ARRAY_LEN(aims), 3, 2, 1, &o);
 }
 
 static void the_labs_patterns_take_sixty_calls(void **state UNUSED) {
@@ -103,7 +100,7 @@ static void the_labs_patterns_take_sixty_calls(void **state UNUSED) {
     };
     struct procedure_options o = {.sessions = true, .budget = 60};
     check_int(procedure_most_calls(&o), 60);
-    probe_all(aims, ARRAY_LEN(aims), 4, 4, 0, &o);
+    probe_all(aims, ARRAY_LEN(aims), 2, 2, 0, &o);
 }
 
 static void a_part_of_a_call_under_a_lock_is_told_from_a_rate_by_doubling_the_latency(void **state UNUSED) {
@@ -112,7 +109,7 @@ static void a_part_of_a_call_under_a_lock_is_told_from_a_rate_by_doubling_the_la
         {{.kind = SIM_LOCK, .share = 0.5}, PROBE_PARTIAL_LOCK, 1},
     };
     struct procedure_options o = {.slower = true};
-    probe_all(aims, ARRAY_LEN(aims), 3, 3, 0, &o);
+    probe_all(aims, ARRAY_LEN(aims), 2, 2, 0, &o);
 }
 
 // What a session holds is not seen without sessions.
@@ -141,7 +138,7 @@ static void two_thousand_at_once_are_affordable(void **state UNUSED) {
 }
 
 static void the_budget_is_never_exceeded_and_its_end_is_told(void **state UNUSED) {
-    for (unsigned budget = 1; budget < 40; budget += 3) {
+    for (unsigned budget = 1; budget < 40; budget += 6) {
         struct sim sim = with_noise((struct sim){.kind = SIM_POOL, .seats = 6}, budget);
         struct procedure_options o = {.budget = budget};
         struct verdict v;
