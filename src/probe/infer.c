@@ -8,9 +8,8 @@
 #include "probe/lots.h"
 
 static const double BIC_BARE = 10;
-static const double BIC_BARE_LOTS = 40; // the sum over lots is an estimate, a bad one where service times vary
-static const double VARIES = 0.05;      // CV of calls alone
-static const double UNFAIR = 4;         // so much likelier is it that who is next is not who came first
+static const double VARIES = 0.05; // CV of calls alone
+static const double UNFAIR = 4;    // so much likelier is it that who is next is not who came first
 static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
@@ -788,7 +787,7 @@ static enum doubt doubt_between(const struct search *f) {
     return f->count > 1 && f->v[0].h.model == f->v[1].h.model && f->s.cv > VARIES ? DOUBT_NOISE : DOUBT_TIE;
 }
 
-// Divided seats: were they ever all taken at once? A division that was never full may as well have fewer or more.
+// Divided seats (whose weight is an estimate, a bad one where times vary): were they ever all taken at once? A division that was never full may as well have fewer or more.
 static bool seen_full(const struct scene *s, unsigned at_once) {
     unsigned most = 0;
     for (unsigned t = 0; t < s->span_count; t++) {
@@ -825,11 +824,10 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
         return DOUBT_COLD;
     }
     bool lots = best->h.model == PROBE_PARTITIONED;
-    double bar = lots && s->cv > VARIES ? BIC_BARE_LOTS : BIC_BARE;
-    if (lots && s->cv <= VARIES && !seen_full(s, best->h.at_once)) {
+    if (lots && (s->cv > VARIES || !seen_full(s, best->h.at_once))) {
         return doubt_between(f);
     }
-    if (f->count > 1 && (2 * (best->score - f->v[1].score) < bar || v->confidence < CONFIDENCE_BARE)) {
+    if (f->count > 1 && (2 * (best->score - f->v[1].score) < BIC_BARE || v->confidence < CONFIDENCE_BARE)) {
         return doubt_between(f);
     }
     // Who looks now and then also comes out of turn, and how often they look is lost in the noise.
