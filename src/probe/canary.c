@@ -12,7 +12,6 @@ static bool is_looking(const struct canary *c) { return c->shot.state != SHOT_ID
 size_t canary_request(struct str authority, struct str path, struct buf *out) {
     struct field room[1];
     struct fields fields = FIELDS(room);
-    enum h1_framing framing;
     buf_init(out, REQUEST_CAP);
     struct head head = {
         .method = METHOD_GET,
@@ -22,7 +21,7 @@ size_t canary_request(struct str authority, struct str path, struct buf *out) {
     };
     enum err e = fields_add(&fields, STR("User-Agent"), STR("thaw-probe"));
     head.fields = fields;
-    e = e == OK ? h1_write_request(out, &head, true, &framing) : e;
+    e = e == OK ? shot_write_head(out, &head) : e;
     return e == OK ? buf_len(out) : 0;
 }
 

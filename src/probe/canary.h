@@ -5,7 +5,7 @@
 // is not sent.
 #pragma once
 #include "probe/evidence.h"
-#include "probe/shot.h"
+#include "http/shot.h"
 
 enum { CANARY_LOOKS_MOST = 20 * 1000 };
 

@@ -7,7 +7,7 @@
 // upstream has. Otherwise nothing is known, and nothing is filled in.
 #pragma once
 #include "probe/evidence.h"
-#include "probe/shot.h"
+#include "http/shot.h"
 
 struct probe_record {
     uint64_t id;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "probe/question.h"
 
-#include "http/h1.h"
+#include "http/shot.h"
 #include "llm/raw.h"
 
 enum { PART_CAP = 1024 * 1024 };
@@ -159,7 +159,6 @@ static enum err write_head(const struct question *q, const struct asker *asker, 
     struct fields fields = FIELDS(room);
     struct out o = {texts, OK};
     char nonce[NONCE_TEXT];
-    enum h1_framing framing;
     put_target(&o, q, p, asker);
     target.to = buf_len(texts);
     put_field_values(&o, q, asker, cuts);
@@ -174,7 +173,7 @@ static enum err write_head(const struct question *q, const struct asker *asker, 
         .fields = fields,
         .body_len = (int64_t)body_len,
     };
-    return o.e == OK ? h1_write_request(out, &head, true, &framing) : o.e;
+    return o.e == OK ? shot_write_head(out, &head) : o.e;
 }
 
 enum err question_write(const struct question *q, const struct asker *asker, struct buf *out, size_t *head_len) {

@@ -13,16 +13,20 @@
 #include <math.h>
 
 #include "base/mem.h"
-
-enum { BEAT_MS = 10, QUIET_MS = 1000 };
+#include "http/sse.h"
+#include "llm/reply.h"
+enum { BEAT_MS = 10, QUIET_MS = 1000, TOKEN_CAP = 64 * 1024 };
 
 enum volley_state { VOLLEY_PREPARING, VOLLEY_GOING, VOLLEY_QUIETING, VOLLEY_DONE };
 
 struct volley_call {
     struct volley *volley;
     struct shot shot;
-    struct timer due; // staggered, open: when to prepare it, then when to let it go
-    uint64_t due_ns;  // on the loop's clock
+    struct sse sse; // --stream: of an event stream
+    bool is_events;
+    uint64_t last_token_ns; // on the loop's clock
+    struct timer due;       // staggered, open: when to prepare it, then when to let it go
+    uint64_t due_ns;        // on the loop's clock
 };
 
 struct volley {
@@ -203,7 +207,9 @@ static void keep_text(char to[VOLLEY_NOTE], struct str text) {
 }
 
 static void on_head(struct shot *s, const struct head *head) {
-    struct volley *v = container_of(s, struct volley_call, shot)->volley;
+    struct volley_call *c = container_of(s, struct volley_call, shot);
+    struct volley *v = c->volley;
+    c->is_events = http_is_event_stream(&head->fields);
     for (unsigned i = 0; i < head->fields.n; i++) {
         const struct field *f = &head->fields.v[i];
         if (str_ieq(f->name, STR("Location")) && head->status >= 300 && head->status < 400) {
@@ -217,14 +223,56 @@ static void on_head(struct shot *s, const struct head *head) {
     }
 }
 
+// ---- tokens
+
+static void note_token(struct volley_call *c) {
+    struct probe_call *seen = seen_of(c);
+    uint64_t now = c->volley->loop->now_ns;
+    if (seen->first_token_ns) {
+        seen->gap_ns = MAX(seen->gap_ns, now - c->last_token_ns);
+    } else {
+        seen->first_token_ns = told(c->volley, now);
+    }
+    c->last_token_ns = now;
+}
+
+// A model's event counts where it has text; one of any other making where it has data.
+static bool has_content(const struct sse_event *event) {
+    struct buf text;
+    bool is_models = str_search(event->data, STR("\"choices\"")) < event->data.len ||
+                     str_search(event->data, STR("\"type\"")) < event->data.len;
+    if (!is_models || event->truncated) {
+        return event->truncated || (event->data.len && !str_eq(event->data, STR("[DONE]")));
+    }
+    buf_init(&text, TOKEN_CAP);
+    bool found = reply_delta(event->type, event->data, &text) != OK || buf_len(&text) > 0;
+    buf_finish(&text);
+    return found;
+}
+
+static void on_sse_event(struct sse *sse, const struct sse_event *event) {
+    if (has_content(event)) {
+        note_token(container_of(sse, struct volley_call, sse));
+    }
+}
+
+static void on_body(struct shot *s, struct str bytes) {
+    struct volley_call *c = container_of(s, struct volley_call, shot);
+    if (c->is_events) {
+        sse_feed(&c->sse, bytes);
+    } else {
+        note_token(c); // any other stream: a piece as it arrives
+    }
+}
+
+// ---- the end of a call
+
 static void write_down(struct volley_call *c) {
     struct probe_call *seen = seen_of(c);
     const struct shot *s = &c->shot;
     const struct volley *v = c->volley;
     seen->sent_ns = told(v, s->sent_ns);
     seen->first_byte_ns = told(v, s->first_byte_ns);
-    seen->first_token_ns = told(v, s->first_token_ns);
-    seen->gap_ns = s->gap_ns;
     seen->end_ns = told(v, s->end_ns);
     seen->bytes = s->bytes;
     seen->status = s->error == OK || s->error == ERR_CUT ? s->status : 0;
@@ -257,7 +305,8 @@ static void on_over(struct shot *s) {
     }
 }
 
-static const struct shot_events call_events = {on_loaded, on_head, on_over};
+static const struct shot_events call_events = {.on_loaded = on_loaded, .on_head = on_head, .on_over = on_over};
+static const struct shot_events stream_events = {on_loaded, on_head, on_body, on_over};
 
 // ---- a call is prepared
 
@@ -282,9 +331,9 @@ static void begin(struct volley_call *c) {
     struct probe_call *seen = seen_of(c);
     char room[VOLLEY_NOTE];
     struct asker asker = {.user = seen->user, .nonce = seen->nonce, .cookie = cookie_of(v, seen->nonce, seen, room)};
-    c->shot.events = &call_events;
+    c->shot.events = v->setup.stream ? &stream_events : &call_events;
     c->shot.no_body = str_eq(v->setup.question->method, STR("HEAD"));
-    c->shot.stream = v->setup.stream;
+    sse_init(&c->sse, on_sse_event);
     c->shot.connect_ms = v->setup.connect_ms;
     c->shot.timeout_ms = v->setup.timeout_ms;
     buf_init(&c->shot.request, QUESTION_CAP);
@@ -421,6 +470,7 @@ static void break_off(struct volley *v) {
             seen_of(c)->end_ns = told(v, clock_ns(v));
         }
         shot_close(&c->shot);
+        sse_finish(&c->sse);
     }
     v->trial->to_ns = v->trial->to_ns ? v->trial->to_ns : told(v, clock_ns(v));
 }

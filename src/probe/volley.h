@@ -2,7 +2,7 @@
 // Does one trial: sends its calls as the plan wants them and writes down what became of each.
 //
 // Calls that are due together (bursts) are prepared first, every connection made and all but the held part of each
-// request written (probe/shot.h), and then released in one tight loop; the trial tells how far the first and the last
+// request written (http/shot.h), and then released in one tight loop; the trial tells how far the first and the last
 // one's leaving were apart. Others are prepared a little before their moment: a connection that waits for long would
 // take a seat of servers that have one thread or process for each.
 //

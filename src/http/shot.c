@@ -14,15 +14,15 @@
 //
 // Times of what arrives are those of the loop's turn: it was there when the turn began, however long the turn takes for
 // others. Times of what leaves are read from the clock behind the write.
-#include "probe/shot.h"
+#include "http/shot.h"
 
 #include <assert.h>
 #include <stdarg.h>
 
-#include "llm/reply.h"
+#include "http/h1.h"
 #include "net/tcp.h"
 
-enum { READS_PER_TURN = 8, INTERIM_MAX = 16, TOKEN_CAP = 64 * 1024 };
+enum { READS_PER_TURN = 8, INTERIM_MAX = 16 };
 
 static void shot_set_state(struct shot *s, enum shot_state state) {
     assert(state > s->state || state == SHOT_OVER);
@@ -42,7 +42,6 @@ static void shut(struct shot *s) {
     }
     h1_destroy(s->parser);
     s->parser = NULL;
-    sse_finish(&s->sse);
     buf_finish(&s->request);
 }
 
@@ -81,55 +80,19 @@ void shot_close(struct shot *s) {
 
 // ---- the answer
 
-static void note_token(struct shot *s) {
-    uint64_t now = s->aim.loop->now_ns;
-    if (!s->first_token_ns) {
-        s->first_token_ns = now;
-    } else {
-        s->gap_ns = MAX(s->gap_ns, now - s->last_token_ns);
-    }
-    s->last_token_ns = now;
-}
-
-// A model's event counts where it has text; one of any other making where it has data.
-static bool has_content(const struct sse_event *event) {
-    struct buf text;
-    bool models = str_search(event->data, STR("\"choices\"")) < event->data.len ||
-                  str_search(event->data, STR("\"type\"")) < event->data.len;
-    bool found = event->truncated || event->data.len > 0;
-    if (!event->data.len || str_eq(event->data, STR("[DONE]"))) {
-        return event->truncated;
-    }
-    if (models) {
-        buf_init(&text, TOKEN_CAP);
-        found = reply_delta(event->type, event->data, &text) != OK || buf_len(&text) > 0;
-        buf_finish(&text);
-    }
-    return found;
-}
-
-static void on_sse_event(struct sse *sse, const struct sse_event *event) {
-    if (has_content(event)) {
-        note_token(container_of(sse, struct shot, sse));
-    }
-}
-
 static void take_body(struct shot *s, struct str bytes) {
     s->bytes += bytes.len;
     if (s->answer && buf_str_append(s->answer, bytes) != OK) {
         s->answer = NULL; // what there is will do
     }
-    if (s->stream && bytes.len && s->is_events) {
-        sse_feed(&s->sse, bytes);
-    } else if (s->stream && bytes.len) {
-        note_token(s);
+    if (s->events->on_body && bytes.len) {
+        s->events->on_body(s, bytes);
     }
 }
 
 static void take_head(struct shot *s) {
     const struct head *head = h1_head(s->parser);
     s->status = head->status;
-    s->is_events = http_is_event_stream(&head->fields);
     if (s->events->on_head) {
         s->events->on_head(s, head);
     }
@@ -220,6 +183,11 @@ static void read_some(struct shot *s) {
 }
 
 // ---- the request
+
+enum err shot_write_head(struct buf *out, const struct head *head) {
+    enum h1_framing framing;
+    return h1_write_request(out, head, true, &framing);
+}
 
 // How much of it may leave before the release.
 static size_t held_from(const struct shot *s) {
@@ -335,7 +303,6 @@ static void prepare(struct shot *s, const struct aim *aim) {
     s->began_ns = clock_ns(s);
     s->deadline.on_timer = on_deadline;
     s->work.run = on_work;
-    sse_init(&s->sse, on_sse_event);
     shot_set_state(s, SHOT_CONNECTING);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One HTTP/1.1 call of the prober, on a connection of its own: connected, secured and almost all written beforehand, so
-// that what remains can leave at a moment of the owner's choice, together with a thousand others.
+// The client side of one HTTP/1.1 exchange that leaves at a moment of the owner's choice, together with a thousand
+// others: on a connection of its own, connected, secured and almost all written beforehand.
 //
 // What is held back is the last byte of the head and all of the body, while they are small enough to leave in one
 // segment train (SHOT_HELD_MOST): some servers begin to work when the head is there, others when the body is. Of a
@@ -9,8 +9,7 @@
 // The connection is closed afterwards, and says so before: idle ones would take seats of servers with a thread or a
 // process for each.
 #pragma once
-#include "http/h1.h"
-#include "http/sse.h"
+#include "http/msg.h"
 #include "net/tls.h"
 
 enum {
@@ -43,6 +42,7 @@ struct shot_events {
     void (*on_loaded)(struct shot *s); // never inside shot_start
     // The head of the final answer; what it holds is valid until the return. May be NULL.
     void (*on_head)(struct shot *s, const struct head *head);
+    void (*on_body)(struct shot *s, struct str bytes); // decoded; may be NULL
     // Exactly once unless shot_close came before, never inside shot_start or shot_release. Not to be freed in here.
     void (*on_over)(struct shot *s);
 };
@@ -53,12 +53,11 @@ struct shot {
     struct buf request;              // the caller's, written before the start; freed with the shot
     size_t head_len;                 // of it; the body is what follows
     bool no_body;                    // HEAD
-    bool stream;                     // first_token_ns and gap_ns are wanted
     struct buf *answer;              // NULL, or where the body is kept, as far as it has room
     uint64_t connect_ms, timeout_ms; // until it is loaded; from the release to the answer's end
 
     // What happened, on the loop's clock; 0: it did not.
-    uint64_t began_ns, loaded_ns, sent_ns, first_byte_ns, first_token_ns, gap_ns, end_ns;
+    uint64_t began_ns, loaded_ns, sent_ns, first_byte_ns, end_ns;
     uint64_t bytes; // of the body
     int status;
     enum err error;
@@ -70,17 +69,16 @@ struct shot {
     struct aim aim;
     struct conn *conn;
     struct h1 *parser;
-    struct sse sse;
-    bool is_events;
     unsigned interim;
     size_t sent;
     bool blocked;
-    uint64_t last_token_ns;
     struct timer deadline;
     struct task work;
 };
 
-// Zeroed but for events, owner, request, head_len, no_body, stream, answer, connect_ms and timeout_ms.
+// Appends the request of that head (its fields as http_head_strip leaves them; body_len set) without its body.
+MUSTCHECK enum err shot_write_head(struct buf *out, const struct head *head);
+// Zeroed but for events, owner, request, head_len, no_body, answer, connect_ms and timeout_ms.
 void shot_start(struct shot *s, const struct aim *aim);
 // In place of a start: it is over with that error.
 void shot_refuse(struct shot *s, const struct aim *aim, enum err e);
