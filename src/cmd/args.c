@@ -99,7 +99,8 @@ int args_take(const struct verb *verb, int argc, char **argv, void *options, con
     *go = false;
     for (int i = 0; i < argc; i++) {
         const char *argument = argv[i];
-        int used = 0;        bool is_word = argument[0] != '-' || argument[1] == '\0';
+        int used = 0;
+        bool is_word = argument[0] != '-' || argument[1] == '\0';
         if (is_word && verb->take_word) {
             int wrong = verb->take_word(options, argument);
             if (wrong) {

@@ -63,9 +63,12 @@ struct running {
 
 static const char *kind_text(const struct trial_plan *plan) {
     static const char *const texts[] = {
-        [TRIAL_SOLO] = "alone, one after another", [TRIAL_BURST] = "at once",
-        [TRIAL_STAGGERED] = "one after another, overlapping", [TRIAL_SESSION] = "at once, of one session",
-        [TRIAL_SLOWER] = "with the mock twice as slow", [TRIAL_OPEN] = "at random moments",
+        [TRIAL_SOLO] = "alone, one after another",
+        [TRIAL_BURST] = "at once",
+        [TRIAL_STAGGERED] = "one after another, overlapping",
+        [TRIAL_SESSION] = "at once, of one session",
+        [TRIAL_SLOWER] = "with the mock twice as slow",
+        [TRIAL_OPEN] = "at random moments",
     };
     return plan->warm_up ? "to warm up" : texts[plan->kind];
 }
@@ -148,8 +151,8 @@ static void on_progress(void *owner) {
 static void tell_beforehand(const struct running *r) {
     const struct procedure_options *o = &r->options.procedure;
     unsigned most = procedure_most_calls(o);
-    fprintf(stderr, "thaw probe: %.*s: at most %u %s, up to %u at once; Ctrl-C tells what is known so far\n",
-            STR_ARG(r->p->target), most, calls_text(most), o->users ? o->users : o->max_users);
+    fprintf(stderr, "thaw probe: %.*s: at most %u %s; Ctrl-C tells what is known so far\n", STR_ARG(r->p->target), most,
+            calls_text(most));
 }
 
 // ---- the probe
@@ -211,8 +214,9 @@ static int open_mock(struct running *r) {
         fprintf(stderr, "thaw probe: the mock cannot listen on %s: %s\n", r->p->mock_listen, err_text(e));
         return EXIT_UNREACHABLE;
     }
-    fprintf(stderr, "thaw probe: a mock that takes %.3g s for an answer listens: start the app with\n"
-                    "thaw probe:     OPENAI_BASE_URL=http://%s/v1 and any OPENAI_API_KEY\n",
+    fprintf(stderr,
+            "thaw probe: a mock that takes %.3g s for an answer listens: start the app with\n"
+            "thaw probe:     OPENAI_BASE_URL=http://%s/v1 and any OPENAI_API_KEY\n",
             (double)r->p->mock_ms / 1000, address_format(&address, text));
     r->options.journal = true;
     r->options.journal_aim = (struct aim){.loop = &r->loop, .connect_local = connect_mock, .context = r->mock};
@@ -361,8 +365,9 @@ static int exit_code(const struct running *r, const struct probe_look *look, con
         return EXIT_INCONCLUSIVE;
     }
     if (r->p->files_short && look->verdict->best.model == PROBE_FLAT) {
-        fprintf(stderr, "thaw probe: nobody waited up to %u, which is what the descriptors of this process allow "
-                        "(ulimit -n): the prober was the limit\n",
+        fprintf(stderr,
+                "thaw probe: nobody waited up to %u, which is what the descriptors of this process allow "
+                "(ulimit -n): the prober was the limit\n",
                 look->verdict->tried_up_to);
         return EXIT_INCONCLUSIVE;
     }
@@ -396,12 +401,13 @@ static int conclude(struct running *r) {
         return EXIT_INCONCLUSIVE;
     }
     if (r->options.journal && look.journal_missed) {
-        fprintf(stderr, "thaw probe: the mock did not see these calls: is the app's base URL set to it? What follows is "
-                        "inferred, without the journal\n");
+        fprintf(stderr,
+                "thaw probe: the mock did not see these calls: is the app's base URL set to it? What follows is "
+                "inferred, without the journal\n");
     }
     if (look.bad_status || look.problem[0]) {
-        fprintf(stderr, "thaw probe: some calls failed: %s%.0d\n", look.problem[0] ? look.problem : status_reason(look.bad_status),
-                look.bad_status);
+        fprintf(stderr, "thaw probe: some calls failed: %s%.0d\n",
+                look.problem[0] ? look.problem : status_reason(look.bad_status), look.bad_status);
     }
     why_find(look.verdict, look.evidence, &why);
     int wrong = write_all(r->p, &report);

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "cmd/machine.h"
 #include "probe/probe.h"
+#include "probe/report.h"
 
 enum { REPORTS_MAX = 8 };
 

@@ -491,9 +491,7 @@ struct mock *mock_create(struct loop *loop, const struct mock_options *options) 
     return mock;
 }
 
-void mock_set_latency(struct mock *mock, uint64_t ms) {
-    mock->options.times.latency = (struct latency)LATENCY_MS(ms);
-}
+void mock_set_latency(struct mock *mock, uint64_t ms) { mock->options.times.latency = (struct latency)LATENCY_MS(ms); }
 
 void mock_destroy(struct mock *mock) {
     if (!mock) {

@@ -24,7 +24,7 @@ enum {
 };
 
 enum probe_state {
-    STATE_RESOLVING,
+    STATE_RESOLVING, // the first
     STATE_REACHING,
     STATE_CANARY,
     STATE_BEFORE, // the journal's calls until now
@@ -104,12 +104,6 @@ static void finish(struct probe *p, enum probe_end end) {
     probe_set_state(p, STATE_OVER);
     p->next.run = on_over;
     loop_defer(p->loop, &p->next);
-}
-
-static void think(struct probe *p) {
-    if (p->evidence.count) {
-        infer(&p->evidence, p->options.seed, &p->verdict);
-    }
 }
 
 static void keep_trial(struct probe *p, struct trial *t) {
@@ -251,7 +245,6 @@ static struct procedure_options procedure_now(const struct probe *p) {
 
 static void think_on(struct probe *p) {
     struct procedure_options o = procedure_now(p);
-    think(p);
     if (procedure_next(&p->evidence, &o, &p->verdict, &p->plan)) {
         try_it(p);
     } else {
@@ -448,7 +441,6 @@ struct probe *probe_start(struct loop *loop, struct dns *dns, const struct probe
     unsigned count = 0;
     p->loop = loop;
     p->options = *options;
-    p->state = STATE_RESOLVING;
     p->aim = (struct aim){.loop = loop, .tls = options->tls, .host = options->host};
     p->evidence.cpus = options->cpus;
     p->verdict.best.model = p->verdict.runner_up.model = p->verdict.likely.model = PROBE_INCONCLUSIVE;
@@ -485,7 +477,9 @@ void probe_stop(struct probe *p) {
         trial_destroy(p->trial);
     }
     p->trial = NULL;
-    think(p);
+    if (p->evidence.count) {
+        infer(&p->evidence, p->options.seed, &p->verdict);
+    }
     finish(p, PROBE_STOPPED);
 }
 

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#include "probe/lots.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+
+enum { PARTICLES = 8 };
+
+// xorshift64*, Vigna 2016.
+double lots_draw(uint64_t *random) {
+    *random ^= *random >> 12;
+    *random ^= *random << 25;
+    *random ^= *random >> 27;
+    return (double)((*random * 2685821657736338717u) >> 11) * 0x1p-53;
+}
+
+struct room {
+    double *free_at; // of each worker its seats, the first free one first
+    unsigned *calls; // that each worker has had
+    size_t seats;
+    unsigned workers, each;
+};
+
+struct filter {
+    struct room rooms[PARTICLES];
+    struct room spare[PARTICLES];
+    double *fits; // of one call to each worker
+    void *memory;
+};
+
+static void filter_init(struct filter *f, unsigned workers, unsigned each) {
+    size_t seats = (size_t)workers * each;
+    size_t one = seats * sizeof(double) + workers * sizeof(double); // the counts, too, take a double's place
+    char *at = f->memory = xcalloc(2 * PARTICLES + 1, one);
+    for (int i = 0; i < 2 * PARTICLES; i++, at += one) {
+        struct room *r = i < PARTICLES ? &f->rooms[i] : &f->spare[i - PARTICLES];
+        *r = (struct room){(void *)at, (void *)(at + seats * sizeof(double)), seats, workers, each};
+    }
+    f->fits = (void *)at;
+}
+
+static void room_copy(struct room *to, const struct room *from) {
+    memcpy(to->free_at, from->free_at, from->seats * sizeof *from->free_at);
+    memcpy(to->calls, from->calls, from->workers * sizeof *from->calls);
+}
+
+static void sit_down(struct room *r, unsigned worker, double done) {
+    double *seat = r->free_at + (size_t)worker * r->each;
+    unsigned k = 0;
+    for (; k + 1 < r->each && seat[k + 1] < done; k++) {
+        seat[k] = seat[k + 1];
+    }
+    seat[k] = done;
+    r->calls[worker]++;
+}
+
+// One call enters one guess: the density of its time there. *service is what its service took.
+static double enter(struct filter *f, struct room *r, const struct scene *s, const struct fit *fit, size_t call,
+                    bool shuffled, uint64_t *random, double *service) {
+    const struct sight *me = &s->v[call];
+    double sum = 0;
+    double known = -1; // free seats are many, and all alike
+    double odd = 0;
+    for (unsigned w = 0; w < r->workers; w++) {
+        double free_at = r->free_at[(size_t)w * r->each];
+        double density = known;
+        if (free_at > me->came || known < 0) {
+            density = fit_density(s, fit, me->trial, me->done - MAX(free_at, me->came), &odd);
+            density /= shuffled && r->calls[w] >= r->each ? r->calls[w] + 1 : 1;
+            known = free_at <= me->came ? density : known;
+        }
+        sum += density;
+        f->fits[w] = sum;
+    }
+    double lot = lots_draw(random) * sum;
+    unsigned chosen = 0;
+    while (chosen + 1 < r->workers && f->fits[chosen] < lot) {
+        chosen++;
+    }
+    *service = me->done - MAX(r->free_at[(size_t)chosen * r->each], me->came);
+    sit_down(r, chosen, me->done);
+    return sum / r->workers;
+}
+
+// Guesses live on in proportion to their weight.
+static void resample(struct filter *f, const double *weights, double sum, uint64_t *random) {
+    double at = lots_draw(random);
+    double have = 0;
+    int chosen = -1;
+    for (int i = 0; i < PARTICLES; i++) {
+        while (chosen + 1 < PARTICLES && (chosen < 0 || have <= (i + at) * sum / PARTICLES)) {
+            have += weights[++chosen];
+        }
+        room_copy(&f->spare[i], &f->rooms[chosen]);
+    }
+    for (int i = 0; i < PARTICLES; i++) {
+        struct room r = f->rooms[i];
+        f->rooms[i] = f->spare[i];
+        f->spare[i] = r;
+    }
+}
+
+double lots_density(const struct scene *s, const struct fit *fit, unsigned workers, unsigned each, unsigned trial,
+                    enum order order, uint64_t *random, double *density, double *service) {
+    const struct span *p = &s->spans[trial];
+    struct filter f;
+    double all = 0;
+    filter_init(&f, workers, each);
+    for (size_t k = 0; k < span_len(p); k++) {
+        size_t call = order == ORDER_SENT ? p->from + k : s->by_done[p->from + k];
+        double weights[PARTICLES];
+        double sum = 0;
+        double heaviest = 0;
+        for (int i = 0; i < PARTICLES; i++) {
+            double took = 0;
+            weights[i] = enter(&f, &f.rooms[i], s, fit, call, order == ORDER_SHUFFLED, random, &took);
+            service[call] = weights[i] >= heaviest ? took : service[call];
+            heaviest = MAX(heaviest, weights[i]);
+            sum += weights[i];
+        }
+        if (heaviest * PARTICLES > 1.001 * sum) {
+            resample(&f, weights, sum, random);
+        }
+        density[call] = s->v[call].counts ? log(sum / PARTICLES) : 0;
+        all += density[call];
+    }
+    free(f.memory);
+    return all;
+}
