@@ -495,6 +495,9 @@ static int check_files(struct probe_verb *v, const struct machine *m) {
                 v->procedure.users, most);
         return EXIT_INCONCLUSIVE;
     }
+    if (v->procedure.users && !v->procedure.budget) {
+        v->procedure.budget = v->procedure.users + PROCEDURE_BUDGET; // it was asked for
+    }
     v->probing.files_short = wanted > most || (most < PROCEDURE_MOST && !wanted);
     if (v->probing.files_short) {
         fprintf(stderr, "thaw probe: descriptors for %u calls at once (ulimit -n): no more are tried\n", most);

@@ -70,7 +70,7 @@ static const char *kind_text(const struct trial_plan *plan) {
         [TRIAL_SLOWER] = "with the mock twice as slow",
         [TRIAL_OPEN] = "at random moments",
     };
-    return plan->warm_up ? "to warm up" : texts[plan->kind];
+    return plan->warm_up ? "to warm up" : plan->calls == 1 ? "alone" : texts[plan->kind];
 }
 
 static const char *calls_text(unsigned n) { return n == 1 ? "call" : "calls"; }
@@ -119,12 +119,11 @@ static void tell_trial(const struct trial *t) {
 
 // A call's time is known: what all of it may take, were they served one at a time.
 static void tell_cost(const struct running *r, const struct trial *t) {
-    char text[32];
-    uint64_t ns = t->to_ns - t->from_ns;
-    unsigned most = procedure_most_calls(&r->options.procedure);
-    (void)format_duration(text, sizeof text, most * (ns / t->plan.calls) / 1000000 / 1000 * 1000);
-    fprintf(stderr, "thaw probe: a call takes %.3g s: at the very most %s, were they served one at a time\n",
-            seconds(ns) / t->plan.calls, text);
+    double one = seconds(t->to_ns - t->from_ns) / t->plan.calls;
+    double all = one * procedure_most_calls(&r->options.procedure);
+    bool long_one = all > 180;
+    fprintf(stderr, "thaw probe: a call takes %.3g s: at the very most %.0f %s, were they all served one at a time\n",
+            one, long_one ? all / 60 : all, long_one ? "minutes" : "seconds");
 }
 
 static void tell_trials(struct running *r) {
@@ -132,7 +131,7 @@ static void tell_trials(struct running *r) {
     for (; r->trials_told < e->count; r->trials_told++) {
         wipe_line(r);
         tell_trial(e->trials[r->trials_told]);
-        if (r->trials_told == 0 && e->trials[0]->plan.calls) {
+        if (r->trials_told == 0) {
             tell_cost(r, e->trials[0]);
         }
     }
@@ -405,9 +404,11 @@ static int conclude(struct running *r) {
                 "thaw probe: the mock did not see these calls: is the app's base URL set to it? What follows is "
                 "inferred, without the journal\n");
     }
-    if (look.bad_status || look.problem[0]) {
-        fprintf(stderr, "thaw probe: some calls failed: %s%.0d\n",
-                look.problem[0] ? look.problem : status_reason(look.bad_status), look.bad_status);
+    if (look.problem[0]) {
+        fprintf(stderr, "thaw probe: some calls failed: %s\n", look.problem);
+    } else if (look.bad_status) {
+        fprintf(stderr, "thaw probe: some calls were answered with %d (%s)\n", look.bad_status,
+                status_reason(look.bad_status));
     }
     why_find(look.verdict, look.evidence, &why);
     int wrong = write_all(r->p, &report);

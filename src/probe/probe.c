@@ -381,7 +381,8 @@ static void on_reached(struct shot *s) {
     p->connect_ns = s->loaded_ns - s->began_ns;
     p->evidence.local = is_local(&p->aim.address);
     shot_close(s);
-    p->notes.problem[0] = '\0'; // of addresses before this one    probe_set_state(p, STATE_CANARY);
+    p->notes.problem[0] = '\0'; // of addresses before this one
+    probe_set_state(p, STATE_CANARY);
     step_later(p);
 }
 
