@@ -119,11 +119,14 @@ static void tell_trial(const struct trial *t) {
 
 // A call's time is known: what all of it may take, were they served one at a time.
 static void tell_cost(const struct running *r, const struct trial *t) {
-    double one = seconds(t->to_ns - t->from_ns) / t->plan.calls;
+    const struct probe_call *c = &t->calls[t->plan.calls - 1];
+    double one = seconds(c->end_ns - c->sent_ns);
     double all = one * procedure_most_calls(&r->options.procedure);
-    bool long_one = all > 180;
-    fprintf(stderr, "thaw probe: a call takes %.3g s: at the very most %.0f %s, were they all served one at a time\n",
-            one, long_one ? all / 60 : all, long_one ? "minutes" : "seconds");
+    if (c->error == OK) {
+        fprintf(stderr,
+                "thaw probe: a call takes %.3g s: at the very most %.*f %s, were they all served one at a time\n", one,
+                all<10, all> 180 ? all / 60 : all, all > 180 ? "minutes" : "s");
+    }
 }
 
 static void tell_trials(struct running *r) {
@@ -283,7 +286,7 @@ static void on_signal(struct io *io, unsigned events UNUSED) {
     r->gave_up = true;
     if (r->probe && !again) {
         wipe_line(r);
-        fprintf(stderr, "thaw probe: stopped; this is what is known so far\n");
+        fprintf(stderr, "thaw probe: stopped: what is known so far\n");
         probe_stop(r->probe);
     } else {
         loop_stop(&r->loop);
@@ -397,6 +400,7 @@ static int conclude(struct running *r) {
         return look.end == PROBE_UNREACHABLE ? EXIT_UNREACHABLE : EXIT_INCONCLUSIVE;
     }
     if (look.evidence->count == 0) {
+        fprintf(stderr, "thaw probe: there is no answer yet\n");
         return EXIT_INCONCLUSIVE;
     }
     if (r->options.journal && look.journal_missed) {

@@ -30,6 +30,8 @@ static void shot_set_state(struct shot *s, enum shot_state state) {
 }
 
 static uint64_t clock_ns(const struct shot *s) { return s->aim.loop->clock->now_ns(s->aim.loop->clock); }
+// Of what has just been read; the request may have left in the same turn.
+static uint64_t arrived_ns(const struct shot *s) { return MAX(s->aim.loop->now_ns, s->sent_ns); }
 
 // ---- the end
 
@@ -102,7 +104,7 @@ static void take_head(struct shot *s) {
 static bool feed_message(struct shot *s, char *bytes, size_t n, size_t *used) {
     struct h1_result r;
     enum err e = h1_feed(s->parser, bytes, n, &r);
-    uint64_t now = s->aim.loop->now_ns;
+    uint64_t now = arrived_ns(s);
     if (e != OK) {
         fail(s, now, e, "its answer is not HTTP: %s", h1_problem(s->parser));
         return false;
@@ -129,7 +131,7 @@ static bool feed_message(struct shot *s, char *bytes, size_t n, size_t *used) {
 static void feed(struct shot *s, char *bytes, size_t n) {
     static const struct http_limits limits = HTTP_LIMITS_DEFAULT;
     if (!s->parser) {
-        s->first_byte_ns = s->aim.loop->now_ns;
+        s->first_byte_ns = arrived_ns(s);
         s->parser = h1_create(H1_RESPONSE, &limits);
         if (!s->parser) {
             fail(s, s->first_byte_ns, ERR_NOMEM, "out of memory");
@@ -147,7 +149,7 @@ static void feed(struct shot *s, char *bytes, size_t n) {
 
 static void on_eof(struct shot *s, enum err e) {
     struct h1_result r = {.end = false};
-    uint64_t now = s->aim.loop->now_ns;
+    uint64_t now = arrived_ns(s);
     bool orderly = e == ERR_EOF;
     if (s->state != SHOT_RELEASED || s->sent < buf_len(&s->request)) {
         fail(s, now, ERR_RESET, "it closed the connection before the request was there");
@@ -175,7 +177,7 @@ static void read_some(struct shot *s) {
         if (e != OK) {
             on_eof(s, e);
         } else if (s->state == SHOT_LOADED) {
-            fail(s, s->aim.loop->now_ns, ERR_PROTOCOL, "it answered before the request was there");
+            fail(s, arrived_ns(s), ERR_PROTOCOL, "it answered before the request was there");
         } else {
             feed(s, into, n);
         }

@@ -20,9 +20,9 @@ static const double SEEN_OTHERWISE = -20;
 static const double ORDER_PRICE[ORDERS] = {0, 1, 2, 2};
 
 enum {
-    ALL_TRIED = 64,  // up to so many at once every N is a candidate
-    NEAR = 3,        // beyond, those so near to what is seen
-    FINALISTS = 12,  // that are resampled
+    ALL_TRIED = 64, // up to so many at once every N is a candidate
+    NEAR = 3,       // beyond, those so near to what is seen
+    FINALISTS = 12, // that are resampled
     RESAMPLES = 200,
     LOTS_TRIED = 14, // ways to divide seats among workers
     LOTS_CALLS = 400,
@@ -465,8 +465,7 @@ static void truncated(unsigned n, unsigned workers, double most, double *mean, d
     double sum = 0;
     double squares = 0;
     for (unsigned k = 0; k <= n; k++) {
-        double chance =
-            exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) + (n - k) * log1p(-p));
+        double chance = exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) + (n - k) * log1p(-p));
         double x = MIN(k, most);
         sum += chance * x;
         squares += chance * x * x;

@@ -471,8 +471,9 @@ void probe_stop(struct probe *p) {
         return;
     }
     drop_all(p);
-    bool better_than_nothing = p->trial && p->evidence.count <= 1;
-    if (p->trial && (better_than_nothing || p->state == STATE_JOURNAL)) {
+    // Half a trial says less than none, but where there is nothing else.
+    bool wanted = p->trial && (p->state == STATE_JOURNAL || (p->evidence.count <= 1 && answered(p->trial)));
+    if (wanted) {
         keep_trial(p, p->trial);
     } else {
         trial_destroy(p->trial);

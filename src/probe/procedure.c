@@ -43,9 +43,7 @@ static struct done count(const struct evidence *e) {
 
 static unsigned most_users(const struct procedure_options *o) { return o->max_users ? o->max_users : PROCEDURE_MOST; }
 
-static unsigned flat_enough(const struct procedure_options *o) {
-    return o->max_users ? o->max_users : PROCEDURE_FLAT;
-}
+static unsigned flat_enough(const struct procedure_options *o) { return o->max_users ? o->max_users : PROCEDURE_FLAT; }
 
 unsigned procedure_most_calls(const struct procedure_options *o) {
     unsigned usual = MAX((unsigned)PROCEDURE_BUDGET, 3 * MIN(o->max_users, 1u << 28));
@@ -165,8 +163,9 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     bool varies = v->solo_cv > VARIES;
     if (h->model == PROBE_SESSION) {
         unsigned rung = next_rung(o, d, v);
-        return bare && d->of[TRIAL_SESSION] >= 2 ? false : bare || !rung ? give(plan, TRIAL_SESSION, calls)
-                                                                         : give(plan, TRIAL_BURST, rung);
+        return bare && d->of[TRIAL_SESSION] >= 2 ? false
+               : bare || !rung                   ? give(plan, TRIAL_SESSION, calls)
+                                                 : give(plan, TRIAL_BURST, rung);
     }
     if (order_matters(h->model) && !d->of[TRIAL_STAGGERED]) {
         give(plan, TRIAL_STAGGERED, calls);
@@ -198,8 +197,7 @@ static bool hopeless(const struct verdict *v, const struct done *d) {
            d->of[TRIAL_BURST] >= 3;
 }
 
-static bool next(const struct procedure_options *o, struct done *d, const struct verdict *v,
-                 struct trial_plan *plan) {
+static bool next(const struct procedure_options *o, struct done *d, const struct verdict *v, struct trial_plan *plan) {
     unsigned solo = solo_wanted(o, d, v);
     if (d->solo < solo && (d->solo < 3 || !d->of[TRIAL_BURST])) {
         return give(plan, TRIAL_SOLO, solo - d->solo);

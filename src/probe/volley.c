@@ -227,7 +227,7 @@ static void on_head(struct shot *s, const struct head *head) {
 
 static void note_token(struct volley_call *c) {
     struct probe_call *seen = seen_of(c);
-    uint64_t now = c->volley->loop->now_ns;
+    uint64_t now = MAX(c->volley->loop->now_ns, c->shot.first_byte_ns);
     if (seen->first_token_ns) {
         seen->gap_ns = MAX(seen->gap_ns, now - c->last_token_ns);
     } else {
