@@ -18,8 +18,8 @@ struct fit {
 
 // Density of a service time, in 1/ms; *odd: how likely it is that it is none of this mechanism's.
 double fit_density(const struct scene *s, const struct fit *f, unsigned trial, double service_ms, double *odd);
-// f->shift has room for every span. Starts from the calls alone.
-void fit_start(const struct scene *s, struct fit *f);
-void fit_service(const struct scene *s, const struct account *a, struct fit *f);
+// f->shift has room for every span. about_ms: what the service takes, roughly.
+void fit_start(const struct scene *s, double about_ms, struct fit *f);
+void fit_service(const struct scene *s, const struct account *a, double about_ms, struct fit *f);
 // What the trials' own factors cost, all together: 0 or less.
 double fit_shift_price(const struct scene *s, const struct fit *f);

@@ -12,6 +12,7 @@ static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
 static const double WAIT_SEEN = 0.2;
+static const double SLOWER_SEEN = 0.07; // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
 static const double SHARE_MOST = 0.9; // of a lock: above, it is one for the whole call
 // The journal says otherwise.
@@ -20,9 +21,9 @@ static const double SEEN_OTHERWISE = -20;
 static const double ORDER_PRICE[ORDERS] = {0, 1, 2, 2};
 
 enum {
-    ALL_TRIED = 64, // up to so many at once every N is a candidate
-    NEAR = 3,       // beyond, those so near to what is seen
-    FINALISTS = 12, // that are resampled
+    ALL_TRIED = 64,  // up to so many at once every N is a candidate
+    NEAR = 3,        // beyond, those so near to what is seen
+    FINALISTS = 12,  // that are resampled
     RESAMPLES = 200,
     LOTS_TRIED = 14, // ways to divide seats among workers
     LOTS_CALLS = 400,
@@ -110,11 +111,16 @@ static double weigh_part(const struct search *f, const struct account *a, unsign
     return sum;
 }
 
+// Where calls wait for tokens, those alone do, too.
+static double about_ms(const struct scene *s, const struct hypothesis *h) {
+    return h->model == PROBE_BUCKET ? s->fastest_ms : s->alone_ms;
+}
+
 // Of each trial the order that explains it best. *unfair: by how much others than first come first served do better.
 static double turn_all(struct search *f, const struct hypothesis *h, double *unfair) {
     double price = 0;
     *unfair = 0;
-    fit_start(&f->s, &f->fit);
+    fit_start(&f->s, about_ms(&f->s, h), &f->fit);
     f->chosen.waited = 0;
     f->chosen.full = 0;
     for (unsigned t = 0; t < f->s.span_count; t++) {
@@ -174,9 +180,7 @@ static double weigh_journal(const struct scene *s, const struct hypothesis *h) {
 static struct candidate *add(struct search *f, const struct hypothesis *h) {
     if (f->count == f->room) {
         struct candidate *v = xcalloc(2 * f->room + 16, sizeof *v);
-        if (f->count) {
-            memcpy(v, f->v, f->count * sizeof *v);
-        }
+        memcpy(v, f->v, f->count * sizeof *v);
         free(f->v);
         f->v = v;
         f->room = 2 * f->room + 16;
@@ -202,7 +206,7 @@ static double weigh(struct search *f, const struct hypothesis *h, bool keep) {
     double unfair = 0;
     double paid = turn_all(f, h, &unfair);
     double odd = 0;
-    fit_service(&f->s, &f->chosen, &f->fit);
+    fit_service(&f->s, &f->chosen, about_ms(&f->s, h), &f->fit);
     struct candidate *c = add(f, h);
     for (size_t i = 0; i < f->s.n; i++) {
         const struct sight *me = &f->s.v[i];
@@ -247,7 +251,7 @@ static double latest(const struct scene *s, const struct span *p) {
 
 static bool anybody_waits(const struct scene *s) {
     for (unsigned t = 0; t < s->span_count; t++) {
-        if (s->spans[t].kind != TRIAL_SOLO && latest(s, &s->spans[t]) > (1 + WAIT_SEEN / 2) * s->alone_ms) {
+        if (s->spans[t].kind != TRIAL_SOLO && latest(s, &s->spans[t]) > (1 + SLOWER_SEEN) * s->alone_ms) {
             return true;
         }
     }
@@ -289,7 +293,7 @@ static void try_seats(struct search *f) {
 }
 
 static void try_cpu(struct search *f) {
-    for (unsigned n = 1; n * (1 + WAIT_SEEN / 2) < f->s.most; n++) {
+    for (unsigned n = 1; n * (1 + SLOWER_SEEN) < f->s.most; n++) {
         if (worth(&f->s, PROBE_CPU, n)) {
             struct hypothesis h = {.model = PROBE_CPU, .at_once = n};
             weigh(f, &h, true);
@@ -355,14 +359,17 @@ static double usual_gap(const struct scene *s) {
 }
 
 static void try_poll(struct search *f) {
+    enum { PARTS = 20 };
+    static const double round_ms[] = {10, 20, 25, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 1000, 2000, 5000};
     const struct scene *s = &f->s;
     double gap = usual_gap(s);
     struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
     double most = -INFINITY;
-    for (int parts = 1; parts <= 20 && gap > 0.8 * s->alone_ms; parts++) {
-        double period = gap / parts;
-        if (period < MAX(5, s->alone_ms / 20)) {
-            break;
+    double least = MAX(10, s->alone_ms / 20);
+    for (int i = 0; i < PARTS + (int)ARRAY_LEN(round_ms) && gap > 0.8 * s->alone_ms; i++) {
+        double period = i < PARTS ? gap / (i + 1) : round_ms[i - PARTS];
+        if (period < least || period > 4 * s->alone_ms) {
+            continue;
         }
         struct hypothesis h = {.model = PROBE_POLL, .at_once = 1, .period_ns = (uint64_t)(period * 1e6)};
         double score = climb(f, &h, get_period, set_period, 0.02);
@@ -377,15 +384,30 @@ static void try_poll(struct search *f) {
 static double get_rate(const struct hypothesis *h) { return h->rate; }
 static void set_rate(struct hypothesis *h, double x) { h->rate = x; }
 
-// The later half of a burst leaves as tokens come.
+static int by_value(const void *a, const void *b) {
+    const double *x = a;
+    const double *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+// Who waited in a burst leaves as tokens come. 0: nobody did.
 static double token_ms(const struct scene *s, const struct span *p) {
-    size_t n = span_len(p);
-    return (s->v[s->by_done[p->to - 1]].done - s->v[s->by_done[p->from + n / 2]].done) / (double)(n - 1 - n / 2);
+    double *gaps = doubles(span_len(p));
+    size_t n = 0;
+    for (size_t k = p->from + 1; k < p->to; k++) {
+        if (latency(s, s->by_done[k]) > (1 + WAIT_SEEN) * s->fastest_ms) {
+            gaps[n++] = s->v[s->by_done[k]].done - s->v[s->by_done[k - 1]].done;
+        }
+    }
+    qsort(gaps, n, sizeof *gaps, by_value);
+    double median = n ? gaps[n / 2] : 0;
+    free(gaps);
+    return median;
 }
 
 static void try_bucket_of(struct search *f, const struct span *p, double interval) {
     const struct scene *s = &f->s;
-    double seen = (double)span_len(p) - (latest(s, p) - s->alone_ms) / interval;
+    double seen = (double)span_len(p) - (latest(s, p) - s->fastest_ms) / interval;
     struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
     double most = -INFINITY;
     for (double size = MAX(floor(seen) - 1, 1); size <= MAX(seen, 1) + 10 && size < s->most; size++) {
@@ -465,7 +487,8 @@ static void truncated(unsigned n, unsigned workers, double most, double *mean, d
     double sum = 0;
     double squares = 0;
     for (unsigned k = 0; k <= n; k++) {
-        double chance = exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) + (n - k) * log1p(-p));
+        double chance =
+            exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) + (n - k) * log1p(-p));
         double x = MIN(k, most);
         sum += chance * x;
         squares += chance * x * x;
@@ -498,9 +521,9 @@ static void weigh_lots(struct search *f, const struct hypothesis *h) {
     // First by the calls alone, then by what service times came out of that.
     for (int round = 0; round < 2; round++) {
         if (round == 0) {
-            fit_start(s, &f->fit);
+            fit_start(s, s->alone_ms, &f->fit);
         } else {
-            fit_service(s, &f->chosen, &f->fit);
+            fit_service(s, &f->chosen, s->alone_ms, &f->fit);
         }
         paid = 0;
         for (unsigned t = 0; t < s->span_count; t++) {
@@ -530,13 +553,45 @@ static void weigh_lots(struct search *f, const struct hypothesis *h) {
     c->fixed -= paid;
 }
 
+struct division {
+    double off;
+    unsigned workers, each;
+};
+
+// The likeliest, the best first.
+static size_t keep_best(struct division *best, size_t count, struct division d) {
+    size_t at = count < LOTS_TRIED ? count++ : LOTS_TRIED;
+    for (; at > 0 && d.off < best[at - 1].off; at--) {
+        if (at < LOTS_TRIED) {
+            best[at] = best[at - 1];
+        }
+    }
+    if (at < LOTS_TRIED) {
+        best[at] = d;
+    }
+    return count;
+}
+
+static void try_division(struct search *f, unsigned workers, unsigned each) {
+    struct hypothesis h = {.model = PROBE_PARTITIONED, .at_once = workers * each, .workers = workers, .each = each};
+    weigh_lots(f, &h);
+}
+
+// The seats that explain most if nobody divides them.
+static unsigned best_pool(const struct search *f) {
+    const struct candidate *best = NULL;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct candidate *c = &f->v[i];
+        best = c->h.model == PROBE_POOL && (!best || c->score > best->score) ? c : best;
+    }
+    return best ? best->h.at_once : 0;
+}
+
 static void try_lots(struct search *f) {
     const struct scene *s = &f->s;
-    struct {
-        double off;
-        unsigned workers, each;
-    } best[LOTS_TRIED];
+    struct division best[LOTS_TRIED];
     size_t count = 0;
+    unsigned pool = best_pool(f);
     for (unsigned t = 0; t < s->span_count; t++) {
         if (span_len(&s->spans[t]) > LOTS_CALLS) {
             return;
@@ -545,26 +600,11 @@ static void try_lots(struct search *f) {
     for (unsigned workers = 2; workers <= WORKERS_MOST; workers++) {
         for (unsigned each = 1; workers * each <= DIVIDED_MOST && each < s->most; each++) {
             double off = batches_off(s, workers, each);
-            size_t at = count < LOTS_TRIED ? count++ : LOTS_TRIED;
-            while (at > 0 && off < best[at - 1].off) {
-                if (at < LOTS_TRIED) {
-                    best[at] = best[at - 1];
-                }
-                at--;
-            }
-            if (at < LOTS_TRIED) {
-                best[at].off = off;
-                best[at].workers = workers;
-                best[at].each = each;
-            }
+            count = keep_best(best, count, (struct division){workers * each == pool ? 0 : off, workers, each});
         }
     }
     for (size_t i = 0; i < count; i++) {
-        struct hypothesis h = {.model = PROBE_PARTITIONED,
-                               .at_once = best[i].workers * best[i].each,
-                               .workers = best[i].workers,
-                               .each = best[i].each};
-        weigh_lots(f, &h);
+        try_division(f, best[i].workers, best[i].each);
     }
 }
 
@@ -597,7 +637,7 @@ static void rank(struct search *f) {
     for (size_t i = 0; i < f->count; i++) {
         struct candidate c = f->v[i];
         bool keep = c.h.model == PROBE_FLAT || c.h.model == PROBE_CAP || c.h.refused_status ||
-                    c.waited >= WAIT_SEEN * f->s.alone_ms;
+                    c.waited >= (c.h.model == PROBE_CPU ? SLOWER_SEEN * 0.9 : WAIT_SEEN) * f->s.alone_ms;
         for (size_t k = 0; k < kept && keep; k++) {
             keep = !hypothesis_same(&c.h, &f->v[k].h);
         }
@@ -806,9 +846,28 @@ static void tell_hold(const struct search *f, struct verdict *v) {
     }
 }
 
+#ifdef DEBUG_INFER
+static void dump(struct search *f) {
+    for (size_t i = 0; i < MIN(f->count, 4); i++) {
+        const struct candidate *c = &f->v[i];
+        printf("   %s %u (%ux%u share %.3f rate %.2f period %.1f) %.1f fixed %.1f odd %.1f waited %.0f:", probe_model_name(c->h.model), c->h.at_once, c->h.workers, c->h.each, c->h.share, c->h.rate, (double)c->h.period_ns/1e6, c->score, c->fixed, c->odd, c->waited);
+        for (unsigned t = 0; t < f->s.span_count; t++) {
+            double sum = 0;
+            for (size_t k = f->s.spans[t].from; k < f->s.spans[t].to; k++) sum += c->part[k];
+            printf(" [%d n=%zu %.1f]", f->s.spans[t].kind, span_len(&f->s.spans[t]), sum);
+        }
+        printf("\n");
+    }
+    printf("\n");
+}
+#endif
+
 static void decide(struct search *f, struct verdict *v) {
     const struct hypothesis *best = &f->v[0].h;
     bool two = f->count > 1;
+#ifdef DEBUG_INFER
+    dump(f);
+#endif
     v->confidence = resample(f);
     v->odds = two ? MIN(exp(MIN(f->v[0].score - f->v[1].score, 100)), ODDS_MOST) : ODDS_MOST;
     v->runner_up = two ? f->v[1].h : v->runner_up;

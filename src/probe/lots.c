@@ -15,9 +15,14 @@ double lots_draw(uint64_t *random) {
     return (double)((*random * 2685821657736338717u) >> 11) * 0x1p-53;
 }
 
+struct worker {
+    double batch; // when the last batch began
+    unsigned calls, in_batch;
+};
+
 struct room {
     double *free_at; // of each worker its seats, the first free one first
-    unsigned *calls; // that each worker has had
+    struct worker *of; // how its calls came
     size_t seats;
     unsigned workers, each;
 };
@@ -31,7 +36,7 @@ struct filter {
 
 static void filter_init(struct filter *f, unsigned workers, unsigned each) {
     size_t seats = (size_t)workers * each;
-    size_t one = seats * sizeof(double) + workers * sizeof(double); // the counts, too, take a double's place
+    size_t one = seats * sizeof(double) + workers * sizeof(struct worker);
     char *at = f->memory = xcalloc(2 * PARTICLES + 1, one);
     for (int i = 0; i < 2 * PARTICLES; i++, at += one) {
         struct room *r = i < PARTICLES ? &f->rooms[i] : &f->spare[i - PARTICLES];
@@ -42,17 +47,26 @@ static void filter_init(struct filter *f, unsigned workers, unsigned each) {
 
 static void room_copy(struct room *to, const struct room *from) {
     memcpy(to->free_at, from->free_at, from->seats * sizeof *from->free_at);
-    memcpy(to->calls, from->calls, from->workers * sizeof *from->calls);
+    memcpy(to->of, from->of, from->workers * sizeof *from->of);
 }
 
-static void sit_down(struct room *r, unsigned worker, double done) {
+// Of a shuffled burst: how likely it is that it is this call whose turn it was (mechanism_batch_ms).
+static double turn(const struct worker *w, double start, double batch_ms) {
+    return start - w->batch > batch_ms ? 1.0 / (w->calls + 1) : (w->in_batch + 1.0) / (w->calls + 1);
+}
+
+static void sit_down(struct room *r, unsigned worker, double start, double done, double batch_ms) {
     double *seat = r->free_at + (size_t)worker * r->each;
     unsigned k = 0;
     for (; k + 1 < r->each && seat[k + 1] < done; k++) {
         seat[k] = seat[k + 1];
     }
     seat[k] = done;
-    r->calls[worker]++;
+    struct worker *w = &r->of[worker];
+    bool next = start - w->batch > batch_ms || w->calls == 0;
+    w->batch = next ? start : w->batch;
+    w->in_batch = next ? 1 : w->in_batch + 1;
+    w->calls++;
 }
 
 // One call enters one guess: the density of its time there. *service is what its service took.
@@ -62,12 +76,14 @@ static double enter(struct filter *f, struct room *r, const struct scene *s, con
     double sum = 0;
     double known = -1; // free seats are many, and all alike
     double odd = 0;
+    double batch_ms = mechanism_batch_ms(s);
     for (unsigned w = 0; w < r->workers; w++) {
         double free_at = r->free_at[(size_t)w * r->each];
         double density = known;
         if (free_at > me->came || known < 0) {
-            density = fit_density(s, fit, me->trial, me->done - MAX(free_at, me->came), &odd);
-            density /= shuffled && r->calls[w] >= r->each ? r->calls[w] + 1 : 1;
+            double start = MAX(free_at, me->came);
+            density = fit_density(s, fit, me->trial, me->done - start, &odd);
+            density *= shuffled && r->of[w].calls >= r->each ? turn(&r->of[w], start, batch_ms) : 1;
             known = free_at <= me->came ? density : known;
         }
         sum += density;
@@ -78,8 +94,9 @@ static double enter(struct filter *f, struct room *r, const struct scene *s, con
     while (chosen + 1 < r->workers && f->fits[chosen] < lot) {
         chosen++;
     }
-    *service = me->done - MAX(r->free_at[(size_t)chosen * r->each], me->came);
-    sit_down(r, chosen, me->done);
+    double start = MAX(r->free_at[(size_t)chosen * r->each], me->came);
+    *service = me->done - start;
+    sit_down(r, chosen, start, me->done, batch_ms);
     return sum / r->workers;
 }
 

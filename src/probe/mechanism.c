@@ -27,6 +27,8 @@ static void note(struct account *a, const struct scene *s, size_t i, double star
     a->waited = MAX(a->waited, start - s->v[i].came);
 }
 
+double mechanism_batch_ms(const struct scene *s) { return MAX(2 * s->spread * s->alone_ms, 2 * JITTER_MS); }
+
 // ---- flat; one at a time for a part of each call. A flat server may have a small part, too: its own work per call
 
 // With share q the calls pass one by one: the next one not before the last one's q * service.
@@ -63,6 +65,8 @@ static bool turn_unfair(unsigned seats, const struct scene *s, const struct span
     }
     bool *waits = xcalloc(2 * n, sizeof *waits);
     bool *served = waits + n;
+    double batch = -INFINITY;
+    double in_batch = 0;
     size_t come = p->from;
     size_t waiting = 0;
     unsigned free_seats = seats;
@@ -90,7 +94,10 @@ static bool turn_unfair(unsigned seats, const struct scene *s, const struct span
             free_seats++;
             continue;
         }
-        note(a, s, next, left->done, last ? 0 : -log((double)waiting));
+        bool same = left->done - batch <= mechanism_batch_ms(s);
+        batch = same ? batch : left->done;
+        in_batch = same ? in_batch + 1 : 1;
+        note(a, s, next, left->done, last ? 0 : log(MIN(in_batch / (double)waiting, 1)));
         waits[next - p->from] = false;
         served[next - p->from] = true;
         waiting--;
@@ -102,11 +109,14 @@ static bool turn_unfair(unsigned seats, const struct scene *s, const struct span
 static bool turn_pool(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
                       struct account *a) {
     const struct span *p = &s->spans[trial];
+    double batch = -INFINITY; // when it began
+    size_t first = 0;         // of it
     for (size_t k = 0; k < span_len(p); k++) {
         size_t i = nth(s, p, order, k);
-        bool first = k < h->at_once;
-        double start = first ? s->v[i].came : MAX(s->v[i].came, nth_done(s, p, k - h->at_once)->done);
-        note(a, s, i, start, order == ORDER_SENT || first ? 0 : -log((double)k + 1));
+        double start = k < h->at_once ? s->v[i].came : MAX(s->v[i].came, nth_done(s, p, k - h->at_once)->done);
+        first = start - batch > mechanism_batch_ms(s) ? k : first;
+        batch = first == k ? start : batch;
+        note(a, s, i, start, order == ORDER_SENT ? 0 : log((double)(k - first + 1) / (double)(k + 1)));
     }
     return true;
 }
@@ -137,7 +147,7 @@ static bool turn_cpu(const struct hypothesis *h, const struct scene *s, unsigned
         }
         size_t who = (size_t)(left - s->v);
         a->service[who] += had;
-        a->chance[who] = 0;
+        a->chance[who] = log(MIN(1.0, (double)h->at_once / n)); // so much less of service than of time
         a->waited = MAX(a->waited, left->done - left->came - a->service[who]);
         n--;
     }
@@ -166,9 +176,10 @@ static bool turn_poll(const struct hypothesis *h, const struct scene *s, unsigne
         double missed = 0; // who should have got it before me
         for (size_t j = k + 1; j < span_len(p) && span_len(p) <= LOTS_MOST; j++) {
             const struct sight *other = nth_done(s, p, j);
-            double theirs = other->came + ceil(MAX(free_at - other->came, 0) / period) * period;
-            rivals += fabs(theirs - start) <= JITTER_MS;
-            missed += theirs < start - 2 * JITTER_MS && theirs > free_at + JITTER_MS;
+            double off = fabs(remainder(start - other->came, period)); // of the nearest of their looks from mine
+            double theirs = other->came + ceil(MAX(free_at + JITTER_MS - other->came, 0) / period) * period;
+            rivals += off <= JITTER_MS && other->came <= start + JITTER_MS;
+            missed += off > JITTER_MS && theirs < start;
         }
         note(a, s, who, start, -log1p(rivals) - 3 * MIN(missed, 3));
         free_at = me->done;
@@ -219,11 +230,10 @@ static bool turn_strict_bucket(const struct hypothesis *h, const struct scene *s
 
 // ---- a hard cap
 
-// For certain (slack > 0), or perhaps.
-static unsigned in_service(const struct scene *s, const struct span *p, double at, double slack) {
+static unsigned in_service(const struct scene *s, size_t from, size_t to, double came_by, double at) {
     unsigned n = 0;
-    for (size_t i = p->from; i < p->to; i++) {
-        n += s->v[i].came < at - slack && at + slack < s->v[i].done;
+    for (size_t i = from; i < to; i++) {
+        n += s->v[i].came <= came_by && at < s->v[i].done;
     }
     return n;
 }
@@ -232,11 +242,14 @@ static bool turn_cap(const struct hypothesis *h, const struct scene *s, unsigned
                      struct account *a) {
     const struct span *p = &s->spans[trial];
     for (size_t i = p->from; i < p->to; i++) {
-        bool full = in_service(s, p, s->v[i].came, JITTER_MS) >= h->at_once;
+        double came = s->v[i].came;
+        bool full = in_service(s, p->from, i, came, came + JITTER_MS) >= h->at_once;
         note(a, s, i, s->v[i].came, full ? UNEXPLAINED : 0);
     }
     for (size_t r = p->refused_from; r < p->refused_to; r++) {
-        a->refused[r] = in_service(s, p, s->refusals[r].came, -JITTER_MS) >= h->at_once ? 0 : UNEXPLAINED;
+        double came = s->refusals[r].came;
+        bool full = in_service(s, p->from, p->to, came + JITTER_MS, came - JITTER_MS) >= h->at_once;
+        a->refused[r] = full ? 0 : UNEXPLAINED;
     }
     return true;
 }

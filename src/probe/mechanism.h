@@ -33,3 +33,6 @@ struct account {
 // mechanism cannot be turned round so (PARTITIONED: see lots.h).
 bool mechanism_turn(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
                     struct account *a);
+// Services that begin within so much of one another are a batch: which call had which of their seats is all the same.
+// So of a shuffled burst the k-th call, the j-th of its batch, was it by chance j / k.
+double mechanism_batch_ms(const struct scene *s);

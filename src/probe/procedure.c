@@ -8,11 +8,11 @@ static const uint64_t SLOW_NS = 5000000000;
 static const uint64_t GAP_LEAST_NS = 4000000; // less, and calls overtake one another on their way
 static const double VARIES = 0.05;
 enum {
-    FIRST_BURST = 8,
+    FIRST_BURST = 11,
     FIRST_BURST_SLOW = 4,
     GROWTH = 6,
-    SESSION_CALLS = 4,
-    AGAIN_MOST = 9, // trials that are to decide between two explanations
+    SESSION_CALLS = 2, // and twice as many where it takes turns
+    TOGETHER_MOST = 11, // if so many do not tell, more will not
     OPEN_ROUNDS = 30,
     OPEN_MOST = 400,
     SEED = 7,
@@ -20,30 +20,42 @@ enum {
 
 // What has been done so far.
 struct done {
+    const struct evidence *e;
     unsigned solo;     // calls
     unsigned largest;  // burst
-    unsigned deciding; // trials after the first in which somebody waited
+    unsigned together; // trials of calls that could meet
     unsigned of[TRIAL_OPEN + 1];
-    unsigned last; // calls of the last trial
 };
 
 static struct done count(const struct evidence *e) {
-    struct done d = {0};
+    struct done d = {.e = e};
     for (unsigned i = 0; i < e->count; i++) {
         const struct trial_plan *p = &e->trials[i]->plan;
         d.of[p->kind]++;
         d.solo += p->kind == TRIAL_SOLO ? p->calls : 0;
         d.largest = p->kind == TRIAL_BURST ? MAX(d.largest, p->calls) : d.largest;
-        d.last = p->calls;
+        d.together += p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED;
     }
     return d;
+}
+
+// Trials in which more came than can be served.
+static unsigned more_than(const struct done *d, unsigned at_once) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < d->e->count; i++) {
+        const struct trial_plan *p = &d->e->trials[i]->plan;
+        n += (p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED) && p->calls > at_once;
+    }
+    return n;
 }
 
 // ---- sizes
 
 static unsigned most_users(const struct procedure_options *o) { return o->max_users ? o->max_users : PROCEDURE_MOST; }
 
-static unsigned flat_enough(const struct procedure_options *o) { return o->max_users ? o->max_users : PROCEDURE_FLAT; }
+static unsigned flat_enough(const struct procedure_options *o) {
+    return o->max_users ? o->max_users : PROCEDURE_FLAT;
+}
 
 unsigned procedure_most_calls(const struct procedure_options *o) {
     unsigned usual = MAX((unsigned)PROCEDURE_BUDGET, 3 * MIN(o->max_users, 1u << 28));
@@ -86,7 +98,7 @@ static unsigned telling(const struct hypothesis *h, const struct hypothesis *riv
     case PROBE_CPU: return 2 * h->at_once + 2;
     case PROBE_CAP: return h->at_once + 4;
     case PROBE_BUCKET: return h->at_once + 6;
-    case PROBE_SESSION: return SESSION_CALLS;
+    case PROBE_SESSION: return 2 * SESSION_CALLS;
     case PROBE_FLAT:
     case PROBE_INCONCLUSIVE: break;
     }
@@ -125,11 +137,10 @@ static bool next_when_flat(const struct procedure_options *o, const struct done 
     if (rung) {
         return give(plan, TRIAL_BURST, rung);
     }
-    bool in_doubt = v->best.model == PROBE_INCONCLUSIVE && d->deciding < AGAIN_MOST;
-    if (in_doubt) {
-        return give(plan, TRIAL_BURST, MIN(d->largest * 2, most_users(o)));
-    }
-    return false;
+    // Once more the same, then twice as many.
+    bool in_doubt = v->best.model == PROBE_INCONCLUSIVE && d->together < TOGETHER_MOST;
+    unsigned calls = d->together % 2 ? MIN(d->largest * 2, most_users(o)) : d->largest;
+    return in_doubt && give(plan, TRIAL_BURST, calls);
 }
 
 static bool order_matters(enum probe_model m) {
@@ -163,9 +174,8 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     bool varies = v->solo_cv > VARIES;
     if (h->model == PROBE_SESSION) {
         unsigned rung = next_rung(o, d, v);
-        return bare && d->of[TRIAL_SESSION] >= 2 ? false
-               : bare || !rung                   ? give(plan, TRIAL_SESSION, calls)
-                                                 : give(plan, TRIAL_BURST, rung);
+        return bare && d->of[TRIAL_SESSION] >= 2 ? false : bare || !rung ? give(plan, TRIAL_SESSION, calls)
+                                                                         : give(plan, TRIAL_BURST, rung);
     }
     if (order_matters(h->model) && !d->of[TRIAL_STAGGERED]) {
         give(plan, TRIAL_STAGGERED, calls);
@@ -175,10 +185,10 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     if (o->slower && !d->of[TRIAL_SLOWER] && (bare || may_be_a_rate(v))) {
         return give(plan, TRIAL_SLOWER, calls);
     }
-    if (bare && d->of[TRIAL_BURST] + d->of[TRIAL_STAGGERED] >= 2) {
+    if (bare && more_than(d, h->at_once) >= (h->model == PROBE_POOL ? 3 : 2)) {
         return next_open(o, d, v, plan);
     }
-    if (d->deciding >= AGAIN_MOST) {
+    if (d->together >= TOGETHER_MOST) {
         return false;
     }
     // What varies is told by calls whose order is known.
@@ -197,7 +207,8 @@ static bool hopeless(const struct verdict *v, const struct done *d) {
            d->of[TRIAL_BURST] >= 3;
 }
 
-static bool next(const struct procedure_options *o, struct done *d, const struct verdict *v, struct trial_plan *plan) {
+static bool next(const struct procedure_options *o, const struct done *d, const struct verdict *v,
+                 struct trial_plan *plan) {
     unsigned solo = solo_wanted(o, d, v);
     if (d->solo < solo && (d->solo < 3 || !d->of[TRIAL_BURST])) {
         return give(plan, TRIAL_SOLO, solo - d->solo);
@@ -211,8 +222,6 @@ static bool next(const struct procedure_options *o, struct done *d, const struct
     if (hopeless(v, d)) {
         return false;
     }
-    unsigned bursts = d->of[TRIAL_BURST] + d->of[TRIAL_STAGGERED];
-    d->deciding = bursts;
     if (v->likely.model == PROBE_FLAT || v->likely.model == PROBE_INCONCLUSIVE) {
         return next_when_flat(o, d, v, plan);
     }

@@ -3,20 +3,20 @@
 // likeliest explanation from the next, and no more. Pure: all of its memory is the evidence.
 //
 //   alone      3 calls (2 where one takes more than 5 s; 8 and 4 where they differ by more than 5 %)
-//   together   8 (slow ones 4), six times as many, and again, up to `max_users`
-//   sessions   4 with one cookie, when nobody waits for anybody else
+//   together   11 (slow ones 4), six times as many, and again, up to `max_users`
+//   sessions   2 with one cookie, when nobody waits for anybody else
 //   spread     a few milliseconds apart: who is next, and whether somebody only looks now and then
 //   again      bursts of the size that tells best, until the verdict is bare
 //   slower     with the latency doubled: is the seat held meanwhile, and a lock's share told from a rate
 //   open       `verify`: at random, at 0.8 and 1.2 times of what it can serve
 //
-// Nobody waits is said after a burst of max_users, or of 44 where none is wanted: it costs 59 calls, and is one more
-// than twice what most pools have and more than the 40 of anyio. The verdict has tried_up_to.
+// That nobody waits is said after a burst of max_users, or of 43 where none is wanted: all together that is 59 calls, and
+// shows pools up to the 40 of anyio. The verdict has tried_up_to.
 #pragma once
 #include "probe/evidence.h"
 #include "probe/verdict.h"
 
-enum { PROCEDURE_FLAT = 44, PROCEDURE_MOST = 256, PROCEDURE_BUDGET = 600 };
+enum { PROCEDURE_FLAT = 43, PROCEDURE_MOST = 256, PROCEDURE_BUDGET = 600 };
 
 struct procedure_options {
     unsigned max_users; // --max; 0: PROCEDURE_FLAT, and up to PROCEDURE_MOST where somebody waits
