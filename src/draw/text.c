@@ -110,16 +110,35 @@ void put_markdown(struct out *o, struct str s) {
 
 // ---- lines
 
+// Where the word begins that the byte before `at` belongs to.
+static size_t word_start(struct str s, size_t at) {
+    while (at && s.ptr[at - 1] != ' ') {
+        at--;
+    }
+    return at;
+}
+
+// "20.1 s", "3 %", "0.3 ms": a line does not begin with a unit.
+static bool is_unit(struct str s) {
+    static const struct str units[] = {STR_INIT("s"), STR_INIT("ms"), STR_INIT("%")};
+    struct str word = str_first(s, str_find(s, ' '));
+    word.len -= word.len && strchr(".,:;)", word.ptr[word.len - 1]) ? 1 : 0;
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        if (str_eq(word, units[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool text_wrap(struct str *rest, size_t columns, struct str *line) {
     while (rest->len && rest->ptr[0] == ' ') {
         *rest = str_skip(*rest, 1);
     }
     *line = str_first(*rest, columns);
-    if (rest->len > columns && rest->ptr[columns] != ' ') {
-        size_t end = columns;
-        while (end && rest->ptr[end - 1] != ' ') {
-            end--;
-        }
+    if (rest->len > columns && (rest->ptr[columns] != ' ' || is_unit(str_skip(*rest, columns + 1)))) {
+        size_t end = word_start(*rest, columns);
+        end = end && is_unit(str_skip(*rest, end)) ? word_start(*rest, end - 1) : end;
         line->len = end ? end : columns;
     }
     *rest = str_skip(*rest, line->len);

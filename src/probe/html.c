@@ -12,16 +12,18 @@ enum { TEXT_CAP = 1 << 20, LINES = 40 };
 
 static const char style[] =
     ".thaw{display:block;width:100%;min-width:680px;height:auto}.target{overflow-wrap:anywhere;margin:0 0 .2em}\n"
-    "dl{display:grid;grid-template-columns:7rem 1fr;gap:.7rem 1rem;margin:0}dt{color:var(--dim);font-weight:600}"
-    "dd{margin:0}dd p{margin:0 0 .35em}dd p:last-child{margin:0}\n"
+    "dl{display:grid;grid-template-columns:7rem minmax(0,1fr);gap:.7rem "
+    "1rem;margin:0}dt{color:var(--dim);font-weight:600}"
+    "dd{margin:0;overflow-wrap:anywhere}dd p{margin:0 0 .35em}dd p:last-child{margin:0}\n"
     "code{font:.9em ui-monospace,monospace;background:var(--bg);border:1px solid var(--line);border-radius:5px;"
     "padding:.15em .4em;overflow-wrap:anywhere}\n"
-    ".badge{display:inline-block;border:1px solid;border-radius:6px;padding:.15em .6em;margin:.1em 0 .4em;"
+    "h1{text-wrap:balance}.badge{display:inline-block;border:1px solid;border-radius:6px;padding:.15em "
+    ".6em;margin:.1em 0 .4em;"
     "font-weight:600}\n"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem;width:100%}"
     "th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--line)}th{color:var(--dim)}"
     "th:last-child,td:last-child{text-align:left}summary{cursor:pointer;font-weight:600}\n"
-    "@media (max-width:560px){dl{grid-template-columns:1fr;gap:.2rem}dd{margin-bottom:.8rem}}\n";
+    "@media (max-width:560px){dl{grid-template-columns:minmax(0,1fr);gap:.2rem}dd{margin-bottom:.8rem}}\n";
 
 // ---- words
 

@@ -52,9 +52,9 @@ static const struct {
     [G_SLOW] = {"\xE2\x96\x84", "+"}, // U+2581, U+2584
     [G_GONE] = {"\xE2\x96\x88", "X"},
     [G_END] = {" ", " "},
-    [G_END + 1] = {"\xE2\x96\x8F", " "}, // U+258F to U+2589
-    [G_END + 2] = {"\xE2\x96\x8E", " "},
-    [G_END + 3] = {"\xE2\x96\x8D", " "},
+    [G_END + 1] = {"\xE2\x96\x8F", "#"}, // U+258F to U+2589
+    [G_END + 2] = {"\xE2\x96\x8E", "#"},
+    [G_END + 3] = {"\xE2\x96\x8D", "#"},
     [G_END + 4] = {"\xE2\x96\x8C", "#"},
     [G_END + 5] = {"\xE2\x96\x8B", "#"},
     [G_END + 6] = {"\xE2\x96\x8A", "#"},
@@ -78,6 +78,7 @@ struct chart {
     const struct probe_report *r;
     const struct picture_options *options;
     struct seating s;
+    enum err e;         // of the pieces that are made before they are put
     unsigned columns;   // of a line
     unsigned width;     // of the bars
     unsigned note;      // of what stands at the right; 0: nothing does
@@ -135,15 +136,16 @@ static void draw_letter(struct chart *c, unsigned line, unsigned from, unsigned 
 
 static void draw_bar(struct chart *c, unsigned line, const struct seating_row *row) {
     unsigned char ink = seat_ink(row->seat);
+    bool alone = row->alone_ns >= row->end_ns;
     unsigned end = eighths_at(c, row->end_ns);
     unsigned from = column_at(c, row->start_ns);
-    unsigned full = row->full_ns > row->start_ns ? MIN(column_at(c, row->full_ns), end / EIGHTHS) : from;
     unsigned to = MAX(end / EIGHTHS, from);
-    fill(c, line, from, full, (struct cell){G_BESIDE, ink, 0});
-    fill(c, line, full, to, (struct cell){row->full_ns >= row->end_ns ? G_BESIDE : G_SERVED, ink, 0});
-    if (to < c->width && (end % EIGHTHS || to == from) && row->full_ns < row->end_ns) {
-        *cell_at(c, line, to) =
-            (struct cell){(unsigned char)(G_END + (to == from ? EIGHTHS - 1 : end % EIGHTHS)), ink, 0};
+    unsigned part = alone ? to : MIN(column_at(c, row->alone_ns), to);
+    fill(c, line, from, part, (struct cell){G_SERVED, ink, 0});
+    fill(c, line, part, to, (struct cell){G_BESIDE, ink, 0});
+    unsigned more = to == from ? EIGHTHS - 1 : end % EIGHTHS;
+    if (to < c->width && alone && more >= (c->options->ascii ? EIGHTHS / 2 : 1)) {
+        *cell_at(c, line, to) = (struct cell){(unsigned char)(G_END + more), ink, 0};
     }
     draw_letter(c, line, from, MAX(to, from + 1), row->seat);
 }
@@ -186,9 +188,11 @@ static void draw_connector(struct chart *c, unsigned line) {
     if (from == c->s.line_count) {
         return;
     }
+    unsigned start = column_at(c, row->start_ns); // the next column, where no bar ends
+    unsigned column = MIN(start + 1, MAX(column_at(c, row->end_ns), start + 1) - 1);
     for (unsigned i = MIN(from, line) + 1; i < MAX(from, line); i++) {
         if (is_row(&c->s.lines[i])) {
-            draw_line(c, i, column_at(c, row->start_ns), (struct cell){G_CONNECT, seat_ink(row->seat), 0});
+            draw_line(c, i, column, (struct cell){G_CONNECT, seat_ink(row->seat), 0});
         }
     }
 }
@@ -257,12 +261,13 @@ static void put_clipped(struct out *o, struct str text, unsigned columns) {
 
 static bool is_brief(const struct chart *c) { return c->columns < BRIEF_BELOW; }
 
-static size_t note_of(const struct chart *c, const struct seating_line *line, struct buf *note) {
+static size_t note_of(struct chart *c, const struct seating_line *line, struct buf *note) {
     struct out o = {note, OK};
     buf_clear(note);
     if (is_row(line)) {
         put_row_note(&o, &c->s.rows[line->row], is_brief(c));
     }
+    c->e = c->e == OK ? o.e : c->e;
     return buf_len(note);
 }
 
@@ -273,6 +278,7 @@ static void put_row(struct out *o, struct chart *c, unsigned line, struct buf *n
         put_format(o, "%*s", LEFT, "");
         buf_clear(note);
         put_more(&more, l);
+        c->e = c->e == OK ? more.e : c->e;
         put_clipped(o, buf_str(note), c->columns - LEFT);
         put_text(o, "\n");
         return;
@@ -296,6 +302,7 @@ struct marks {
 };
 
 static void place(struct marks *m, unsigned column, struct str words, unsigned most) {
+    column = column < most && column + words.len > most && words.len <= most ? most - (unsigned)words.len : column;
     if (column + words.len <= most && (m->used == 0 || column > m->used)) {
         memset(m->text + m->used, ' ', column - m->used);
         memcpy(m->text + column, words.ptr, words.len);
@@ -310,6 +317,7 @@ static void put_axis(struct out *o, struct chart *c, struct buf *room) {
         struct out mark = {room, OK};
         buf_clear(room);
         put_time(&mark, at);
+        c->e = c->e == OK ? mark.e : c->e;
         place(&marks, column_at(c, at), buf_str(room), c->width + c->note);
     }
     put_format(o, "%*s ", LEFT - 1, "user");
@@ -325,21 +333,16 @@ static void put_limit(struct out *o, struct chart *c, struct buf *room) {
     buf_clear(room);
     put_text(&words, "timeout ");
     put_time(&words, c->r->timeout_ns);
+    c->e = c->e == OK ? words.e : c->e;
     unsigned column = column_at(c, c->r->timeout_ns);
     size_t len = buf_len(room);
-    bool left = column + 2 + len > c->width + c->note && column > len;
+    bool left = LEFT + column + 2 + len > c->columns && column > len; // of the line
     put_format(o, "%*s", (int)(LEFT + column - (left ? len + 1 : 0)), "");
-    if (left) {
-        put_ink(o, c, INK_RED, "");
-        put(o, buf_str(room));
-        put_text(o, " ");
-    }
-    put_ink(o, c, INK_RED, glyph_text(c, G_LIMIT));
-    if (!left && LEFT + column + 2 + len <= c->columns) {
-        put_text(o, " ");
-        put(o, buf_str(room));
-    }
-    put_text(o, "\n");
+    put(o, c->options->colour ? str_c(inks[INK_RED]) : STR(""));
+    put(o, left ? buf_str(room) : str_c(glyph_text(c, G_LIMIT)));
+    put_text(o, " ");
+    put(o, left ? str_c(glyph_text(c, G_LIMIT)) : buf_str(room));
+    put(o, c->options->colour ? STR("\x1b[0m\n") : STR("\n"));
 }
 
 static void put_canary(struct out *o, struct chart *c) {
@@ -361,15 +364,14 @@ static void put_canary(struct out *o, struct chart *c) {
 }
 
 static void put_key(struct out *o, struct chart *c) {
-    bool beside = c->r->verdict->best.model == PROBE_CPU || c->r->verdict->best.model == PROBE_PARTIAL_LOCK;
     const struct {
         unsigned glyph;
         const char *words;
         bool shown;
     } keys[] = {
         {G_WAIT, "waits", c->s.waited > 0},
-        {G_BESIDE, "served beside others", beside},
-        {G_SERVED, c->s.seats ? "served (a letter is a place)" : "served", c->r->verdict->best.model != PROBE_CPU},
+        {G_BESIDE, pale_means(&c->s), c->s.beside},
+        {G_SERVED, c->s.seats ? "served (a letter is a place)" : "served", c->s.alone},
         {G_REFUSED, "refused or failed", c->s.refused > 0},
         {G_LIMIT, "timeout", shows_limit(c)},
     };
@@ -410,6 +412,7 @@ static void put_chart(struct out *o, struct chart *c) {
     put_limit(o, c, &room);
     put_canary(o, c);
     put_key(o, c);
+    o->e = o->e == OK ? c->e : o->e;
     free(c->cells);
     buf_finish(&room);
 }
@@ -433,7 +436,6 @@ enum err picture_chart(const struct probe_report *r, const struct picture_option
 // ---- the words
 
 static void put_title(struct out *o, const struct chart *c, struct buf *room) {
-    struct out words = {room, OK};
     put_ink(o, c, INK_DIM, "thaw probe ");
     put_clipped(o, c->r->target, c->columns - (unsigned)strlen("thaw probe "));
     put_text(o, "\n");
@@ -443,7 +445,6 @@ static void put_title(struct out *o, const struct chart *c, struct buf *room) {
     put_paragraph(o, buf_str(room), 0, c->columns);
     put(o, c->options->colour ? str_c(plain_ink) : STR(""));
     put_text(o, "\n");
-    o->e = o->e == OK ? words.e : o->e;
 }
 
 static void put_part(struct out *o, const struct chart *c, enum say what) {
@@ -470,7 +471,7 @@ static void put_part(struct out *o, const struct chart *c, enum say what) {
         put_plain(&shown, paragraph);
         o->e = o->e == OK ? shown.e : o->e;
         put_ink(o, c, first ? INK_BOLD : INK_NONE, label);
-        put_paragraph(o, buf_str(&plain), LABEL, c->columns);
+        put_paragraph(o, buf_str(&plain), LABEL, what == SAY_AGAIN ? UINT32_MAX : c->columns);
     }
     buf_finish(&said);
     buf_finish(&plain);

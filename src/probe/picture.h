@@ -8,7 +8,7 @@
 #include "probe/report.h"
 
 struct picture_options {
-    unsigned columns; // of the terminal; 60 to 200 are used, no line is longer
+    unsigned columns; // of the terminal; 60 to 200 are used; no line is longer, but the command to be copied
     bool ascii;       // no byte above 127
     bool colour;
 };

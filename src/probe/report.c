@@ -150,9 +150,10 @@ static void put_verdict(struct out *o, const struct probe_report *r) {
     }
 }
 
-static void put_reasons(struct out *o, const struct why *why) {
+// The cause is the first of the reasons, of what is decided.
+static void put_reasons(struct out *o, const struct why *why, bool decided) {
     const struct reason *first = NULL;
-    for (unsigned i = 0; i < why->count && !first; i++) {
+    for (unsigned i = 0; i < why->count && !first && decided; i++) {
         first = why->reasons[i].excluded ? NULL : &why->reasons[i];
     }
     put_text(o, ",\n\"cause\":");
@@ -248,7 +249,7 @@ enum err json_write(const struct probe_report *r, struct buf *out) {
     put_json(&o, said(&o, r, HEADLINE, &room));
     buf_finish(&room);
     put_verdict(&o, r);
-    put_reasons(&o, r->why);
+    put_reasons(&o, r->why, r->verdict->best.model != PROBE_INCONCLUSIVE);
     put_text(&o, ",\n\"self\":{");
     put_ms(&o, "skew_ms", r->verdict->skew_ns);
     put_text(&o, ",");
@@ -277,16 +278,15 @@ static void put_markdown_part(struct out *o, const struct probe_report *r, enum 
     if (rest.len == 0) {
         return;
     }
-    put_format(o, "**%s.** ", say_title(what));
+    put_format(o, "\n**%s.** ", say_title(what));
     while (str_split(&rest, '\n', &paragraph)) {
-        if (paragraph.len && what == SAY_AGAIN) {
+        if (what == SAY_AGAIN) {
             put_code_span(o, paragraph);
         } else {
             put_markdown(o, paragraph);
         }
         put(o, rest.len ? STR("  \n") : STR("\n")); // two blanks: a line break
     }
-    put_text(o, "\n");
 }
 
 enum err markdown_write(const struct probe_report *r, struct buf *out) {
@@ -300,7 +300,7 @@ enum err markdown_write(const struct probe_report *r, struct buf *out) {
     put_text(&o, "\n\n```text\n");
     enum err e = picture_chart(r, &(struct picture_options){.columns = MARKDOWN_COLUMNS}, out);
     o.e = o.e == OK ? e : o.e;
-    put_text(&o, "```\n\n");
+    put_text(&o, "```\n");
     for (unsigned what = 0; what < SAY_COUNT; what++) {
         put_markdown_part(&o, r, (enum say)what, &room);
     }

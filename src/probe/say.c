@@ -25,7 +25,7 @@ static void put_rate(struct out *o, double rate) { put_format(o, rate < 10 ? "%.
 
 static void put_times(struct out *o, double odds) {
     if (odds < ODDS_MOST) {
-        odds < 10 ? put_format(o, "%.1f", MAX(odds, 1)) : put_count(o, (uint64_t)odds);
+        put_format(o, odds < 10 ? "%.1f" : "%.0f", MAX(odds, 1));
     } else {
         put_text(o, "more than ");
         put_count(o, ODDS_MOST);
@@ -122,7 +122,8 @@ static const char *experience_of(const struct hypothesis *h) {
     case PROBE_CPU: return "Nobody was done early: what there is of computing was shared among all.";
     case PROBE_POLL:
         return "Between two calls there was a gap in which nobody was served, and the order was by chance.";
-    case PROBE_BUCKET: return "Then calls were let in at an even rate, however long they took: a limit on the rate.";
+    case PROBE_BUCKET:
+        return "Who came later was let in at an even rate, however long calls took: a limit on the rate.";
     case PROBE_CAP: return "The others did not wait, they were turned away at once.";
     case PROBE_SESSION:
         return "Calls with the same cookie waited for each other, calls with different ones did not. One user with "
@@ -176,10 +177,13 @@ static const struct doubt_text *text_of(enum doubt d) {
     return &texts[d];
 }
 
-// What it may be, where that is worth saying.
+bool say_looks_like(const struct verdict *v) {
+    return text_of(v->doubt)->tells && v->likely.model != PROBE_INCONCLUSIVE;
+}
+
 static void put_likely(struct out *o, const struct probe_report *r) {
     const struct verdict *v = r->verdict;
-    if (!text_of(v->doubt)->tells || v->likely.model == PROBE_INCONCLUSIVE) {
+    if (!say_looks_like(v)) {
         return;
     }
     put(o, v->doubt == DOUBT_TIE && has_runner_up(v) ? STR(" Either: ") : STR(" It looks most like: "));
@@ -231,7 +235,7 @@ static void put_sureness(struct out *o, const struct verdict *v) {
         return;
     }
     if (v->confidence > 0) {
-        put_format(o, " Drawn again from the same measurements, the verdict stays in %.0f of 100.",
+        put_format(o, " Of 100 random draws from the same measurements %.0f say the same.",
                    floor(v->confidence * PERCENT));
     }
     if (has_runner_up(v)) {
@@ -259,13 +263,14 @@ static void put_held(struct out *o, const struct verdict *v) {
 static void put_canary(struct out *o, const struct verdict *v) {
     static const char *const texts[] = {
         [CANARY_NONE] = "",
-        [CANARY_FINE] = " Meanwhile a cheap path of the site answered as always: the site is alive, only this route "
-                        "waits.",
+        [CANARY_FINE] = " Meanwhile a cheap path of the site answered as always: only this route "
+                        "is affected.",
         [CANARY_SLOW] = " Meanwhile a cheap path of the site answered too, but slower than when nothing else ran.",
         [CANARY_FROZEN] = " Meanwhile not even a cheap path answered: the whole site stands still while such calls "
                           "run.",
     };
-    put(o, str_c(texts[v->canary]));
+    bool somebody_waits = v->best.model != PROBE_FLAT || v->canary != CANARY_FINE;
+    put(o, somebody_waits ? str_c(texts[v->canary]) : STR(" A cheap path of the site answered as always, too."));
 }
 
 static void say_verdict(struct out *o, const struct probe_report *r) {
@@ -326,9 +331,15 @@ static unsigned reasons_offered(const struct probe_report *r) {
 
 static void say_why(struct out *o, const struct probe_report *r) {
     unsigned offered = reasons_offered(r);
-    if (offered == 0 && wants_reason(r)) {
-        put_text(o, "No known default has this number: look for a setting of the app, its server or what is before "
-                    "it.\n");
+    if (!is_decided(r) && !say_looks_like(r->verdict)) {
+        return;
+    }
+    if (offered && !is_decided(r)) {
+        put_text(o, "Should it be what it looks like:\n");
+    } else if (offered == 0 && wants_reason(r)) {
+        put_text(
+            o,
+            "No known limit explains this: look for a setting of the app, of its server, or of what is before it.\n");
     } else if (offered > 1) {
         put_text(o, "Several known limits fit, the likeliest first:\n");
     }
@@ -353,8 +364,18 @@ static void put_of_each(struct out *o, const struct probe_report *r, bool fix) {
     }
 }
 
-static void say_confirm(struct out *o, const struct probe_report *r) { put_of_each(o, r, false); }
-static void say_fix(struct out *o, const struct probe_report *r) { put_of_each(o, r, true); }
+static void say_confirm(struct out *o, const struct probe_report *r) {
+    if (is_decided(r) || say_looks_like(r->verdict)) {
+        put_of_each(o, r, false);
+    }
+}
+
+// Of what is not decided nothing is to be mended.
+static void say_fix(struct out *o, const struct probe_report *r) {
+    if (is_decided(r)) {
+        put_of_each(o, r, true);
+    }
+}
 
 // ---- what was expected
 
@@ -365,18 +386,52 @@ static void say_expected(struct out *o, const struct probe_report *r) {
     }
     put_text(o, "At least ");
     put_count(o, r->expect);
-    put(o, found == EXPECT_MET      ? STR(" at once were expected, and it is so: ")
-           : found == EXPECT_FAILED ? STR(" at once were expected, but it is otherwise: ")
-                                    : STR(" at once were expected, and that is not decided: "));
+    put(o, found == EXPECT_MET      ? STR(" at once were expected: met. ")
+           : found == EXPECT_FAILED ? STR(" at once were expected: not met. ")
+                                    : STR(" at once were expected: not decided. "));
     if (is_decided(r)) {
-        say_model(o, &r->verdict->best, r->verdict->tried_up_to);
+        put_model(o, r, &r->verdict->best);
     } else {
-        put(o, str_c(text_of(r->verdict->doubt)->what));
+        put_format(o, "Inconclusive: %s", text_of(r->verdict->doubt)->what);
     }
     put_text(o, ".\n");
 }
 
 // ---- numbers
+
+static void put_slowest(struct out *o, const struct seating *s, uint64_t solo_ns) {
+    uint64_t most_ns = 0;
+    for (unsigned i = 0; i < s->count; i++) {
+        const struct seating_row *row = &s->rows[i];
+        most_ns = MAX(most_ns, row->refused ? 0 : row->end_ns - row->sent_ns);
+    }
+    put_text(o, "The slowest of ");
+    put_count(o, s->count - s->refused);
+    put_text(o, " took ");
+    put_time(o, most_ns);
+    if (solo_ns && most_ns > solo_ns + solo_ns / 2) {
+        put_format(o, ", %.1f times as long as a call alone", (double)most_ns / (double)solo_ns);
+    }
+    put_text(o, ".\n");
+}
+
+// With --stream: what a reader sees is not when the answer ends but when it begins, and where it stops in between.
+static void put_first_words(struct out *o, const struct seating *s) {
+    uint64_t first_ns = 0;
+    uint64_t gap_ns = 0;
+    for (unsigned i = 0; i < s->count; i++) {
+        const struct probe_call *c = s->rows[i].call;
+        first_ns = MAX(first_ns, c->first_token_ns > c->sent_ns ? c->first_token_ns - c->sent_ns : 0);
+        gap_ns = MAX(gap_ns, c->gap_ns);
+    }
+    if (first_ns) {
+        put_text(o, "The first words came after ");
+        put_time(o, first_ns);
+        put_text(o, " at the latest; the longest silence between words was ");
+        put_time(o, gap_ns);
+        put_text(o, ".\n");
+    }
+}
 
 static void put_picture(struct out *o, const struct probe_report *r) {
     struct seating s;
@@ -389,12 +444,14 @@ static void put_picture(struct out *o, const struct probe_report *r) {
         put_count(o, s.waited);
         put_text(o, " of ");
         put_count(o, s.count);
-        put_format(o, " users in the picture waited, longest user %u: ", longest->call->user);
+        put_format(o, " users in the picture waited, user %u longest: ", longest->call->user);
         put_time(o, longest->start_ns - longest->sent_ns);
         if (longest->after) {
             put_format(o, ", for user %u", longest->after);
         }
         put_text(o, ".\n");
+    } else if (s.count > 1 && s.refused < s.count) {
+        put_slowest(o, &s, r->verdict->solo_ns);
     }
     if (s.refused) {
         put_plural(o, s.refused, "call", "calls");
@@ -406,6 +463,7 @@ static void put_picture(struct out *o, const struct probe_report *r) {
         put_time(o, r->timeout_ns);
         put_text(o, ".\n");
     }
+    put_first_words(o, &s);
     seating_finish(&s);
 }
 
@@ -445,6 +503,10 @@ static struct counts count_calls(const struct evidence *e) {
     return n;
 }
 
+static bool seats_are_inferred(enum probe_model model) {
+    return model != PROBE_FLAT && model != PROBE_CPU && model != PROBE_BUCKET;
+}
+
 static void say_caveats(struct out *o, const struct probe_report *r) {
     const struct verdict *v = r->verdict;
     struct counts n = count_calls(r->evidence);
@@ -466,7 +528,14 @@ static void say_caveats(struct out *o, const struct probe_report *r) {
         put_plural(o, n.again, "call was", "calls were");
         put_text(o, " held up by the network, which had to send something again: not counted as the app's time.\n");
     }
-    if (is_decided(r) && !v->exact && wants_reason(r) && v->best.model != PROBE_CPU) {
+    if (say_looks_like(v) && !is_decided(r)) {
+        put_text(o, "The picture is drawn as if it were: ");
+        say_model(o, &v->likely, v->tried_up_to);
+        put_text(o, ".\n");
+    }
+    if (is_decided(r) && v->best.model == PROBE_PARTIAL_LOCK) {
+        put_text(o, "Where in a call that part lies is not known; it is drawn as the first.\n");
+    } else if (is_decided(r) && !v->exact && seats_are_inferred(v->best.model)) {
         put_text(o, "Who sat where is inferred from when calls ended; it was not seen.\n");
     }
     if (r->evidence->local && r->evidence->cpu_share >= BUSY_FROM) {

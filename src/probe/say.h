@@ -28,6 +28,8 @@ void say(struct out *o, enum say what, const struct probe_report *r);
 
 // A mechanism in a few words, without a full stop: "6 at once, then a queue".
 void say_model(struct out *o, const struct hypothesis *h, unsigned tried_up_to);
+// Of an inconclusive verdict: what it looks like (`likely`) is worth telling.
+bool say_looks_like(const struct verdict *v);
 // The verdict is too little by itself to settle it: 1 in 150 is a difference of 10 in the BIC, "very strong" (Kass and
 // Raftery 1995).
 enum { SAY_ODDS_ENOUGH = 150 };

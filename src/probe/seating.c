@@ -3,10 +3,11 @@
 
 #include "base/mem.h"
 #include "draw/scale.h"
+#include "probe/say.h"
 
 enum {
     WAITS_FROM = 4,  // a wait is one from a quarter of a call's time on: less is the way there and the time's own noise
-    ALIKE = 8,       // rows are alike that differ by less than an eighth of it
+    NEAR = 8,        // what was seen is exact to an eighth of it
     PLAIN_ROWS = 24, // so many are always shown one by one
     STEPS_FIRST = 5, // of many steps those at the beginning that are shown,
     STEPS_LAST = 2,  // and at the end
@@ -14,9 +15,10 @@ enum {
 
 // ---- which trial
 
-// Of an inconclusive verdict, what it might be.
+// Of an inconclusive verdict what it looks like, where that is worth telling.
 static const struct hypothesis *shown_model(const struct probe_report *r) {
-    return r->verdict->best.model == PROBE_INCONCLUSIVE ? &r->verdict->likely : &r->verdict->best;
+    const struct verdict *v = r->verdict;
+    return v->best.model == PROBE_INCONCLUSIVE && say_looks_like(v) ? &v->likely : &v->best;
 }
 
 static bool has_seats(const struct hypothesis *h) {
@@ -121,7 +123,7 @@ static void sit_in_turn(struct sitting_down *d, unsigned row, unsigned first, un
 // The seat whose last end is nearest to where it began; one that was never taken where none is near.
 static void sit_nearest(struct sitting_down *d, unsigned row, uint64_t start_ns, bool seen) {
     const struct seating_row *me = &d->s->rows[row];
-    uint64_t slack_ns = seen ? d->unit_ns / ALIKE : d->unit_ns / 2;
+    uint64_t slack_ns = seen ? d->unit_ns / NEAR : d->unit_ns / 2;
     unsigned best = d->s->seats;
     bool waited = start_ns > me->sent_ns + d->unit_ns / WAITS_FROM;
     for (unsigned i = 0; i < d->s->seats; i++) {
@@ -183,9 +185,13 @@ static void sit(struct sitting_down *d, unsigned row) {
         sit_as_seen(d, row);
         return;
     }
+    if (me->call->retransmitted) { // its time is the network's: nothing is known of a seat
+        return;
+    }
     switch (h->model) {
     case PROBE_FLAT: break;
-    case PROBE_CPU: me->full_ns = me->end_ns; break;
+    case PROBE_CPU:
+    case PROBE_INCONCLUSIVE: me->alone_ns = me->start_ns; break;
     case PROBE_BUCKET: me->start_ns = must_begin(d, me); break;
     case PROBE_SERIAL:
     case PROBE_POOL:
@@ -194,14 +200,11 @@ static void sit(struct sitting_down *d, unsigned row) {
     case PROBE_SESSION:
         sit_in_turn(d, row, MIN(me->call->session ? me->call->session - 1 : row, d->s->count - 1), 1);
         break;
-    case PROBE_PARTIAL_LOCK: {
-        uint64_t held_ns = (uint64_t)((double)d->unit_ns * h->share);
-        take_seat(d, 0, row, must_begin(d, me)); // its last part is drawn as the one that it has alone
-        me->full_ns = MAX(me->start_ns, me->end_ns - MIN(me->end_ns, held_ns));
+    case PROBE_PARTIAL_LOCK: // the seat is the lock; its part is drawn as the first
+        take_seat(d, 0, row, must_begin(d, me));
+        me->alone_ns = MIN(me->end_ns, me->start_ns + (uint64_t)((double)d->unit_ns * h->share));
         break;
-    }
-    case PROBE_PARTITIONED:
-    case PROBE_INCONCLUSIVE: sit_nearest(d, row, must_begin(d, me), false); break;
+    case PROBE_PARTITIONED: sit_nearest(d, row, must_begin(d, me), false); break;
     }
 }
 
@@ -221,6 +224,19 @@ static void sit_all(struct seating *s, const struct probe_report *r) {
     free(d.seats);
 }
 
+// Inferred seats have no names of their own: they get them in the order of the rows.
+static void name_seats(struct seating *s) {
+    unsigned *names = xcalloc((size_t)s->seats + 1, sizeof *names);
+    unsigned named = 0;
+    for (unsigned i = 0; i < s->count && !s->exact; i++) {
+        unsigned *name = &names[s->rows[i].seat];
+        *name = s->rows[i].seat == 0 ? 0 : *name == 0 ? ++named : *name;
+        s->rows[i].seat = *name;
+    }
+    s->seats = s->exact ? s->seats : named;
+    free(names);
+}
+
 static void count_up(struct seating *s) {
     uint64_t longest_ns = 0;
     for (unsigned i = 0; i < s->count; i++) {
@@ -229,6 +245,8 @@ static void count_up(struct seating *s) {
         row->waited = !row->refused && wait_ns > s->unit_ns / WAITS_FROM;
         s->waited += row->waited;
         s->refused += row->refused;
+        s->alone = s->alone || (!row->refused && row->alone_ns > row->start_ns);
+        s->beside = s->beside || (!row->refused && row->alone_ns < row->end_ns);
         s->lost += row->lost;
         if (row->waited && wait_ns > longest_ns) {
             longest_ns = wait_ns;
@@ -255,9 +273,9 @@ static void fill_rows(struct seating *s, const struct probe_report *r) {
         struct seating_row *row = &s->rows[i];
         *row = (struct seating_row){.call = c, .sent_ns = on_chart(s, c->sent_ns)};
         row->end_ns = MAX(on_chart(s, end_ns), row->sent_ns);
-        row->start_ns = row->full_ns = row->sent_ns;
         row->refused = went_wrong(c);
         row->start_ns = row->refused ? row->end_ns : row->sent_ns;
+        row->alone_ns = row->end_ns;
         row->lost = r->timeout_ns && row->end_ns - row->sent_ns > r->timeout_ns;
         s->length_ns = MAX(s->length_ns, row->end_ns);
     }
@@ -305,11 +323,12 @@ static void find_after(struct seating *s) {
     free(where);
 }
 
+// They began together, and neither took more than half as long again.
 static bool look_alike(const struct seating *s, const struct seating_row *a, const struct seating_row *b) {
-    uint64_t slack_ns = MAX(s->unit_ns / ALIKE, s->length_ns / 100);
+    uint64_t slack_ns = s->unit_ns / WAITS_FROM;
     return a->refused == b->refused && a->call->status == b->call->status && a->lost == b->lost &&
            apart(a->sent_ns, b->sent_ns) <= slack_ns && apart(a->start_ns, b->start_ns) <= slack_ns &&
-           apart(a->end_ns, b->end_ns) <= 2 * slack_ns;
+           apart(a->end_ns, b->end_ns) <= slack_ns + (a->end_ns - a->start_ns) / 2;
 }
 
 // One past the last row that looks like this one.
@@ -351,9 +370,9 @@ static void fold(struct seating *s, unsigned lines) {
     }
     // A group takes two lines; of more than fit the first and last are shown, and of single rows more of them.
     bool single = groups == s->count;
-    unsigned first = single ? lines * 2 / 3 : MAX(lines / 3, (unsigned)STEPS_FIRST);
-    unsigned last = single ? lines / 4 : STEPS_LAST;
-    bool all = groups <= (single ? lines : MAX(lines / 2, (unsigned)STEPS_FIRST + STEPS_LAST));
+    unsigned first = single ? lines / 3 : MAX(lines / 8, (unsigned)STEPS_FIRST);
+    unsigned last = single ? lines / 8 : STEPS_LAST;
+    bool all = groups <= (single ? first + last + 2 : MAX(lines / 2, (unsigned)STEPS_FIRST + STEPS_LAST));
     for (unsigned i = 0, end; i < s->count; i = end, group++) {
         end = group_end(s, i);
         if (!all && group == first) {
@@ -390,7 +409,9 @@ bool seating_fill(struct seating *s, const struct probe_report *r, unsigned line
     s->length_ns = MAX(s->length_ns, 1u);
     s->unit_ns = r->verdict->solo_ns ? r->verdict->solo_ns : s->length_ns;
     s->exact = r->evidence->journal && was_seen(s);
+    s->plain = !s->exact && shown_model(r)->model == PROBE_INCONCLUSIVE;
     sit_all(s, r);
+    name_seats(s);
     count_up(s);
     fit_timeout(s, r->timeout_ns);
     make_lines(s, lines);
@@ -420,8 +441,11 @@ enum canary_look seating_canary(const struct seating *s, const struct evidence *
     for (unsigned i = 0; i < s->trial->canary_count; i++) {
         const struct probe_canary *c = &s->trial->canaries[i];
         uint64_t sent_ns = on_chart(s, c->sent_ns);
-        uint64_t end_ns = c->end_ns ? on_chart(s, c->end_ns) : s->length_ns;
-        if (c->sent_ns >= s->from_ns && sent_ns < to_ns && end_ns >= from_ns) {
+        uint64_t next_ns =
+            i + 1 < s->trial->canary_count ? on_chart(s, s->trial->canaries[i + 1].sent_ns) : s->length_ns;
+        uint64_t end_ns =
+            c->end_ns ? MAX(on_chart(s, c->end_ns), next_ns) : s->length_ns; // as it was until it is known
+        if (sent_ns < to_ns && end_ns > from_ns) {
             enum canary_look look = look_of(s, e, c);
             worst = MAX(worst, look);
         }
@@ -456,9 +480,16 @@ void put_row_note(struct out *o, const struct seating_row *row, bool brief) {
             put_format(o, " for %s%u", brief ? "" : "user ", row->after);
         }
     }
+    if (row->call->retransmitted && !row->refused && !row->seat) {
+        put(o, brief ? STR("network") : STR("held up by the network"));
+    }
     if (row->lost && !row->refused) {
         put(o, brief ? STR(" lost") : STR(", lost"));
     }
+}
+
+const char *pale_means(const struct seating *s) {
+    return s->plain ? "under way: waiting or served" : "served beside others";
 }
 
 void put_more(struct out *o, const struct seating_line *line) {

@@ -6,6 +6,7 @@
 //     a number not known        greedy colouring (facts/probe-method.md, 6): the seat whose last end is nearest to
 //                               where the call must have begun, its end less the time of a call alone
 //     no seats (flat, cpu)      everybody is served from the start
+//     not decided               what it looks like; where even that is not worth telling, calls are under way: plain
 //
 // Many users are folded: rows that look alike become a row and "34 more like this", and of many such steps the middle.
 #pragma once
@@ -17,7 +18,8 @@ enum { NOBODY = 0 };
 struct seating_row {
     const struct probe_call *call;
     uint64_t sent_ns, start_ns, end_ns; // from the chart's left edge: waits from sent to start, is served to the end
-    uint64_t full_ns;  // from here on the seat is held alone; before, it is served beside others (partial lock, cpu)
+    uint64_t alone_ns; // until here it has its seat for itself, after that it is served beside others: the end, but
+                       // of a partial lock (where in the call the part lies is not known), and the start of cpu
     unsigned seat;     // from 1; 0: there are no seats, or it had none
     unsigned after;    // the user it waited for; NOBODY
     unsigned after_at; // where that one is in rows
@@ -49,6 +51,8 @@ struct seating {
     uint64_t length_ns; // to the right edge; never 0
     uint64_t unit_ns;   // the ruler: a call alone; never 0
     bool exact;         // seen, not inferred
+    bool plain;         // nothing is known of who waited: calls are under way, that is all
+    bool alone, beside; // some call was served so
 };
 
 // Picks the trial that shows the verdict best and seats its calls; at most about `lines` lines. False when no trial has
@@ -68,5 +72,7 @@ const char *seat_name(char out[SEAT_NAME], unsigned seat);
 
 // At the row's right: "waited 20.1 s for user 1", "refused: 429", "lost: ..."; may be empty.
 void put_row_note(struct out *o, const struct seating_row *row, bool brief);
+// What pale bars stand for: "served beside others"
+const char *pale_means(const struct seating *s);
 // "... 34 more like this"
 void put_more(struct out *o, const struct seating_line *line);

@@ -10,20 +10,21 @@
 
 enum {
     WIDTH = 1000,
-    LEFT = 60,
-    NOTE = 190, // at the right
+    LEFT = 66,
+    NOTE = 212, // at the right
     MARGIN = 20,
     MARK_APART = 70,
     AXIS = 26,
     LIMIT = 18,     // the timeout's label, above the axis
     HEAD = 34,      // of what stands alone: the target's line,
     HEAD_LINE = 28, // and each of the headline's
-    HEAD_COLUMNS = 82,
+    HEAD_COLUMNS = 74,
     TARGET_MOST = 110,
     CANARY = 26,
     KEY = 40,
     COLOURS = 8,
     LANE = 4,    // between connectors
+    MORE = 300,  // what "... 34 more like this" takes at most
     TICKS = 240, // the canary's resolution
     LINES = 72,
     TEXT_CAP = 1 << 20,
@@ -74,11 +75,12 @@ static uint64_t ruler_ns(const struct chart *c) {
 
 static void put_ruler(struct out *o, const struct chart *c) {
     uint64_t step_ns = MAX(ruler_ns(c), 1u);
+    put_format(o, "<text class=\"u\" x=\"%d\" y=\"%.1f\">user</text>", LEFT - 10, c->top - 11);
     for (uint64_t at = 0; at <= c->s.length_ns; at += step_ns) {
         double x = x_at(c, at);
         put_format(o, "<line class=\"g\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x, c->top - 6,
                    bottom(c) + 4);
-        put_format(o, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", x, c->top - 11);
+        put_format(o, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", x, c->top - 11, at ? "middle" : "start");
         put_time(o, at);
         put_text(o, "</text>\n");
     }
@@ -143,11 +145,10 @@ static void put_bars(struct out *o, const struct chart *c, const struct seating_
         put_format(o, "<path class=\"x\" d=\"M%.1f %.1fl8 8m0 -8l-8 8\"/>", x, middle - 4);
         return;
     }
-    uint64_t full_ns = MIN(MAX(row->full_ns, row->start_ns), row->end_ns);
-    snprintf(class, sizeof class, "s s%u b", colour_of(row->seat));
-    put_rect(o, c, class, row->start_ns, full_ns, y);
     snprintf(class, sizeof class, "s s%u", colour_of(row->seat));
-    put_rect(o, c, class, full_ns, row->end_ns, y);
+    put_rect(o, c, class, row->start_ns, row->alone_ns, y);
+    snprintf(class, sizeof class, "s s%u b", colour_of(row->seat));
+    put_rect(o, c, class, row->alone_ns, row->end_ns, y);
     put_letter(o, c, row, y);
 }
 
@@ -157,7 +158,8 @@ static void put_row(struct out *o, const struct chart *c, unsigned line) {
     double y = y_at(c, line);
     double base = y + thickness(c) / 2 + 4.5;
     if (!is_row(l)) {
-        put_format(o, "<text x=\"%d\" y=\"%.1f\">", LEFT + 4, base);
+        double x = x_at(c, c->s.rows[l->row ? l->row - 1 : 0].end_ns) + 2 * LANE * COLOURS; // right of the connectors
+        put_format(o, "<text x=\"%.1f\" y=\"%.1f\">", x < LEFT + c->width - MORE ? x : LEFT + 4, base);
         put_more(o, l);
         put_text(o, "</text>\n");
         return;
@@ -181,10 +183,10 @@ static void put_connector(struct out *o, const struct chart *c, unsigned line) {
     if (from == c->s.line_count) {
         return;
     }
-    double bar = x_at(c, row->end_ns) - x_at(c, row->start_ns);
+    double bar = x_at(c, row->alone_ns) - x_at(c, row->start_ns);
     double lane = MIN(4.0 + LANE * ((row->seat - 1) % COLOURS), MAX(bar - 2, 1));
     double y = y_at(c, from) + thickness(c) / 2;
-    double x = x_at(c, c->s.rows[row->after_at].end_ns) - 2;
+    double x = x_at(c, c->s.rows[row->after_at].alone_ns) - 2;
     put_format(o, "<path class=\"c s%u\" d=\"M%.1f %.1fH%.1fV%.1f\"/>\n", colour_of(row->seat), x, y,
                x_at(c, row->start_ns) + lane, y_at(c, line) + thickness(c) / 2);
 }
@@ -221,16 +223,14 @@ static double put_key_item(struct out *o, double x, double y, const char *shape,
 }
 
 static void put_key(struct out *o, const struct chart *c, double y) {
-    bool beside = c->r->verdict->best.model == PROBE_PARTIAL_LOCK || c->r->verdict->best.model == PROBE_CPU;
     unsigned colour = c->s.seats ? 1 : 0;
     const struct {
         bool shown;
         const char *class, *words;
     } keys[] = {
         {c->s.waited > 0, "w", "waits"},
-        {beside, colour ? "s s1 b" : "s s0 b", "served beside others"},
-        {c->r->verdict->best.model != PROBE_CPU, colour ? "s s1" : "s s0",
-         c->s.seats ? "served: letter and colour are the place" : "served"},
+        {c->s.beside, colour ? "s s1 b" : "s s0 b", pale_means(&c->s)},
+        {c->s.alone, colour ? "s s1" : "s s0", c->s.seats ? "served: letter and colour are the place" : "served"},
         {seating_has_canary(&c->s), "k1", "canary: a cheap path answers"},
         {seating_has_canary(&c->s) && c->r->verdict->canary == CANARY_SLOW, "k2", "slowly"},
         {seating_has_canary(&c->s) && c->r->verdict->canary == CANARY_FROZEN, "k3", "not"},
@@ -251,10 +251,12 @@ static void put_key(struct out *o, const struct chart *c, double y) {
 // ---- all of it
 
 static void chart_init(struct chart *c, const struct probe_report *r) {
-    *c = (struct chart){.r = r, .width = WIDTH - LEFT - NOTE - MARGIN};
+    *c = (struct chart){.r = r};
     if (seating_fill(&c->s, r, LINES)) {
         c->limit = r->timeout_ns && r->timeout_ns < c->s.length_ns;
     }
+    bool noted = c->s.waited || c->s.refused || c->s.lost;
+    c->width = WIDTH - LEFT - MARGIN - (noted ? NOTE : 10);
     c->height = c->s.line_count <= 30 ? 24 : 15;
 }
 

@@ -63,6 +63,16 @@ static void lines_end_between_words(void **state UNUSED) {
     check_str(line, "abc");
     check(text_wrap(&rest, 3, &line));
     check_str(line, "def");
+    rest = STR("it took 20.1 s. More"); // a number stays with its unit, wherever the line ends
+    check(text_wrap(&rest, 13, &line));
+    check_str(line, "it took");
+    check(text_wrap(&rest, 13, &line));
+    check_str(line, "20.1 s. More");
+    rest = STR("aa 20 s b");
+    check(text_wrap(&rest, 5, &line));
+    check_str(line, "aa");
+    check(text_wrap(&rest, 5, &line));
+    check_str(line, "20 s");
     rest = STR("   ");
     check(!text_wrap(&rest, 3, &line));
 }

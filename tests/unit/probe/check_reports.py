@@ -92,7 +92,7 @@ def check_txt(path):
     columns = int(path.name.split(".")[1])
     data = path.read_bytes()
     for line in data.decode().splitlines():
-        assert len(line) <= columns, (path, line)
+        assert len(line) <= columns or line.startswith("AGAIN "), (path, line)
     assert ".ascii." not in path.name or data.isascii()
     assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", data), path
 
@@ -101,7 +101,7 @@ def check_ansi(path):
     """Nothing but colours."""
     rest = re.sub(r"\x1b\[[0-9]*m", "", path.read_text())
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", rest), path
-    assert all(len(line) <= 120 for line in rest.splitlines()), path
+    assert all(len(line) <= 120 for line in rest.splitlines()[:-1]), path
 
 
 def main():
