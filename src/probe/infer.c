@@ -180,7 +180,9 @@ static double weigh_journal(const struct scene *s, const struct hypothesis *h) {
 static struct candidate *add(struct search *f, const struct hypothesis *h) {
     if (f->count == f->room) {
         struct candidate *v = xcalloc(2 * f->room + 16, sizeof *v);
-        memcpy(v, f->v, f->count * sizeof *v);
+        if (f->count) {
+            memcpy(v, f->v, f->count * sizeof *v);
+        }
         free(f->v);
         f->v = v;
         f->room = 2 * f->room + 16;
