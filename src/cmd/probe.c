@@ -273,7 +273,7 @@ static const struct args_option probe_options[] = {
     {"budget", 0, "N", "so many calls in all at most (600)", take_budget},
     {"timeout", 0, "TIME", "for a call (10m); also drawn", take_timeout},
     {"expect", 0, "N", "exit 1 if fewer are served at once", take_expect},
-    {"verify", 0, NULL, "then calls at random, at 0.8 and 1.2 of what it takes", take_verify},
+    {"verify", 0, NULL, "then calls at random, at 0.8 and 1.2 of its rate", take_verify},
     {"canary", 0, "PATH", "a cheap path, asked meanwhile; or off (/healthz ...)", take_canary},
     {"session", 0, "COOKIE", "a cookie of that name for each user", take_session},
     {"as-is", 0, NULL, "nothing is added to the path or the body", take_as_is},
@@ -601,21 +601,21 @@ const struct verb verb_probe = {
     .name = "probe",
     .summary = "how many users an app serves at once, and why",
     .usage = "URL [options]",
-    .about = "Calls the URL alone, then at once in growing numbers, and says from who waits for\n"
-             "whom how many are served at once and by which mechanism: a pool, a lock, cores, a\n"
-             "rate, sessions. It says beforehand how many calls at most, and makes no more than\n"
-             "it needs.\n"
+    .about = "Calls the URL alone, then at once in growing numbers, and says from who waits\n"
+             "for whom how many are served at once and by which mechanism: a pool, a lock,\n"
+             "cores, a rate, sessions. It says beforehand how many calls at most, and makes\n"
+             "no more than it needs.\n"
              "\n"
-             "{{nonce}} and {{user}} are filled in wherever they stand in the URL, -d and -H; a\n"
-             "nonce is added to the prompt of a JSON body, or else to the query, so that no\n"
-             "cache answers (--as-is: it is not).\n"
+             "{{nonce}} and {{user}} are filled in wherever they stand in the URL, -d and -H;\n"
+             "a nonce is added to the prompt of a JSON body, or else to the query, so that\n"
+             "no cache answers (--as-is: it is not).\n"
              "\n"
              "The surest way is a mock as the app's upstream (--mock, or thaw mock and\n"
-             "--journal): then every call takes as long as the next, and its journal says who\n"
-             "was served when.\n"
+             "--journal): then every call takes as long as the next, and its journal says\n"
+             "who was served when.\n"
              "\n"
-             "Exit code: 0 a verdict (and as many as expected), 1 fewer than --expect, 2 wrong\n"
-             "usage, 3 not reached, 4 inconclusive.",
+             "Exit code: 0 a verdict (and as many as expected), 1 fewer than --expect,\n"
+             "2 wrong usage, 3 not reached, 4 inconclusive.",
     .example = "  thaw lab --cpus 2 --seconds 1 &\n"
                "  thaw probe http://localhost:8004/to_thread -X POST\n",
     .options = probe_options,
