@@ -50,7 +50,7 @@ def test_what_the_journal_counted_is_exact(world, capacity, at_once):
         assert document["exact"] or capacity == "unlimited"
     else:
         assert done.code == 4, done
-    events = sorted([(c["seen_start_ms"], 1) for c in calls(document)] + [(c["seen_end_ms"], -1) for c in calls(document)])
+    events = sorted([(c["seen_start_ms"], 1) for c in calls(document)] + [(c["seen_end_ms"] - 1, -1) for c in calls(document)])
     now, most = 0, 0
     for _, step in events:
         now += step
