@@ -117,10 +117,10 @@ void fit_service(const struct scene *s, const struct account *a, double about_ms
 // Bursts of some size have a common deviation of their own factors, unknown: a mean over what it may be. Where one
 // mechanism needs none of it and the other has to bend every burst the same way, that tells.
 static double price_of_bursts(const struct scene *s, const struct fit *f) {
-    static const double deviations[] = {0.005, 0.01, 0.02, 0.04, 0.08};
+    static const double deviations[] = {0.0025, 0.005, 0.01, 0.02, 0.04, 0.08};
     double sum = 0;
     for (size_t d = 0; d < ARRAY_LEN(deviations); d++) {
-        double deviation = MAX(deviations[d], 0.6 / s->alone_ms);
+        double deviation = MAX(deviations[d], 0.4 / s->alone_ms);
         double price = 0;
         for (unsigned t = 0; t < s->span_count; t++) {
             double z = f->shift[t] / deviation;

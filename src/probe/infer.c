@@ -8,6 +8,9 @@
 #include "probe/lots.h"
 
 static const double BIC_BARE = 10;
+static const double BIC_BARE_LOTS = 40; // the sum over lots is an estimate, a bad one where service times vary
+static const double VARIES = 0.05;      // CV of calls alone
+static const double UNFAIR = 4; // so much likelier is it that who is next is not who came first
 static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
@@ -60,7 +63,7 @@ static double price_of(const struct hypothesis *h) {
     case PROBE_SESSION: return 2;
     case PROBE_POOL:
     case PROBE_CPU:
-    case PROBE_CAP: return 3;
+    case PROBE_CAP: return 2 + log(h->at_once); // there are more large ones to choose from
     case PROBE_PARTIAL_LOCK: return 4;
     case PROBE_PARTITIONED: return 5;
     case PROBE_POLL: return 6;
@@ -218,7 +221,7 @@ static double weigh(struct search *f, const struct hypothesis *h, bool keep) {
     }
     memcpy(c->part + f->s.n, f->chosen.refused, f->s.refused * sizeof *c->part);
     c->waited = f->chosen.waited;
-    c->h.random_order = unfair > 5;
+    c->h.random_order = unfair > UNFAIR;
     finish_candidate(f, c);
     c->score -= paid;
     c->fixed -= paid;
@@ -295,7 +298,7 @@ static void try_seats(struct search *f) {
 }
 
 static void try_cpu(struct search *f) {
-    for (unsigned n = 1; n * (1 + SLOWER_SEEN) < f->s.most; n++) {
+    for (unsigned n = 1; n * (1 + SLOWER_SEEN + f->s.cv) < f->s.most; n++) {
         if (worth(&f->s, PROBE_CPU, n)) {
             struct hypothesis h = {.model = PROBE_CPU, .at_once = n};
             weigh(f, &h, true);
@@ -367,7 +370,7 @@ static void try_poll(struct search *f) {
     double gap = usual_gap(s);
     struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
     double most = -INFINITY;
-    double least = MAX(10, s->alone_ms / 20);
+    double least = MAX(10, MAX(0.05, s->cv) * s->alone_ms); // less is not seen for the noise
     for (int i = 0; i < PARTS + (int)ARRAY_LEN(round_ms) && gap > 0.8 * s->alone_ms; i++) {
         double period = i < PARTS ? gap / (i + 1) : round_ms[i - PARTS];
         if (period < least || period > 4 * s->alone_ms) {
@@ -392,8 +395,8 @@ static int by_value(const void *a, const void *b) {
     return (*x > *y) - (*x < *y);
 }
 
-// Who waited in a burst leaves as tokens come. 0: nobody did.
-static double token_ms(const struct scene *s, const struct span *p) {
+// Who waited in a burst leaves as tokens come: their usual distance, or their mean. 0: nobody did.
+static double token_ms(const struct scene *s, const struct span *p, bool mean) {
     double *gaps = doubles(span_len(p));
     size_t n = 0;
     for (size_t k = p->from + 1; k < p->to; k++) {
@@ -402,9 +405,13 @@ static double token_ms(const struct scene *s, const struct span *p) {
         }
     }
     qsort(gaps, n, sizeof *gaps, by_value);
-    double median = n ? gaps[n / 2] : 0;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += gaps[i];
+    }
+    double distance = n == 0 ? 0 : mean ? sum / (double)n : gaps[n / 2];
     free(gaps);
-    return median;
+    return distance;
 }
 
 static void try_bucket_of(struct search *f, const struct span *p, double interval) {
@@ -432,8 +439,11 @@ static void try_bucket(struct search *f) {
     const struct scene *s = &f->s;
     for (unsigned t = 0; t < s->span_count; t++) {
         const struct span *p = &s->spans[t];
-        if (p->kind == TRIAL_BURST && span_len(p) >= 4 && token_ms(s, p) > 2) {
-            try_bucket_of(f, p, token_ms(s, p));
+        for (int mean = 0; mean < 2 && p->kind == TRIAL_BURST && span_len(p) >= 4; mean++) {
+            double interval = token_ms(s, p, mean);
+            if (interval > 2) {
+                try_bucket_of(f, p, interval);
+            }
         }
     }
 }
@@ -710,7 +720,7 @@ static bool faster_than_alone(const struct scene *s) {
 
 // Alone they vary, together they end as one.
 static bool end_as_one(const struct scene *s) {
-    for (unsigned t = 0; t < s->span_count && s->cv > 0.05; t++) {
+    for (unsigned t = 0; t < s->span_count && s->cv > VARIES; t++) {
         const struct span *p = &s->spans[t];
         if (p->kind == TRIAL_BURST && span_len(p) >= 4 &&
             s->v[s->by_done[p->to - 1]].done - s->v[s->by_done[p->from]].done < s->cv * s->alone_ms / 10) {
@@ -735,7 +745,7 @@ static bool got_faster(const struct scene *s) {
             const struct span *a = &s->spans[t];
             const struct span *b = &s->spans[later];
             if (a->kind == b->kind && a->kind != TRIAL_SOLO && span_len(a) == span_len(b) && span_len(a) &&
-                middle(s, a) > 1.3 * middle(s, b)) {
+                middle(s, a) > (1.3 + 2 * s->cv) * middle(s, b)) {
                 return true;
             }
         }
@@ -761,7 +771,7 @@ static unsigned refusals_left(const struct scene *s, const struct candidate *c) 
 
 // Of two that fit: neighbours of one kind where times vary, or two kinds.
 static enum doubt doubt_between(const struct search *f) {
-    return f->v[0].h.model == f->v[1].h.model && f->s.cv > 0.05 ? DOUBT_NOISE : DOUBT_TIE;
+    return f->v[0].h.model == f->v[1].h.model && f->s.cv > VARIES ? DOUBT_NOISE : DOUBT_TIE;
 }
 
 static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
@@ -791,10 +801,12 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
             return cold ? DOUBT_COLD : DOUBT_NOISE;
         }
     }
-    if (f->count > 1 && (2 * (best->score - f->v[1].score) < BIC_BARE || v->confidence < CONFIDENCE_BARE)) {
+    double bar = best->h.model == PROBE_PARTITIONED && s->cv > VARIES ? BIC_BARE_LOTS : BIC_BARE;
+    if (f->count > 1 && (2 * (best->score - f->v[1].score) < bar || v->confidence < CONFIDENCE_BARE)) {
         return doubt_between(f);
     }
-    return DOUBT_NONE;
+    // Who looks now and then also comes out of turn, and how often they look is lost in the noise.
+    return best->h.model == PROBE_SERIAL && best->h.random_order && s->cv > VARIES ? DOUBT_TIE : DOUBT_NONE;
 }
 
 // A look that took most of a call's time, over and over; or looks that take longer than they would.

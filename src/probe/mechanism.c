@@ -178,13 +178,14 @@ static bool turn_poll(const struct hypothesis *h, const struct scene *s, unsigne
             const struct sight *other = nth_done(s, p, j);
             double off = fabs(remainder(start - other->came, period)); // of the nearest of their looks from mine
             double theirs = other->came + ceil(MAX(free_at + JITTER_MS - other->came, 0) / period) * period;
-            rivals += off <= JITTER_MS && other->came <= start + JITTER_MS;
-            missed += off > JITTER_MS && theirs < start;
+            bool rival = off <= JITTER_MS && other->came <= start + JITTER_MS;
+            rivals += rival;
+            missed += (off > JITTER_MS && theirs < start) || (rival && order == ORDER_SENT && other < me);
         }
-        note(a, s, who, start, -log1p(rivals) - 3 * MIN(missed, 3));
+        note(a, s, who, start, (order == ORDER_SENT ? 0 : -log1p(rivals)) - 3 * MIN(missed, 3));
         free_at = me->done;
     }
-    return order == ORDER_SENT;
+    return true;
 }
 
 // ---- tokens. GCRA, whose one number is when the bucket will be full again; it is carried from trial to trial
@@ -279,7 +280,7 @@ static bool turn_session(const struct hypothesis *h UNUSED, const struct scene *
 bool mechanism_turn(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
                     struct account *a) {
     const struct span *p = &s->spans[trial];
-    if ((order == ORDER_SHUFFLED && !span_is_burst(p)) ||
+    if ((order == ORDER_SHUFFLED && !span_is_burst(p) && h->model != PROBE_POLL) ||
         (order >= ORDER_LAST && h->model != PROBE_POOL && h->model != PROBE_SERIAL)) {
         return false;
     }

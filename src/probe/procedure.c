@@ -12,6 +12,8 @@ enum {
     FIRST_BURST_SLOW = 4,
     GROWTH = 6,
     SESSION_CALLS = 2, // and twice as many where it takes turns
+    SOLO_AGAIN = 10,
+    SOLO_MOST = 60,
     TOGETHER_MOST = 11, // if so many do not tell, more will not
     OPEN_ROUNDS = 30,
     OPEN_MOST = 400,
@@ -87,12 +89,12 @@ static unsigned solo_wanted(const struct procedure_options *o, const struct done
 }
 
 // So many at once tell this mechanism from its neighbours.
-static unsigned telling(const struct hypothesis *h, const struct hypothesis *rival) {
+static unsigned telling(const struct hypothesis *h, const struct hypothesis *rival, bool varies) {
     bool divided = h->model == PROBE_PARTITIONED || rival->model == PROBE_PARTITIONED;
     switch (h->model) {
     case PROBE_SERIAL:
     case PROBE_POLL:
-    case PROBE_PARTIAL_LOCK: return 5;
+    case PROBE_PARTIAL_LOCK: return varies ? 9 : 5;
     case PROBE_POOL: return divided ? 2 * h->at_once + 1 : h->at_once + h->at_once / 2 + 2;
     case PROBE_PARTITIONED: return 3 * h->at_once;
     case PROBE_CPU: return 2 * h->at_once + 2;
@@ -144,7 +146,7 @@ static bool next_when_flat(const struct procedure_options *o, const struct done 
 }
 
 static bool order_matters(enum probe_model m) {
-    return m == PROBE_SERIAL || m == PROBE_POOL || m == PROBE_POLL || m == PROBE_PARTITIONED;
+    return m == PROBE_SERIAL || m == PROBE_POOL || m == PROBE_POLL || m == PROBE_PARTITIONED || m == PROBE_CAP;
 }
 
 static bool may_be_a_rate(const struct verdict *v) {
@@ -169,9 +171,9 @@ static bool next_open(const struct procedure_options *o, const struct done *d, c
 static bool next_when_waiting(const struct procedure_options *o, const struct done *d, const struct verdict *v,
                               struct trial_plan *plan) {
     const struct hypothesis *h = &v->likely;
-    unsigned calls = MIN(telling(h, &v->runner_up), most_users(o));
     bool bare = v->best.model != PROBE_INCONCLUSIVE;
     bool varies = v->solo_cv > VARIES;
+    unsigned calls = MIN(telling(h, &v->runner_up, varies), most_users(o));
     if (h->model == PROBE_SESSION) {
         unsigned rung = next_rung(o, d, v);
         return bare && d->of[TRIAL_SESSION] >= 2 ? false : bare || !rung ? give(plan, TRIAL_SESSION, calls)
@@ -190,6 +192,10 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     }
     if (d->together >= TOGETHER_MOST) {
         return false;
+    }
+    // How many share is told by how much longer it takes than alone.
+    if (varies && h->model == PROBE_CPU && d->solo < SOLO_MOST && d->of[TRIAL_SOLO] <= d->together + 1) {
+        return give(plan, TRIAL_SOLO, SOLO_AGAIN);
     }
     // What varies is told by calls whose order is known.
     if (varies && order_matters(h->model) && d->of[TRIAL_STAGGERED] <= d->of[TRIAL_BURST]) {
@@ -210,7 +216,7 @@ static bool hopeless(const struct verdict *v, const struct done *d) {
 static bool next(const struct procedure_options *o, const struct done *d, const struct verdict *v,
                  struct trial_plan *plan) {
     unsigned solo = solo_wanted(o, d, v);
-    if (d->solo < solo && (d->solo < 3 || !d->of[TRIAL_BURST])) {
+    if (d->solo < solo && !d->together) {
         return give(plan, TRIAL_SOLO, solo - d->solo);
     }
     if (o->users) {
