@@ -16,8 +16,9 @@ void put_code_span(struct out *o, struct str s);
 // Into Markdown as running text, on one line.
 void put_markdown(struct out *o, struct str s);
 
-// Takes the next line of at most `columns` bytes off the front of *rest, broken between words (not before a unit: "20 s"),
-// else within one; false when nothing is left. Made for text that went through put_plain, or is ours. `columns` is not 0.
+// Takes the next line of at most `columns` bytes off the front of *rest, broken between words (not before a unit:
+// "20 s"), else within one; false when nothing is left. Made for text that went through put_plain, or is ours.
+// `columns` is not 0.
 bool text_wrap(struct str *rest, size_t columns, struct str *line);
 // As lines that end before column `columns`, each with its line feed; the first begins where the text is, at column
 // `indent`, the others behind as many blanks.

@@ -3,6 +3,8 @@
 // at last the timeout over everything. A bar begins at a whole column and ends at an eighth of one.
 #include "probe/picture.h"
 
+#include <limits.h>
+
 #include "base/mem.h"
 #include "draw/scale.h"
 #include "draw/text.h"
@@ -18,7 +20,7 @@ enum {
     MARK_APART = 10,
     EIGHTHS = 8,
     LABEL = 10, // "VERDICT   "
-    LINES = 44,
+    LINES = 32,
     TEXT_CAP = 1 << 20,
 };
 
@@ -74,6 +76,8 @@ struct cell {
     char letter; // instead of the glyph, on a bar
 };
 
+static const unsigned NO_LIMIT = UINT_MAX;
+
 struct chart {
     const struct probe_report *r;
     const struct picture_options *options;
@@ -82,6 +86,7 @@ struct chart {
     unsigned columns;   // of a line
     unsigned width;     // of the bars
     unsigned note;      // of what stands at the right; 0: nothing does
+    unsigned limit;     // the column of the timeout, of the last row that has it
     struct cell *cells; // s.line_count lines of `width`
 };
 
@@ -197,7 +202,13 @@ static void draw_connector(struct chart *c, unsigned line) {
     }
 }
 
-static bool shows_limit(const struct chart *c) { return c->r->timeout_ns && c->r->timeout_ns < c->s.length_ns; }
+static void draw_limit(struct chart *c, unsigned line) {
+    uint64_t at_ns = seating_limit(&c->s, c->r, &c->s.rows[c->s.lines[line].row]);
+    if (at_ns != UINT64_MAX) {
+        c->limit = column_at(c, at_ns);
+        *cell_at(c, line, c->limit) = (struct cell){G_LIMIT, INK_RED, 0};
+    }
+}
 
 static void draw_all(struct chart *c) {
     for (unsigned i = 0; i < c->s.line_count; i++) {
@@ -209,9 +220,7 @@ static void draw_all(struct chart *c) {
     for (unsigned i = 0; i < c->s.line_count; i++) {
         if (is_row(&c->s.lines[i])) {
             draw_connector(c, i);
-        }
-        if (is_row(&c->s.lines[i]) && shows_limit(c)) {
-            *cell_at(c, i, column_at(c, c->r->timeout_ns)) = (struct cell){G_LIMIT, INK_RED, 0};
+            draw_limit(c, i);
         }
     }
 }
@@ -326,7 +335,7 @@ static void put_axis(struct out *o, struct chart *c, struct buf *room) {
 }
 
 static void put_limit(struct out *o, struct chart *c, struct buf *room) {
-    if (!shows_limit(c)) {
+    if (c->limit == NO_LIMIT) {
         return;
     }
     struct out words = {room, OK};
@@ -334,7 +343,7 @@ static void put_limit(struct out *o, struct chart *c, struct buf *room) {
     put_text(&words, "timeout ");
     put_time(&words, c->r->timeout_ns);
     c->e = c->e == OK ? words.e : c->e;
-    unsigned column = column_at(c, c->r->timeout_ns);
+    unsigned column = c->limit;
     size_t len = buf_len(room);
     bool left = LEFT + column + 2 + len > c->columns && column > len; // of the line
     put_format(o, "%*s", (int)(LEFT + column - (left ? len + 1 : 0)), "");
@@ -373,7 +382,7 @@ static void put_key(struct out *o, struct chart *c) {
         {G_BESIDE, pale_means(&c->s), c->s.beside},
         {G_SERVED, c->s.seats ? "served (a letter is a place)" : "served", c->s.alone},
         {G_REFUSED, "refused or failed", c->s.refused > 0},
-        {G_LIMIT, "timeout", shows_limit(c)},
+        {G_LIMIT, "timeout", c->limit != NO_LIMIT},
     };
     size_t used = LEFT;
     put_format(o, "%*s", LEFT, "");
@@ -418,7 +427,7 @@ static void put_chart(struct out *o, struct chart *c) {
 }
 
 static void chart_init(struct chart *c, const struct probe_report *r, const struct picture_options *options) {
-    *c = (struct chart){.r = r, .options = options};
+    *c = (struct chart){.r = r, .options = options, .limit = NO_LIMIT};
     c->columns = MAX(MIN(options->columns, (unsigned)COLUMNS_MOST), (unsigned)COLUMNS_LEAST);
 }
 

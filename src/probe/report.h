@@ -27,6 +27,7 @@ enum expectation {
 enum expectation report_expectation(const struct probe_report *r);
 
 // The report for machines: the members of SPEC, `trials` with every call, times in milliseconds from the probe's start.
+// Some 200 bytes a call.
 MUSTCHECK enum err json_write(const struct probe_report *r, struct buf *out);
 // To be pasted into an issue.
 MUSTCHECK enum err markdown_write(const struct probe_report *r, struct buf *out);

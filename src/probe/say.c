@@ -24,8 +24,10 @@ static void put_percent(struct out *o, double share) {
 static void put_rate(struct out *o, double rate) { put_format(o, rate < 10 ? "%.2g" : "%.0f", rate); }
 
 static void put_times(struct out *o, double odds) {
-    if (odds < ODDS_MOST) {
-        put_format(o, odds < 10 ? "%.1f" : "%.0f", MAX(odds, 1));
+    if (odds < 10) {
+        put_format(o, "%.1f", MAX(odds, 1));
+    } else if (odds < ODDS_MOST) {
+        put_count(o, (uint64_t)odds);
     } else {
         put_text(o, "more than ");
         put_count(o, ODDS_MOST);
@@ -120,8 +122,7 @@ static const char *experience_of(const struct hypothesis *h) {
     case PROBE_PARTITIONED:
         return "Calls are dealt out without looking who is free: some waited while there was a free place elsewhere.";
     case PROBE_CPU: return "Nobody was done early: what there is of computing was shared among all.";
-    case PROBE_POLL:
-        return "Between two calls there was a gap in which nobody was served, and the order was by chance.";
+    case PROBE_POLL: return "Between two calls there was a gap in which nobody was served, though others waited.";
     case PROBE_BUCKET:
         return "Who came later was let in at an even rate, however long calls took: a limit on the rate.";
     case PROBE_CAP: return "The others did not wait, they were turned away at once.";
@@ -545,9 +546,12 @@ static void say_caveats(struct out *o, const struct probe_report *r) {
 
 static void say_prober(struct out *o, const struct probe_report *r) {
     const struct verdict *v = r->verdict;
-    put_text(o, "Calls of a burst left within ");
-    put_time(o, v->skew_ns);
-    put_text(o, " of each other. The prober's longest pause was ");
+    if (v->skew_ns) {
+        put_text(o, "Calls of a burst left within ");
+        put_time(o, v->skew_ns);
+        put_text(o, " of each other. ");
+    }
+    put_text(o, "The prober's longest pause was ");
     put_time(o, v->lag_ns);
     put_text(o, ", its share of one CPU ");
     put_percent(o, r->evidence->cpu_share);

@@ -424,6 +424,11 @@ void seating_finish(struct seating *s) {
     *s = (struct seating){.trial = NULL};
 }
 
+uint64_t seating_limit(const struct seating *s, const struct probe_report *r, const struct seating_row *row) {
+    uint64_t at_ns = row->sent_ns + r->timeout_ns;
+    return r->timeout_ns && at_ns < s->length_ns ? at_ns : UINT64_MAX;
+}
+
 // ---- the canary
 
 // Slow is four times what it takes when nothing else runs, and a difference that somebody would notice.

@@ -60,6 +60,9 @@ struct seating {
 bool seating_fill(struct seating *s, const struct probe_report *r, unsigned lines);
 void seating_finish(struct seating *s);
 
+// Where on the chart a user's timeout is, counted from his own sending; UINT64_MAX: nowhere on it.
+uint64_t seating_limit(const struct seating *s, const struct probe_report *r, const struct seating_row *row);
+
 // How the cheap path did between two moments of the chart (from its left edge).
 enum canary_look { LOOK_NONE, LOOK_FINE, LOOK_SLOW, LOOK_GONE };
 enum canary_look seating_canary(const struct seating *s, const struct evidence *e, uint64_t from_ns, uint64_t to_ns);

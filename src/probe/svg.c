@@ -86,13 +86,26 @@ static void put_ruler(struct out *o, const struct chart *c) {
     }
 }
 
+// A piece in each line, as users count from their own sending; the words above the first.
 static void put_limit(struct out *o, const struct chart *c) {
-    double x = x_at(c, c->r->timeout_ns);
-    put_format(o, "<line class=\"x\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x, c->top - 6,
-               bottom(c) + 4);
-    put_format(o, "<text class=\"r\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">timeout ", x, c->top - AXIS - 2);
-    put_time(o, c->r->timeout_ns);
-    put_text(o, "</text>\n");
+    bool named = false;
+    for (unsigned i = 0; i < c->s.line_count; i++) {
+        uint64_t at_ns = seating_limit(&c->s, c->r, &c->s.rows[c->s.lines[i].row]);
+        if (at_ns == UINT64_MAX) {
+            continue;
+        }
+        double x = x_at(c, at_ns);
+        double y = named ? y_at(c, i) - 3 : c->top - 6;
+        put_format(o, "<line class=\"x\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n", x, x, y,
+                   y_at(c, i + 1) - 2);
+        if (!named) {
+            put_format(o, "<text class=\"r\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">timeout ", x,
+                       c->top - AXIS - 2);
+            put_time(o, c->r->timeout_ns);
+            put_text(o, "</text>\n");
+            named = true;
+        }
+    }
 }
 
 // ---- rows

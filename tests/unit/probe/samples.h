@@ -25,7 +25,8 @@ struct sample_plan {
     enum canary_verdict canary;
     unsigned expect;
     unsigned timeout_s;
-    bool seen; // by the mock
+    bool seen;       // by the mock
+    unsigned gap_ms; // between two calls: staggered
 };
 
 struct sample {
@@ -72,7 +73,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_FINE,
      10,
      0,
-     false},
+     false,
+     0},
     {"flat-many",
      2000,
      {.model = PROBE_FLAT},
@@ -86,7 +88,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_NONE,
      5000,
      0,
-     false},
+     false,
+     0},
     {"serial",
      8,
      {.model = PROBE_SERIAL, .at_once = 1},
@@ -100,7 +103,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_FROZEN,
      0,
      30,
-     false},
+     false,
+     0},
     {"serial-many",
      300,
      {.model = PROBE_SERIAL, .at_once = 1},
@@ -114,7 +118,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_NONE,
      0,
      0,
-     false},
+     false,
+     0},
     {"partial_lock",
      10,
      {.model = PROBE_PARTIAL_LOCK, .at_once = 1, .share = 0.3},
@@ -128,12 +133,14 @@ static const struct sample_plan sample_plans[] = {
      CANARY_FINE,
      0,
      0,
-     false},
+     false,
+     0},
     {"pool", 14, SAMPLE_POOL(6), SAMPLE_POOL(7), SAMPLE_NONE, DOUBT_NONE, 400, 20000, 0.01, 3, CANARY_FINE, 10, 55,
-     false},
-    {"pool-seen", 14, SAMPLE_POOL(6), SAMPLE_NONE, SAMPLE_NONE, DOUBT_NONE, 0, 20000, 0.01, 1, CANARY_FINE, 6, 0, true},
+     false, 0},
+    {"pool-seen", 14, SAMPLE_POOL(6), SAMPLE_NONE, SAMPLE_NONE, DOUBT_NONE, 0, 20000, 0.01, 1, CANARY_FINE, 6, 0, true,
+     0},
     {"pool-many", 2000, SAMPLE_POOL(40), SAMPLE_POOL(41), SAMPLE_NONE, DOUBT_NONE, 900, 1000, 0.02, 2, CANARY_FINE, 0,
-     30, false},
+     30, false, 0},
     {"pool-noise",
      16,
      {.model = PROBE_POOL, .at_once = 5, .random_order = true},
@@ -147,7 +154,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_SLOW,
      5,
      0,
-     false},
+     false,
+     0},
     {"partitioned",
      16,
      {.model = PROBE_PARTITIONED, .at_once = 8, .workers = 4, .each = 2},
@@ -161,7 +169,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_FINE,
      0,
      0,
-     false},
+     false,
+     0},
     {"cpu",
      8,
      {.model = PROBE_CPU, .at_once = 2},
@@ -175,7 +184,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_SLOW,
      0,
      0,
-     false},
+     false,
+     0},
     {"poll",
      6,
      {.model = PROBE_POLL, .at_once = 1, .period_ns = 500000000},
@@ -189,7 +199,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_NONE,
      0,
      0,
-     false},
+     false,
+     0},
     {"bucket",
      12,
      {.model = PROBE_BUCKET, .at_once = 5, .rate = 2},
@@ -203,7 +214,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_NONE,
      0,
      0,
-     false},
+     false,
+     0},
     {"cap",
      10,
      {.model = PROBE_CAP, .at_once = 6, .refused_status = 429},
@@ -217,7 +229,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_FINE,
      10,
      0,
-     false},
+     false,
+     0},
     {"session",
      6,
      {.model = PROBE_SESSION, .at_once = 1},
@@ -231,7 +244,8 @@ static const struct sample_plan sample_plans[] = {
      CANARY_FINE,
      4,
      0,
-     false},
+     false,
+     0},
     {"tie",
      9,
      SAMPLE_NONE,
@@ -245,8 +259,18 @@ static const struct sample_plan sample_plans[] = {
      CANARY_FINE,
      5,
      0,
-     false},
-    {"network", 9, SAMPLE_NONE, SAMPLE_NONE, SAMPLE_POOL(4), DOUBT_NETWORK, 0, 1000, 0.1, 0, CANARY_NONE, 0, 0, false},
+     false,
+     0},
+    {.name = "staggered",
+     .users = 5,
+     .best = {.model = PROBE_SERIAL, .at_once = 1},
+     .runner_up = SAMPLE_NONE,
+     .service_ms = 6000,
+     .varies = 0.01,
+     .timeout_s = 20,
+     .gap_ms = 2000},
+    {"network", 9, SAMPLE_NONE, SAMPLE_NONE, SAMPLE_POOL(4), DOUBT_NETWORK, 0, 1000, 0.1, 0, CANARY_NONE, 0, 0, false,
+     0},
 };
 
 static double sample_chance(unsigned i) { return (double)((i * 2654435761U) >> 8 & 0xFFFF) / 65536 - 0.5; }
@@ -254,6 +278,7 @@ static double sample_chance(unsigned i) { return (double)((i * 2654435761U) >> 8
 // When the i-th call is over; `free` are the seats' next free moments.
 static uint64_t sample_end(const struct sample_plan *p, const struct hypothesis *h, unsigned i, uint64_t *seats,
                            uint64_t *start) {
+    uint64_t arrived = i * p->gap_ms * SAMPLE_MS;
     uint64_t service = (uint64_t)(p->service_ms * (double)SAMPLE_MS * (1 + 2 * p->varies * sample_chance(i)));
     unsigned seat = 0;
     unsigned count = MAX(h->at_once, 1u);
@@ -275,12 +300,12 @@ static uint64_t sample_end(const struct sample_plan *p, const struct hypothesis 
         }
         break;
     }
-    *start = seats[seat];
+    *start = MAX(seats[seat], arrived) - arrived;
     if (h->model == PROBE_POLL && i) {
         *start += (uint64_t)((sample_chance(i) + 0.5) * (double)h->period_ns);
     }
-    seats[seat] = *start + service;
-    return seats[seat];
+    seats[seat] = arrived + *start + service;
+    return *start + service;
 }
 
 static void sample_make(struct sample *m, const struct sample_plan *p) {
@@ -289,14 +314,19 @@ static void sample_make(struct sample *m, const struct sample_plan *p) {
     uint64_t from = 30000 * SAMPLE_MS;
     memset(m, 0, sizeof *m);
     memset(seats, 0, sizeof seats);
-    m->burst.plan =
-        (struct trial_plan){.kind = h->model == PROBE_SESSION ? TRIAL_SESSION : TRIAL_BURST, .calls = p->users};
+    m->burst.plan = (struct trial_plan){.kind = h->model == PROBE_SESSION ? TRIAL_SESSION
+                                                : p->gap_ms               ? TRIAL_STAGGERED
+                                                                          : TRIAL_BURST,
+                                        .calls = p->users};
     for (unsigned i = 0; i < p->users; i++) {
         uint64_t start;
         uint64_t end = sample_end(p, h, i, seats, &start);
         struct probe_call *c = &m->calls[i];
-        *c =
-            (struct probe_call){.user = i + 1, .due_ns = from, .sent_ns = from + i * 2000, .status = 200, .bytes = 120};
+        *c = (struct probe_call){.user = i + 1,
+                                 .due_ns = from,
+                                 .sent_ns = from + i * (2000 + p->gap_ms * SAMPLE_MS),
+                                 .status = 200,
+                                 .bytes = 120};
         if (h->model == PROBE_CAP && i >= h->at_once) {
             c->status = h->refused_status;
             end = 4 * SAMPLE_MS;

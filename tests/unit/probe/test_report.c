@@ -64,6 +64,17 @@ static void a_lock_hands_over_from_one_to_the_next(void **state UNUSED) {
     seating_finish(&s);
 }
 
+static void who_comes_later_waits_from_when_he_came(void **state UNUSED) {
+    struct seating s = seat("staggered");
+    for (unsigned i = 1; i < s.count; i++) {
+        check(s.rows[i].sent_ns >= i * 2 * S && s.rows[i].sent_ns < i * 2 * S + S / 10);
+        check(s.rows[i].start_ns == s.rows[i - 1].end_ns);
+        check_int(s.rows[i].after, i);
+    }
+    check_int(s.lost, 1); // 30 s less 8 s
+    seating_finish(&s);
+}
+
 static void a_pool_has_as_many_seats_as_the_verdict_says(void **state UNUSED) {
     struct seating s = seat("pool");
     unsigned waited_for[64] = {0};
@@ -637,14 +648,14 @@ static void no_memory_is_an_error_and_never_half_a_report(void **state UNUSED) {
     check(every_allocation_fails(write_all, NULL) > 0);
 }
 
-TESTS(TEST(a_lock_hands_over_from_one_to_the_next), TEST(a_pool_has_as_many_seats_as_the_verdict_says),
-      TEST(what_the_journal_saw_is_not_inferred), TEST(a_seat_of_the_journal_that_cannot_be_is_not_believed),
-      TEST(sessions_wait_within_themselves), TEST(who_is_refused_has_no_seat_and_does_not_wait),
-      TEST(without_seats_nobody_waits_for_anybody), TEST(who_was_held_up_by_the_network_waited_for_nobody),
-      TEST(the_burst_that_shows_it_best_is_drawn), TEST(many_users_are_folded_and_none_is_forgotten),
-      TEST(the_canary_is_looked_at_between_two_moments), TEST(seats_are_named_by_letters),
-      TEST(every_line_fits_whatever_the_terminal), TEST(the_command_stays_whole), TEST(a_picture_of_a_lock),
-      TEST(every_verdict_has_its_words), TEST(each_model_and_each_doubt_says_something_else),
+TESTS(TEST(a_lock_hands_over_from_one_to_the_next), TEST(who_comes_later_waits_from_when_he_came),
+      TEST(a_pool_has_as_many_seats_as_the_verdict_says), TEST(what_the_journal_saw_is_not_inferred),
+      TEST(a_seat_of_the_journal_that_cannot_be_is_not_believed), TEST(sessions_wait_within_themselves),
+      TEST(who_is_refused_has_no_seat_and_does_not_wait), TEST(without_seats_nobody_waits_for_anybody),
+      TEST(who_was_held_up_by_the_network_waited_for_nobody), TEST(the_burst_that_shows_it_best_is_drawn),
+      TEST(many_users_are_folded_and_none_is_forgotten), TEST(the_canary_is_looked_at_between_two_moments),
+      TEST(seats_are_named_by_letters), TEST(every_line_fits_whatever_the_terminal), TEST(the_command_stays_whole),
+      TEST(a_picture_of_a_lock), TEST(every_verdict_has_its_words), TEST(each_model_and_each_doubt_says_something_else),
       TEST(the_headline_names_what_fits_and_does_not_claim_it), TEST(what_was_not_the_app_is_not_its_fault),
       TEST(a_browsers_limit_is_ruled_out_with_its_reason), TEST(expectations_are_met_failed_or_not_decided),
       TEST(junit_fails_errs_skips_or_passes), TEST(json_has_what_is_known_and_null_where_there_is_none),
