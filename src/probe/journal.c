@@ -24,12 +24,13 @@ static bool parse_line(struct str line, struct probe_record *r) {
     if (!raw_open(line, names, ARRAY_LEN(names), v) || !v[0].ptr) {
         return false; // the counts are the last line
     }
+    uint64_t seat = number_of(v[4]);
     *r = (struct probe_record){
         .id = number_of(v[0]),
         .arrival_ns = number_of(v[1]),
         .start_ns = number_of(v[2]),
         .end_ns = number_of(v[3]),
-        .seat = (unsigned)number_of(v[4]),
+        .seat = seat > PROBE_SEATS_MOST ? 0 : (unsigned)seat,
         .nonce = raw_is_string(v[5]) ? nonce_find(raw_inside(v[5])) : 0,
     };
     return true;
@@ -47,7 +48,7 @@ unsigned probe_journal_parse(struct str lines, struct probe_record **records, ui
         struct probe_record *r = &(*records)[n];
         if (parse_line(line, r)) {
             *last = MAX(*last, r->id);
-            n += r->start_ns && r->end_ns; // what was refused, or still runs, was not served
+            n += r->start_ns && r->end_ns >= r->start_ns; // what was refused, or still runs, was not served
         }
     }
     return n;
@@ -141,7 +142,7 @@ static void map_clock(struct trial *t, uint64_t offset) {
         struct probe_call *c = &t->calls[i];
         if (c->seen_end_ns) {
             c->seen_start_ns = c->seen_start_ns > offset ? c->seen_start_ns - offset : 0;
-            c->seen_end_ns -= offset;
+            c->seen_end_ns = c->seen_end_ns > offset ? c->seen_end_ns - offset : 0;
         }
     }
 }

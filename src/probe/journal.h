@@ -9,6 +9,8 @@
 #include "probe/evidence.h"
 #include "http/shot.h"
 
+enum { PROBE_SEATS_MOST = 1000 * 1000 }; // of a mock; what claims to have more has none
+
 struct probe_record {
     uint64_t id;
     uint64_t arrival_ns, start_ns, end_ns; // the mock's monotonic clock; start and end of its service

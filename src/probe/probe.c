@@ -254,15 +254,17 @@ static void think_on(struct probe *p) {
 
 // ---- before the first trial
 
+// A journal that was asked for and is not there is a wrong address, better known now than after all the calls.
 static void on_before(void *owner, enum err e) {
     struct probe *p = owner;
     if (e == OK) {
         (void)probe_journal_match(&p->journal, p->start_ns, NULL);
-    } else {
-        p->journal_missed = true;
-        keep(p->notes.problem, "the mock's journal cannot be read");
+        think_on(p);
+        return;
     }
-    think_on(p);
+    snprintf(p->notes.problem, sizeof p->notes.problem, "the journal: %.*s", VOLLEY_NOTE - 20,
+             p->journal.shot.problem[0] ? p->journal.shot.problem : "no mock answers there");
+    finish(p, PROBE_UNREACHABLE);
 }
 
 static void look_at_journal(struct probe *p) {

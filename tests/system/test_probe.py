@@ -5,6 +5,8 @@ A machine that is busy may leave a probe inconclusive, and no test measures time
 inconclusive, what the mock's journal counts has to be right.
 """
 import json
+import os
+import pty
 import re
 import resource
 import signal
@@ -144,6 +146,37 @@ def test_the_patterns_of_the_lab(world, path, at_once):
     document = json.loads(probe(lab.url + path, "-X", "POST", "--json").out)
     assert document["at_once"] == at_once or document["model"] == "inconclusive", document["headline"]
     assert document["canary"] != "none"
+
+
+def test_a_journal_that_is_not_there(world):
+    up = world.upstream(says())
+    done = probe(up.url + "/chat", "--journal", up.url)
+    assert done.code == 3 and "the journal: no mock answers there" in done.err and not done.out, done
+    sock, port = refused_port()
+    with sock:
+        done = probe(up.url + "/chat", "--journal", f"http://127.0.0.1:{port}")
+    assert done.code == 3 and "the journal: connect to 127.0.0.1" in done.err, done
+
+
+def test_on_a_terminal_it_waits_for_enter_and_redraws(world):
+    port = free_port()
+    lab = world.lab("--upstream", f"http://127.0.0.1:{port}/v1", "--model", "mock")
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([THAW, "probe", lab.url + "/async", "-X", "POST", "--users", "2", "--mock", "--mock-listen",
+                              f"127.0.0.1:{port}", "--mock-latency", "300ms"], stdin=theirs, stdout=theirs, stderr=theirs,
+                             env=environment({"TERM": "xterm", "LC_ALL": "C.UTF-8"}), preexec_fn=with_parent())
+    os.close(theirs)
+    said = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            if b"with Enter" in said + chunk and b"with Enter" not in said:
+                os.write(ours, b"\n")
+            said += chunk
+    except OSError:
+        pass  # the terminal is gone with its program
+    os.close(ours)
+    assert child.wait(LONG) in (0, 4)
+    assert b"2 sent" in said and b"\r\x1b[K" in said and "█".encode() in said, said
 
 
 # --- exit codes --------------------------------------------------------------------------------------------------------
