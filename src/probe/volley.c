@@ -40,6 +40,7 @@ struct volley {
     struct volley_counts counts;
     struct volley_notes notes;
     struct canary canary;
+    struct timer pace; // bursts: when more connections are begun
     struct timer settle;
     struct timer beat; // how late it comes is how long we were busy
     uint64_t beat_due_ns;
@@ -163,10 +164,8 @@ static void on_settle(struct timer *timer) {
 static void prepared(struct volley *v) {
     v->opening--;
     begin_next(v);
-    if (v->state == VOLLEY_PREPARING && all_prepared(v)) {
-        release_together(v);
-    } else if (v->state == VOLLEY_PREPARING) {
-        timer_set(v->loop, &v->settle, v->setup.settle_ms);
+    if (v->state == VOLLEY_PREPARING) { // what does not come holds up the others no longer than settle_ms
+        timer_set(v->loop, &v->settle, all_prepared(v) ? (uint64_t)VOLLEY_REST_MS : v->setup.settle_ms);
     }
 }
 
@@ -348,11 +347,24 @@ static void begin(struct volley_call *c) {
 
 static void on_begin(struct timer *timer) { begin(container_of(timer, struct volley_call, due)); }
 
-// Of those that wait for nothing but a place.
 static void begin_next(struct volley *v) {
-    unsigned most = v->trial->plan.kind == TRIAL_SOLO ? v->counts.over + 1 : UINT32_MAX;
-    while (!is_timed(v) && v->next < MIN(v->trial->plan.calls, most) && v->opening < VOLLEY_OPENING) {
+    unsigned most = v->trial->plan.kind == TRIAL_SOLO ? v->counts.over + 1 : 0;
+    while (v->next < MIN(v->trial->plan.calls, most)) {
         begin(&v->calls[v->next++]);
+    }
+}
+
+// Connecting is done when the kernel of the server says so, not when its program accepts: the listening queue is spared by
+// the clock.
+static void on_pace(struct timer *timer) {
+    struct volley *v = container_of(timer, struct volley, pace);
+    unsigned calls = v->trial->plan.calls;
+    unsigned some = MAX((unsigned)VOLLEY_EACH_MS, calls / VOLLEY_PREPARED_MS);
+    for (unsigned i = 0; i < some && v->next < calls && v->opening < VOLLEY_OPENING; i++) {
+        begin(&v->calls[v->next++]);
+    }
+    if (v->next < calls) {
+        timer_set(v->loop, &v->pace, 1);
     }
 }
 
@@ -418,6 +430,7 @@ struct volley *volley_start(const struct volley_setup *setup, const struct trial
     v->done = done;
     v->owner = owner;
     v->random = setup->seed;
+    v->pace.on_timer = on_pace;
     v->settle.on_timer = on_settle;
     v->beat.on_timer = on_beat;
     v->finished.run = on_finished;
@@ -435,10 +448,12 @@ struct volley *volley_start(const struct volley_setup *setup, const struct trial
         schedule(v);
         return v;
     }
-    if (!is_together(v)) {
+    if (is_together(v)) {
+        on_pace(&v->pace);
+    } else {
         volley_set_state(v, VOLLEY_GOING);
+        begin_next(v);
     }
-    begin_next(v);
     return v;
 }
 
@@ -490,6 +505,7 @@ struct trial *volley_end(struct volley *v) {
         measure_skew(t);
     }
     canary_close(&v->canary);
+    timer_clear(&v->pace);
     timer_clear(&v->settle);
     timer_clear(&v->beat);
     task_cancel(&v->finished);

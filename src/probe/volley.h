@@ -6,14 +6,17 @@
 // one's leaving were apart. Others are prepared a little before their moment: a connection that waits for long would
 // take a seat of servers that have one thread or process for each.
 //
-// Of connections being made at most VOLLEY_OPENING are under way at once, so that no listening queue runs over. A server
-// that takes no more of them while others wait (one blocking worker and TLS) does not hold up the burst for ever: when
-// none came for settle_ms, those that are there leave, and the rest as they come; the skew tells.
+// Listening queues are short (5 in Python's http.server), and what overflows one comes again after a second: connections
+// are begun VOLLEY_EACH_MS in a millisecond (of large bursts as many as to be done in VOLLEY_PREPARED_MS), at most
+// VOLLEY_OPENING are under way at once. When the last one is there, VOLLEY_REST_MS go by in which the server may accept
+// what it has not yet, and read what is there of the heads. A server that takes no more of them while others wait (one blocking worker and
+// TLS) does not hold up the burst for ever: when none came for settle_ms, those that are there leave, and the rest as they
+// come; the skew tells.
 #pragma once
 #include "probe/canary.h"
 #include "probe/question.h"
 
-enum { VOLLEY_OPENING = 64, VOLLEY_NOTE = 200 };
+enum { VOLLEY_OPENING = 64, VOLLEY_EACH_MS = 2, VOLLEY_PREPARED_MS = 250, VOLLEY_REST_MS = 5, VOLLEY_NOTE = 200 };
 
 struct volley_setup { // borrowed by the volley, but for canary
     struct aim aim;

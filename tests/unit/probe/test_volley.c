@@ -297,6 +297,7 @@ static void a_server_that_hangs_runs_into_the_timeout(void **state UNUSED) {
     serve(&w, stay);
     w.setup.timeout_ms = 300;
     start(&w, (struct trial_plan){.kind = TRIAL_BURST, .calls = 3});
+    pass_ms(&w, VOLLEY_REST_MS + 1);
     check_int(w.conns, 3);
     check_int(w.whole, 3);
     pass_ms(&w, 600 * 1000);
@@ -344,13 +345,16 @@ static void nobody_leaves_before_all_are_ready(void **state UNUSED) {
     world_init(&w, NULL, CHAT_BODY);
     serve(&w, break_the_third);
     w.setup.timeout_ms = 100;
-    w.volley =
-        volley_start(&w.setup, &(struct trial_plan){.kind = TRIAL_BURST, .calls = VOLLEY_OPENING + 2}, on_done, &w);
+    start(&w, (struct trial_plan){.kind = TRIAL_BURST, .calls = VOLLEY_OPENING + 2});
+    check_int(w.conns, VOLLEY_EACH_MS); // a few each millisecond
+    pass_ms(&w, VOLLEY_OPENING / VOLLEY_EACH_MS - 1);
     check_int(w.conns, VOLLEY_OPENING);
     check_int(volley_counts(w.volley).sent, 0);
     check_int(w.whole, 0);
-    settle(&w);
+    pass_ms(&w, 1);
     check_int(w.conns, VOLLEY_OPENING + 2);
+    check_int(w.whole, 0);
+    pass_ms(&w, VOLLEY_REST_MS);
     check_int(w.whole, VOLLEY_OPENING + 1);
     struct trial *t = finish(&w);
     check_int(t->calls[2].error, ERR_RESET);
