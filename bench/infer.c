@@ -43,41 +43,55 @@ static void add(const char *format, double number, struct sim sim, enum probe_mo
 
 static void add_all(double cv, double way_ms) {
     static const unsigned pools[] = {2, 3, 4, 5, 6, 7, 8, 10, 14, 16, 20, 24, 28, 32, 36, 39, 40};
-    static const unsigned workers[][2] = {{2, 1}, {3, 1}, {4, 1}, {8, 1}, {2, 2}, {4, 2}, {2, 5}, {4, 5}, {2, 20}, {4, 10}, {8, 5}};
+    static const unsigned workers[][2] = {{2, 1}, {3, 1}, {4, 1},  {8, 1},  {2, 2}, {4, 2},
+                                          {2, 5}, {4, 5}, {2, 20}, {4, 10}, {8, 5}};
     unsigned within = cv > 0 ? 1 : 0;
     const char *shuffled = way_ms > 0 ? "shuffled " : "";
     char name[32];
 #define NAME(text) (snprintf(name, sizeof name, "%s%s", shuffled, text), name)
     add(NAME("unlimited"), 0, (struct sim){.kind = SIM_UNLIMITED, .cv = cv, .way_ms = way_ms}, PROBE_FLAT, 0, 0);
-    add(NAME("unlimited, own work"), 1, (struct sim){.kind = SIM_UNLIMITED, .cv = cv, .way_ms = way_ms, .work_ms = 1}, PROBE_FLAT, 0, 0);
+    add(NAME("unlimited, own work"), 1, (struct sim){.kind = SIM_UNLIMITED, .cv = cv, .way_ms = way_ms, .work_ms = 1},
+        PROBE_FLAT, 0, 0);
     add(NAME("lock"), 1, (struct sim){.kind = SIM_LOCK, .share = 1, .cv = cv, .way_ms = way_ms}, PROBE_SERIAL, 1, 0);
     for (double share = 0.1; share < 0.85; share += 0.1) {
-        add(NAME("lock share"), share, (struct sim){.kind = SIM_LOCK, .share = share, .cv = cv, .way_ms = way_ms}, PROBE_PARTIAL_LOCK, 1, 0);
+        add(NAME("lock share"), share, (struct sim){.kind = SIM_LOCK, .share = share, .cv = cv, .way_ms = way_ms},
+            PROBE_PARTIAL_LOCK, 1, 0);
     }
     for (size_t i = 0; i < ARRAY_LEN(pools) && (cv == 0 || pools[i] <= 16); i++) {
-        add(NAME("pool"), pools[i], (struct sim){.kind = SIM_POOL, .seats = pools[i], .cv = cv, .way_ms = way_ms}, PROBE_POOL, pools[i], within);
+        add(NAME("pool"), pools[i], (struct sim){.kind = SIM_POOL, .seats = pools[i], .cv = cv, .way_ms = way_ms},
+            PROBE_POOL, pools[i], within);
     }
     for (size_t i = 0; i < 12 && cv == 0; i += 2) {
-        add(NAME("pool lifo"), pools[i], (struct sim){.kind = SIM_POOL, .seats = pools[i], .order = 'l', .way_ms = way_ms}, PROBE_POOL, pools[i], 0);
-        add(NAME("pool random"), pools[i], (struct sim){.kind = SIM_POOL, .seats = pools[i], .order = 'r', .way_ms = way_ms}, PROBE_POOL, pools[i], 0);
+        add(NAME("pool lifo"), pools[i],
+            (struct sim){.kind = SIM_POOL, .seats = pools[i], .order = 'l', .way_ms = way_ms}, PROBE_POOL, pools[i], 0);
+        add(NAME("pool random"), pools[i],
+            (struct sim){.kind = SIM_POOL, .seats = pools[i], .order = 'r', .way_ms = way_ms}, PROBE_POOL, pools[i], 0);
     }
     for (size_t i = 0; i < ARRAY_LEN(workers); i++) {
         unsigned all = workers[i][0] * workers[i][1];
         if (cv == 0 || all <= 8) {
             add(NAME("workers, each"), workers[i][0] + workers[i][1] / 100.0,
-                (struct sim){.kind = SIM_WORKERS, .workers = workers[i][0], .seats = workers[i][1], .cv = cv, .way_ms = way_ms}, PROBE_PARTITIONED, all, within);
+                (struct sim){
+                    .kind = SIM_WORKERS, .workers = workers[i][0], .seats = workers[i][1], .cv = cv, .way_ms = way_ms},
+                PROBE_PARTITIONED, all, within);
         }
     }
     for (size_t i = 0; i < ARRAY_LEN(pools) && (cv == 0 || pools[i] <= 8); i++) {
-        add(NAME("cpu"), pools[i], (struct sim){.kind = SIM_CPU, .seats = pools[i], .cv = cv, .way_ms = way_ms}, PROBE_CPU, pools[i], within);
-        add(NAME("cap"), pools[i], (struct sim){.kind = SIM_CAP, .seats = pools[i], .cv = cv, .way_ms = way_ms}, PROBE_CAP, pools[i], within);
-        add(NAME("bucket 10/s of"), pools[i], (struct sim){.kind = SIM_BUCKET, .rate = 10, .seats = pools[i], .cv = cv, .way_ms = way_ms}, PROBE_BUCKET, pools[i], within);
+        add(NAME("cpu"), pools[i], (struct sim){.kind = SIM_CPU, .seats = pools[i], .cv = cv, .way_ms = way_ms},
+            PROBE_CPU, pools[i], within);
+        add(NAME("cap"), pools[i], (struct sim){.kind = SIM_CAP, .seats = pools[i], .cv = cv, .way_ms = way_ms},
+            PROBE_CAP, pools[i], within);
+        add(NAME("bucket 10/s of"), pools[i],
+            (struct sim){.kind = SIM_BUCKET, .rate = 10, .seats = pools[i], .cv = cv, .way_ms = way_ms}, PROBE_BUCKET,
+            pools[i], within);
     }
     add(NAME("cpu"), 1, (struct sim){.kind = SIM_CPU, .seats = 1, .cv = cv, .way_ms = way_ms}, PROBE_CPU, 1, within);
     add(NAME("cap"), 1, (struct sim){.kind = SIM_CAP, .seats = 1, .cv = cv, .way_ms = way_ms}, PROBE_CAP, 1, within);
-    add(NAME("bucket 2/s of"), 1, (struct sim){.kind = SIM_BUCKET, .rate = 2, .seats = 1, .cv = cv, .way_ms = way_ms}, PROBE_BUCKET, 1, within);
+    add(NAME("bucket 2/s of"), 1, (struct sim){.kind = SIM_BUCKET, .rate = 2, .seats = 1, .cv = cv, .way_ms = way_ms},
+        PROBE_BUCKET, 1, within);
     for (double period = 25; period < 500; period *= 2) {
-        add(NAME("poll"), period, (struct sim){.kind = SIM_POLL, .period_ms = period, .cv = cv, .way_ms = way_ms}, PROBE_POLL, 1, 0);
+        add(NAME("poll"), period, (struct sim){.kind = SIM_POLL, .period_ms = period, .cv = cv, .way_ms = way_ms},
+            PROBE_POLL, 1, 0);
     }
     add(NAME("session"), 1, (struct sim){.kind = SIM_SESSION, .cv = cv, .way_ms = way_ms}, PROBE_SESSION, 1, 0);
 }
@@ -100,10 +114,13 @@ static void run(const struct row *r, unsigned runs) {
         calls += spent;
         most = MAX(most, spent);
         if (!is_bare || !ok) {
-            fprintf(stderr, "%s #%u: %s%s %u (%ux%u, %.2f, %.1f/s, %.0f ms), then %s %u (%ux%u); odds %.3g, confidence %.2f, doubt %d, %u calls\n",
+            fprintf(stderr,
+                    "%s #%u: %s%s %u (%ux%u, %.2f, %.1f/s, %.0f ms), then %s %u (%ux%u); odds %.3g, confidence %.2f, "
+                    "doubt %d, %u calls\n",
                     r->name, i, is_bare ? "" : "perhaps ", probe_model_name(v.likely.model), v.likely.at_once,
                     v.likely.workers, v.likely.each, v.likely.share, v.likely.rate, (double)v.likely.period_ns / 1e6,
-                    probe_model_name(v.runner_up.model), v.runner_up.at_once, v.runner_up.workers, v.runner_up.each, v.odds, v.confidence, v.doubt, spent);
+                    probe_model_name(v.runner_up.model), v.runner_up.at_once, v.runner_up.workers, v.runner_up.each,
+                    v.odds, v.confidence, v.doubt, spent);
         }
     }
     printf("%-34s %4.0f %4.0f %4.0f %4.0f %6.0f %5u %8.1f\n", r->name, 100.0 * bare / runs, 100.0 * wrong / runs,

@@ -10,7 +10,7 @@
 static const double BIC_BARE = 10;
 static const double BIC_BARE_LOTS = 40; // the sum over lots is an estimate, a bad one where service times vary
 static const double VARIES = 0.05;      // CV of calls alone
-static const double UNFAIR = 4; // so much likelier is it that who is next is not who came first
+static const double UNFAIR = 4;         // so much likelier is it that who is next is not who came first
 static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
@@ -24,11 +24,13 @@ static const double SEEN_OTHERWISE = -20;
 static const double ORDER_PRICE[ORDERS] = {0, 1, 2, 2};
 
 enum {
-    ALL_TRIED = 64,  // up to so many at once every N is a candidate
-    NEAR = 3,        // beyond, those so near to what is seen
-    FINALISTS = 12,  // that are resampled
+    ALL_TRIED = 64, // up to so many at once every N is a candidate
+    NEAR = 3,       // beyond, those so near to what is seen
+    FINALISTS = 12, // that are resampled
     RESAMPLES = 200,
     LOTS_TRIED = 14, // ways to divide seats among workers
+    LOTS_GUESSES = 8,
+    LOTS_AGAIN = 4,
     LOTS_CALLS = 400,
     WORKERS_MOST = 40,
     DIVIDED_MOST = 160, // seats in all
@@ -493,14 +495,19 @@ static void try_session(struct search *f) {
 
 // ---- seats divided among workers
 
+static int by_score(const void *a, const void *b) {
+    const struct candidate *x = a;
+    const struct candidate *y = b;
+    return (x->score < y->score) - (x->score > y->score);
+}
+
 // Mean and variance of min(K, most), K of n by lot among so many.
 static void truncated(unsigned n, unsigned workers, double most, double *mean, double *variance) {
     double p = 1.0 / workers;
     double sum = 0;
     double squares = 0;
     for (unsigned k = 0; k <= n; k++) {
-        double chance =
-            exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) + (n - k) * log1p(-p));
+        double chance = exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) + (n - k) * log1p(-p));
         double x = MIN(k, most);
         sum += chance * x;
         squares += chance * x * x;
@@ -525,7 +532,8 @@ static double batches_off(const struct scene *s, unsigned workers, unsigned each
     return off;
 }
 
-static void weigh_lots(struct search *f, const struct hypothesis *h) {
+static void weigh_lots(struct search *f, const struct hypothesis *h, unsigned guesses) {
+    struct lots lots = {h->workers, h->each, guesses, &f->random};
     const struct scene *s = &f->s;
     struct candidate *c = add(f, h);
     double paid = 0;
@@ -542,11 +550,10 @@ static void weigh_lots(struct search *f, const struct hypothesis *h) {
             const struct span *p = &s->spans[t];
             double best = -INFINITY;
             for (enum order order = ORDER_SENT; order <= ORDER_SHUFFLED; order++) {
-                double all = order == ORDER_SENT || span_is_burst(p)
-                                 ? lots_density(s, &f->fit, h->workers, h->each, t, order, &f->random, density,
-                                                f->trying.service) -
-                                       ORDER_PRICE[order]
-                                 : -INFINITY;
+                bool possible = order == ORDER_SENT || span_is_burst(p);
+                double all =
+                    possible ? lots_density(&lots, s, &f->fit, t, order, density, f->trying.service) : -INFINITY;
+                all -= ORDER_PRICE[order];
                 if (all > best) {
                     paid += order == ORDER_SHUFFLED ? ORDER_PRICE[order] : 0;
                     best = all;
@@ -584,9 +591,21 @@ static size_t keep_best(struct division *best, size_t count, struct division d) 
     return count;
 }
 
-static void try_division(struct search *f, unsigned workers, unsigned each) {
-    struct hypothesis h = {.model = PROBE_PARTITIONED, .at_once = workers * each, .workers = workers, .each = each};
-    weigh_lots(f, &h);
+// The best of few guesses are weighed again by more.
+static void weigh_divisions(struct search *f, const struct division *v, size_t count) {
+    size_t first = f->count;
+    for (size_t i = 0; i < count; i++) {
+        struct hypothesis h = {.model = PROBE_PARTITIONED,
+                               .at_once = v[i].workers * v[i].each,
+                               .workers = v[i].workers,
+                               .each = v[i].each};
+        weigh_lots(f, &h, LOTS_GUESSES);
+    }
+    qsort(f->v + first, count, sizeof *f->v, by_score);
+    for (size_t i = 0; i < MIN(count, (size_t)LOTS_AGAIN); i++) {
+        struct hypothesis h = f->v[first + i].h;
+        weigh_lots(f, &h, LOTS_GUESSES_MOST);
+    }
 }
 
 // The seats that explain most if nobody divides them.
@@ -615,9 +634,7 @@ static void try_lots(struct search *f) {
             count = keep_best(best, count, (struct division){workers * each == pool ? 0 : off, workers, each});
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        try_division(f, best[i].workers, best[i].each);
-    }
+    weigh_divisions(f, best, count);
 }
 
 static void try_all(struct search *f) {
@@ -635,12 +652,6 @@ static void try_all(struct search *f) {
 }
 
 // ---- the choice
-
-static int by_score(const void *a, const void *b) {
-    const struct candidate *x = a;
-    const struct candidate *y = b;
-    return (x->score < y->score) - (x->score > y->score);
-}
 
 // Best first, of those that say the same only the best; who would have nobody wait is not told from FLAT.
 static void rank(struct search *f) {
@@ -864,10 +875,13 @@ static void tell_hold(const struct search *f, struct verdict *v) {
 static void dump(struct search *f) {
     for (size_t i = 0; i < MIN(f->count, 4); i++) {
         const struct candidate *c = &f->v[i];
-        printf("   %s %u (%ux%u share %.3f rate %.2f period %.1f) %.1f fixed %.1f odd %.1f waited %.0f:", probe_model_name(c->h.model), c->h.at_once, c->h.workers, c->h.each, c->h.share, c->h.rate, (double)c->h.period_ns/1e6, c->score, c->fixed, c->odd, c->waited);
+        printf("   %s %u (%ux%u share %.3f rate %.2f period %.1f) %.1f fixed %.1f odd %.1f waited %.0f:",
+               probe_model_name(c->h.model), c->h.at_once, c->h.workers, c->h.each, c->h.share, c->h.rate,
+               (double)c->h.period_ns / 1e6, c->score, c->fixed, c->odd, c->waited);
         for (unsigned t = 0; t < f->s.span_count; t++) {
             double sum = 0;
-            for (size_t k = f->s.spans[t].from; k < f->s.spans[t].to; k++) sum += c->part[k];
+            for (size_t k = f->s.spans[t].from; k < f->s.spans[t].to; k++)
+                sum += c->part[k];
             printf(" [%d n=%zu %.1f]", f->s.spans[t].kind, span_len(&f->s.spans[t]), sum);
         }
         printf("\n");

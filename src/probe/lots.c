@@ -5,8 +5,6 @@
 
 #include "base/mem.h"
 
-enum { PARTICLES = 8 };
-
 // xorshift64*, Vigna 2016.
 double lots_draw(uint64_t *random) {
     *random ^= *random >> 12;
@@ -21,25 +19,29 @@ struct worker {
 };
 
 struct room {
-    double *free_at; // of each worker its seats, the first free one first
+    double *free_at;   // of each worker its seats, the first free one first
     struct worker *of; // how its calls came
     size_t seats;
     unsigned workers, each;
 };
 
 struct filter {
-    struct room rooms[PARTICLES];
-    struct room spare[PARTICLES];
+    struct room rooms[LOTS_GUESSES_MOST];
+    struct room spare[LOTS_GUESSES_MOST];
+    unsigned count;
     double *fits; // of one call to each worker
     void *memory;
 };
 
-static void filter_init(struct filter *f, unsigned workers, unsigned each) {
+static void filter_init(struct filter *f, const struct lots *l) {
+    unsigned workers = l->workers;
+    unsigned each = l->each;
     size_t seats = (size_t)workers * each;
     size_t one = seats * sizeof(double) + workers * sizeof(struct worker);
-    char *at = f->memory = xcalloc(2 * PARTICLES + 1, one);
-    for (int i = 0; i < 2 * PARTICLES; i++, at += one) {
-        struct room *r = i < PARTICLES ? &f->rooms[i] : &f->spare[i - PARTICLES];
+    char *at = f->memory = xcalloc(2 * (size_t)l->guesses + 1, one);
+    f->count = l->guesses;
+    for (unsigned i = 0; i < 2 * f->count; i++, at += one) {
+        struct room *r = i < f->count ? &f->rooms[i] : &f->spare[i - f->count];
         *r = (struct room){(void *)at, (void *)(at + seats * sizeof(double)), seats, workers, each};
     }
     f->fits = (void *)at;
@@ -104,42 +106,42 @@ static double enter(struct filter *f, struct room *r, const struct scene *s, con
 static void resample(struct filter *f, const double *weights, double sum, uint64_t *random) {
     double at = lots_draw(random);
     double have = 0;
-    int chosen = -1;
-    for (int i = 0; i < PARTICLES; i++) {
-        while (chosen + 1 < PARTICLES && (chosen < 0 || have <= (i + at) * sum / PARTICLES)) {
-            have += weights[++chosen];
+    unsigned taken = 0; // of the guesses, into `have`
+    for (unsigned i = 0; i < f->count; i++) {
+        while (taken < f->count && (taken == 0 || have <= (i + at) * sum / f->count)) {
+            have += weights[taken++];
         }
-        room_copy(&f->spare[i], &f->rooms[chosen]);
+        room_copy(&f->spare[i], &f->rooms[taken - 1]);
     }
-    for (int i = 0; i < PARTICLES; i++) {
+    for (unsigned i = 0; i < f->count; i++) {
         struct room r = f->rooms[i];
         f->rooms[i] = f->spare[i];
         f->spare[i] = r;
     }
 }
 
-double lots_density(const struct scene *s, const struct fit *fit, unsigned workers, unsigned each, unsigned trial,
-                    enum order order, uint64_t *random, double *density, double *service) {
+double lots_density(const struct lots *l, const struct scene *s, const struct fit *fit, unsigned trial,
+                    enum order order, double *density, double *service) {
     const struct span *p = &s->spans[trial];
     struct filter f;
     double all = 0;
-    filter_init(&f, workers, each);
+    filter_init(&f, l);
     for (size_t k = 0; k < span_len(p); k++) {
         size_t call = order == ORDER_SENT ? p->from + k : s->by_done[p->from + k];
-        double weights[PARTICLES];
+        double weights[LOTS_GUESSES_MOST];
         double sum = 0;
         double heaviest = 0;
-        for (int i = 0; i < PARTICLES; i++) {
+        for (unsigned i = 0; i < f.count; i++) {
             double took = 0;
-            weights[i] = enter(&f, &f.rooms[i], s, fit, call, order == ORDER_SHUFFLED, random, &took);
+            weights[i] = enter(&f, &f.rooms[i], s, fit, call, order == ORDER_SHUFFLED, l->random, &took);
             service[call] = weights[i] >= heaviest ? took : service[call];
             heaviest = MAX(heaviest, weights[i]);
             sum += weights[i];
         }
-        if (heaviest * PARTICLES > 1.001 * sum) {
-            resample(&f, weights, sum, random);
+        if (heaviest * f.count > 1.001 * sum) {
+            resample(&f, weights, sum, l->random);
         }
-        density[call] = s->v[call].counts ? log(sum / PARTICLES) : 0;
+        density[call] = s->v[call].counts ? log(sum / f.count) : 0;
         all += density[call];
     }
     free(f.memory);

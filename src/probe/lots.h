@@ -6,9 +6,17 @@
 #pragma once
 #include "probe/fit.h"
 
-// Fills in the logarithm of the density of each call of a trial, given those before. *random: the state of a generator.
-// service: of one guess at who went where, to fit by.
-double lots_density(const struct scene *s, const struct fit *f, unsigned workers, unsigned each, unsigned trial,
-                    enum order order, uint64_t *random, double *density, double *service);
+enum { LOTS_GUESSES_MOST = 64 };
+
+struct lots {
+    unsigned workers, each;
+    unsigned guesses; // particles, up to LOTS_GUESSES_MOST
+    uint64_t *random; // the state of a generator
+};
+
+// Fills in the logarithm of the density of each call of a trial, given those before, and what service times came out of
+// one guess at who went where. Returns the sum of the logarithms.
+double lots_density(const struct lots *l, const struct scene *s, const struct fit *f, unsigned trial, enum order order,
+                    double *density, double *service);
 // A number from 0 to 1.
 double lots_draw(uint64_t *random);

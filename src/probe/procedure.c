@@ -55,9 +55,7 @@ static unsigned more_than(const struct done *d, unsigned at_once) {
 
 static unsigned most_users(const struct procedure_options *o) { return o->max_users ? o->max_users : PROCEDURE_MOST; }
 
-static unsigned flat_enough(const struct procedure_options *o) {
-    return o->max_users ? o->max_users : PROCEDURE_FLAT;
-}
+static unsigned flat_enough(const struct procedure_options *o) { return o->max_users ? o->max_users : PROCEDURE_FLAT; }
 
 unsigned procedure_most_calls(const struct procedure_options *o) {
     unsigned usual = MAX((unsigned)PROCEDURE_BUDGET, 3 * MIN(o->max_users, 1u << 28));
@@ -176,8 +174,9 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     unsigned calls = MIN(telling(h, &v->runner_up, varies), most_users(o));
     if (h->model == PROBE_SESSION) {
         unsigned rung = next_rung(o, d, v);
-        return bare && d->of[TRIAL_SESSION] >= 2 ? false : bare || !rung ? give(plan, TRIAL_SESSION, calls)
-                                                                         : give(plan, TRIAL_BURST, rung);
+        return bare && d->of[TRIAL_SESSION] >= 2 ? false
+               : bare || !rung                   ? give(plan, TRIAL_SESSION, calls)
+                                                 : give(plan, TRIAL_BURST, rung);
     }
     if (order_matters(h->model) && !d->of[TRIAL_STAGGERED]) {
         give(plan, TRIAL_STAGGERED, calls);
@@ -197,8 +196,9 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     if (varies && h->model == PROBE_CPU && d->solo < SOLO_MOST && d->of[TRIAL_SOLO] <= d->together + 1) {
         return give(plan, TRIAL_SOLO, SOLO_AGAIN);
     }
-    // What varies is told by calls whose order is known.
-    if (varies && order_matters(h->model) && d->of[TRIAL_STAGGERED] <= d->of[TRIAL_BURST]) {
+    // What varies is told by calls whose order is known; who looks now and then, too.
+    bool ordered = varies || h->model == PROBE_POLL || v->runner_up.model == PROBE_POLL;
+    if (ordered && order_matters(h->model) && d->of[TRIAL_STAGGERED] <= d->of[TRIAL_BURST]) {
         give(plan, TRIAL_STAGGERED, calls);
         plan->gap_ns = gap_of(calls, v);
         return true;

@@ -22,7 +22,7 @@ struct span {
     size_t from, to;
     enum trial_kind kind;
     size_t refused_from, refused_to;
-    unsigned calls; // that were sent
+    unsigned calls;     // that were sent
     unsigned most_seen; // in service at once, by the mock's journal; 0: unknown
 };
 

@@ -181,9 +181,9 @@ static void run_session(struct sim *s UNUSED, struct job *v, size_t n) {
 }
 
 static void (*const runs[])(struct sim *s, struct job *v, size_t n) = {
-    [SIM_UNLIMITED] = run_unlimited, [SIM_LOCK] = run_lock,     [SIM_POOL] = run_pool,
-    [SIM_WORKERS] = run_workers,     [SIM_CPU] = run_cpu,       [SIM_POLL] = run_poll,
-    [SIM_BUCKET] = run_bucket,       [SIM_CAP] = run_cap,       [SIM_SESSION] = run_session,
+    [SIM_UNLIMITED] = run_unlimited, [SIM_LOCK] = run_lock, [SIM_POOL] = run_pool,
+    [SIM_WORKERS] = run_workers,     [SIM_CPU] = run_cpu,   [SIM_POLL] = run_poll,
+    [SIM_BUCKET] = run_bucket,       [SIM_CAP] = run_cap,   [SIM_SESSION] = run_session,
 };
 
 // ---- trials
