@@ -54,6 +54,7 @@ struct probe {
     struct trial *trial; // done, waiting for its journal
     struct trial_plan plan;
     struct volley_notes notes;
+    char shared_cookie[VOLLEY_NOTE + NONCE_TEXT]; // "name=value"
     struct evidence evidence;
     unsigned room; // of evidence.trials
     struct verdict verdict;
@@ -200,13 +201,19 @@ static uint64_t canary_ms(const struct probe *p) {
     return MIN(MAX(ms, (uint64_t)CANARY_MS), (uint64_t)CANARY_MOST_MS);
 }
 
-static void try_it(struct probe *p) {
-    char shared[VOLLEY_NOTE + NONCE_TEXT];
+// What the calls of one session have in common: a cookie of the user's choice, or the one that the app has set itself.
+static void make_shared_cookie(struct probe *p) {
+    struct str name = p->options.question->session;
     char text[NONCE_TEXT];
-    struct str made = p->options.question->session;
     struct str value = nonce_format(nonce_make(p->run, 0), text);
-    int n = made.len ? snprintf(shared, sizeof shared, "%.*s=%.*s", STR_ARG(made), STR_ARG(value))
-                     : snprintf(shared, sizeof shared, "%s", p->notes.cookie);
+    if (name.len) {
+        snprintf(p->shared_cookie, sizeof p->shared_cookie, "%.*s=%.*s", STR_ARG(name), STR_ARG(value));
+    } else {
+        snprintf(p->shared_cookie, sizeof p->shared_cookie, "%s", p->notes.cookie);
+    }
+}
+
+static void try_it(struct probe *p) {
     uint64_t connect_ms = p->connect_ns / 1000000;
     struct volley_setup setup = {
         .aim = p->aim,
@@ -214,7 +221,6 @@ static void try_it(struct probe *p) {
         .start_ns = p->start_ns,
         .run = p->run,
         .calls_before = p->evidence.calls_spent,
-        .shared_cookie = str_from(shared, (size_t)n),
         .stream = p->options.stream,
         .connect_ms = MIN(p->options.timeout_ms, (uint64_t)CONNECT_MS),
         .timeout_ms = p->options.timeout_ms,
@@ -225,6 +231,8 @@ static void try_it(struct probe *p) {
         .canary_ms = canary_ms(p),
         .on_progress = on_progress,
     };
+    make_shared_cookie(p);
+    setup.shared_cookie = str_c(p->shared_cookie);
     probe_set_state(p, STATE_TRYING);
     if (p->plan.kind == TRIAL_SLOWER && p->options.slow_down) {
         p->options.slow_down(p->options.owner, 2);

@@ -18,7 +18,7 @@
 
 enum { VOLLEY_OPENING = 64, VOLLEY_EACH_MS = 2, VOLLEY_PREPARED_MS = 250, VOLLEY_REST_MS = 5, VOLLEY_NOTE = 200 };
 
-struct volley_setup { // borrowed by the volley, but for canary
+struct volley_setup { // what it points to is borrowed until volley_end
     struct aim aim;
     const struct question *question;
     uint64_t start_ns;        // of the probe, on the loop's clock: what all times are told from

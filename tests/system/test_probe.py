@@ -75,6 +75,18 @@ def test_a_verdict_is_right_or_there_is_none(world, capacity, model, at_once):
     assert said and document["self"]["calls"] <= int(said[1])
 
 
+def test_calls_of_one_session_are_told_from_calls_of_many(world):
+    mock = world.mock("--latency", "200ms", "--capacity", "session")
+    done = ask(mock, "--session", "sid", "--journal", mock.url)
+    document = json.loads(done.out)
+    assert document["model"] in ("session", "inconclusive"), done
+    sessions = [t for t in document["trials"] if t["kind"] == "session"]
+    for trial in sessions:
+        spans = sorted((c["seen_start_ms"], c["seen_end_ms"]) for c in trial["calls"])
+        assert all(a[1] <= b[0] + 1 for a, b in zip(spans, spans[1:])), spans
+    assert sessions or document["model"] == "inconclusive"
+
+
 def test_every_call_is_another_one(world):
     up = world.upstream(says())
     probe(up.url + "/chat", "-d", '{"prompt":"hi"}', "--users", 5)
