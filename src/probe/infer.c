@@ -785,6 +785,15 @@ static enum doubt doubt_between(const struct search *f) {
     return f->v[0].h.model == f->v[1].h.model && f->s.cv > VARIES ? DOUBT_NOISE : DOUBT_TIE;
 }
 
+// Divided seats: were they ever all taken at once? A division that was never full may as well have fewer or more.
+static bool seen_full(const struct scene *s, unsigned at_once) {
+    unsigned most = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        most = s->spans[t].kind == TRIAL_BURST ? MAX(most, sooner(s, &s->spans[t], 1.5)) : most;
+    }
+    return most == at_once;
+}
+
 static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     const struct scene *s = &f->s;
     const struct candidate *best = &f->v[0];
@@ -812,7 +821,11 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
             return cold ? DOUBT_COLD : DOUBT_NOISE;
         }
     }
-    double bar = best->h.model == PROBE_PARTITIONED && s->cv > VARIES ? BIC_BARE_LOTS : BIC_BARE;
+    bool lots = best->h.model == PROBE_PARTITIONED;
+    double bar = lots && s->cv > VARIES ? BIC_BARE_LOTS : BIC_BARE;
+    if (lots && s->cv <= VARIES && !seen_full(s, best->h.at_once)) {
+        return DOUBT_TIE;
+    }
     if (f->count > 1 && (2 * (best->score - f->v[1].score) < bar || v->confidence < CONFIDENCE_BARE)) {
         return doubt_between(f);
     }
@@ -871,31 +884,9 @@ static void tell_hold(const struct search *f, struct verdict *v) {
     }
 }
 
-#ifdef DEBUG_INFER
-static void dump(struct search *f) {
-    for (size_t i = 0; i < MIN(f->count, 4); i++) {
-        const struct candidate *c = &f->v[i];
-        printf("   %s %u (%ux%u share %.3f rate %.2f period %.1f) %.1f fixed %.1f odd %.1f waited %.0f:",
-               probe_model_name(c->h.model), c->h.at_once, c->h.workers, c->h.each, c->h.share, c->h.rate,
-               (double)c->h.period_ns / 1e6, c->score, c->fixed, c->odd, c->waited);
-        for (unsigned t = 0; t < f->s.span_count; t++) {
-            double sum = 0;
-            for (size_t k = f->s.spans[t].from; k < f->s.spans[t].to; k++)
-                sum += c->part[k];
-            printf(" [%d n=%zu %.1f]", f->s.spans[t].kind, span_len(&f->s.spans[t]), sum);
-        }
-        printf("\n");
-    }
-    printf("\n");
-}
-#endif
-
 static void decide(struct search *f, struct verdict *v) {
     const struct hypothesis *best = &f->v[0].h;
     bool two = f->count > 1;
-#ifdef DEBUG_INFER
-    dump(f);
-#endif
     v->confidence = resample(f);
     v->odds = two ? MIN(exp(MIN(f->v[0].score - f->v[1].score, 100)), ODDS_MOST) : ODDS_MOST;
     v->runner_up = two ? f->v[1].h : v->runner_up;
