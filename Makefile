@@ -91,6 +91,7 @@ bench-tapes: bench-tools
 # In a memory cgroup of its own: as root.
 bench-overload: bench-tools
 	@python3 bench/overload.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
 # How often the prober is right, on simulated servers: make bench-infer RUNS=20
 RUNS ?= 20
 bench-infer: build

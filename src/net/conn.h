@@ -46,6 +46,7 @@ struct conn_ops {
     void (*shutdown)(struct conn *c);
     void (*mark)(struct conn *c);
     bool (*untouched)(struct conn *c);
+    bool (*resent)(struct conn *c); // NULL: never
     void (*close)(struct conn *c, bool abort);
     bool (*peer)(const struct conn *c, struct address *a); // NULL: it has no address
 };
@@ -72,6 +73,9 @@ static inline void conn_shutdown(struct conn *c) { c->ops->shutdown(c); }
 // have seen a byte: what was sent may safely be sent again elsewhere. May be asked until the close.
 static inline void conn_mark(struct conn *c) { c->ops->mark(c); }
 static inline bool conn_untouched(struct conn *c) { return c->ops->untouched(c); }
+// Did the network lose something, so that the kernel had to send it again? While connecting counts, too. What was timed
+// on such a connection says little about the peer. May be asked until the close.
+static inline bool conn_resent(struct conn *c) { return c->ops->resent && c->ops->resent(c); }
 static inline void conn_close(struct conn *c) { c->ops->close(c, false); }
 // Breaks the stream off (TCP RST): the peer sees that it was not a normal end.
 static inline void conn_abort(struct conn *c) { c->ops->close(c, true); }

@@ -797,6 +797,11 @@ static bool tls_untouched(struct conn *c) {
     return t->state != TLS_CLOSED && conn_untouched(t->below);
 }
 
+static bool tls_resent(struct conn *c) {
+    struct tls *t = tls_of(c);
+    return t->state != TLS_CLOSED && conn_resent(t->below);
+}
+
 static void bury(struct grave *grave) { free(container_of(grave, struct tls, grave)); }
 
 static void tls_close(struct conn *c, bool abort) {
@@ -835,6 +840,7 @@ static const struct conn_ops tls_ops = {
     .shutdown = tls_shutdown,
     .mark = tls_mark,
     .untouched = tls_untouched,
+    .resent = tls_resent,
     .close = tls_close,
 };
 

@@ -47,11 +47,11 @@ static const struct trap sample_traps[] = {
      "The default executor of the event loop has that many threads, and every call holds one while it waits.",
      "Start the app with PYTHON_CPU_COUNT=8: 12 at once are to be expected then",
      "Use an async client, or loop.set_default_executor(ThreadPoolExecutor(64)).", "Lib/concurrent/futures/thread.py",
-     sample_cpus, 1U << PROBE_POOL, false},
+     sample_cpus, 1U << PROBE_POOL, CANARY_NONE, false},
     {"Puma", "5 threads & <none>", "Each worker has 5 threads as Rails configures it.",
-     "RAILS_MAX_THREADS=10 makes it 10", "Raise RAILS_MAX_THREADS.", "puma.rb", NULL, 1U << PROBE_POOL, false},
+     "RAILS_MAX_THREADS=10 makes it 10", "Raise RAILS_MAX_THREADS.", "puma.rb", NULL, 1U << PROBE_POOL, CANARY_NONE, false},
     {"Browsers", "6", "Browsers open at most 6 connections to one host by HTTP/1.1.", "", "", "facts", NULL,
-     1U << PROBE_POOL, true},
+     1U << PROBE_POOL, CANARY_NONE, true},
 };
 
 #define SAMPLE_NONE                                                                                                    \
