@@ -457,6 +457,27 @@ void request_follow(struct request *r, struct tape *t, uint64_t position) {
 
 enum { BYTES_PER_TOKEN = 4 }; // of English text (OpenAI's help pages); settled when the call has ended
 
+// Where it comes from, without the port.
+static struct digest digest_of_address(const struct request *r) {
+    struct address a;
+    struct str bytes = STR("");
+    if (xchg_peer(r->x, &a) && a.sa.sa_family == AF_INET) {
+        bytes = str_from((const char *)&a.v4.sin_addr, sizeof a.v4.sin_addr);
+    } else if (xchg_peer(r->x, &a) && a.sa.sa_family == AF_INET6) {
+        bytes = str_from((const char *)&a.v6.sin6_addr, sizeof a.v6.sin6_addr);
+    }
+    return digest_sha256(bytes);
+}
+
+// A credential tells clients apart where somebody checks it: thaw, or the upstream that it goes on to. One that goes
+// nowhere could be another one for each call.
+static struct digest whose(const struct request *r) {
+    static const struct digest none = {{0}};
+    bool checked = r->setup->who.count || !r->setup->upstreams[0].authorization;
+    struct digest digest = checked ? who_tenant(&r->head->fields) : none;
+    return digest_equal(&digest, &none) ? digest_of_address(r) : digest;
+}
+
 bool request_client(const struct request *r, size_t body_len, uint64_t max_tokens, struct call_client *client) {
     const struct config *config = r->setup->config;
     const struct config_client *known = r->client == WHO_NO_CLIENT ? NULL : &config->clients[r->client];
@@ -465,7 +486,7 @@ bool request_client(const struct request *r, size_t body_len, uint64_t max_token
     if (!r->setup->limited) {
         return false;
     }
-    struct digest digest = rerun ? r->resume->tenant : who_tenant(&r->head->fields);
+    struct digest digest = rerun ? r->resume->tenant : whose(r);
     *client = (struct call_client){
         .weight = known ? known->weight : 1,
         .priority = known ? known->priority : 0,
