@@ -64,7 +64,7 @@ struct call {
     struct call_hold *hold; // NULL: nothing is limited
     uint64_t started_ms;
     uint64_t timeout_ms; // the client's own for the whole call; 0: none
-    uint64_t sent_ms;    // the request of this try was sent; 0: not yet
+    uint64_t sent_ms;    // when a request was sent last; 0: none was
     uint64_t tried;      // bits: targets that are not asked again
     struct asked asked;
     struct stream *stream;   // of an event stream's answer
@@ -74,6 +74,7 @@ struct call {
     uint32_t first_ms;       // from the request sent to the answer's head
     enum call_state state;
     uint16_t at;       // in targets
+    uint16_t said;     // the status of an error in its opening, or of that; 0: it had none
     uint8_t attempts;  // tries, all in all
     uint8_t tries;     // of them, at this target
     bool asking : 1;   // counts in the upstream's calls in flight
@@ -156,6 +157,13 @@ static void tell_breaker(struct call *c, bool worked) {
     }
 }
 
+// 429 is neither good nor bad: the gate's business.
+static void tell_health(struct call *c, int status) {
+    if (status != 429) {
+        tell_breaker(c, status < 500 || !retry_is_for(status));
+    }
+}
+
 // The upstream is not asked any more, and the place at its gate is free.
 static void leave_upstream(struct call *c, enum gate_report report) {
     if (c->asking) {
@@ -183,17 +191,20 @@ static void bury(struct grave *grave) {
     pool_give(&c->worker->call_pool, c);
 }
 
-// As far as is known: as the upstream says, else an event of a stream is a token.
+// As far as is known: as the upstream says, else an event of a stream is a token. Of a stream that ends early the
+// upstream has said too little (Anthropic's first event knows of one token). A refusal took none.
 static uint64_t tokens_used(const struct call *c) {
     const struct usage *u = c->hold->usage;
+    uint64_t seen = c->stream ? c->hold->client.tokens + c->stream->sse.events : UINT64_MAX;
     if (u && u->known) {
-        return usage_tokens(u);
+        bool early = c->stream && c->tape->why.end != TAPE_WHOLE;
+        return early ? MAX(usage_tokens(u), seen) : usage_tokens(u);
     }
-    return c->stream ? c->hold->client.tokens + c->stream->sse.events : UINT64_MAX;
+    return c->tape->status >= 400 ? 0 : seen;
 }
 
 static void settle_lease(struct call *c) {
-    if (c->hold && c->attempts) {
+    if (c->hold && c->sent_ms) {
         quota_settle(&c->hold->lease, tokens_used(c), now_ms(c));
     } else if (c->hold) {
         quota_refund(&c->hold->lease, now_ms(c));
@@ -303,6 +314,30 @@ static size_t choose(const struct call *c, uint64_t without) {
     return best;
 }
 
+static bool rests(const struct call *c, size_t target, uint64_t wait_ms) {
+    struct breaker *b = gate_breaker(c->targets->v[target].upstream->gate);
+    return c->setup->config->breaker_failures && breaker_rests_ms(b, now_ms(c)) > wait_ms;
+}
+
+// Who may be asked instead of the present one.
+static size_t other_one(const struct call *c) {
+    uint64_t without = c->tried | bit(c->at);
+    size_t i;
+    while ((i = choose(c, without)) != SIZE_MAX && rests(c, i, 0)) {
+        without |= bit((unsigned)i);
+    }
+    return i;
+}
+
+static const char *total_name(const struct call *c) {
+    return c->timeout_ms && c->timeout_ms == total_ms(c) ? "X-Request-Timeout" : "timeouts: total";
+}
+
+// Which limit a call that waits comes to first.
+static const char *wait_name(const struct call *c) {
+    return left_ms(c) < c->setup->config->queue_wait_ms ? total_name(c) : "queue: wait";
+}
+
 static void refuse_queue(struct call *c, enum gate_answer answer, const struct gate_refusal *refusal) {
     struct str name = upstream_config(c)->name;
     char time[COUNT_TEXT];
@@ -320,25 +355,48 @@ static void refuse_queue(struct call *c, enum gate_answer answer, const struct g
         return;
     case GATE_LATE:
         format_duration(time, sizeof time, refusal->wait_ms);
-        refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_LATE, refusal->retry_ms,
+        refuse_call(c, refusal->own ? ERR_SHARE : ERR_BUSY, OUTCOME_QUEUE_LATE, refusal->retry_ms,
                     "The upstream '%.*s' takes %u calls at once, %u wait, and this one would for about %s: longer than "
-                    "it may (queue: wait).",
-                    STR_ARG(name), refusal->limit, refusal->waiting, time);
+                    "it may (%s).",
+                    STR_ARG(name), refusal->limit, refusal->waiting, time, wait_name(c));
         return;
     case GATE_IN:
     case GATE_WAIT: break;
     }
 }
 
-static void on_turn(void *owner) { connect_up(owner, false); }
+static bool admitted(struct call *c) {
+    bool trial = false;
+    bool may =
+        breaker_admits(gate_breaker(upstream_of(c)->gate), c->setup->config->breaker_failures, now_ms(c), &trial);
+    c->trial = trial;
+    return may;
+}
+
+// Those who waited while it began to rest are not sent there all the same.
+static void on_turn(void *owner) {
+    struct call *c = owner;
+    if (c->trial || admitted(c)) {
+        connect_up(c, false);
+    } else {
+        leave_upstream(c, REPORT_NOTHING);
+        ask_somebody(c);
+    }
+}
 
 static void on_late(void *owner) {
     struct call *c = owner;
     char time[COUNT_TEXT];
+    if (left_ms(c) && other_one(c) != SIZE_MAX) {
+        c->tried |= bit(c->at);
+        leave_upstream(c, REPORT_NOTHING);
+        ask_somebody(c);
+        return;
+    }
     format_duration(time, sizeof time, now_ms(c) - c->started_ms);
     refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_LATE, RETRY_MOST_MS,
-                "The call waited for its turn at the upstream '%.*s', which did not come within %s (queue: wait).",
-                STR_ARG(upstream_config(c)->name), time);
+                "The call waited for its turn at the upstream '%.*s', which did not come within %s (%s).",
+                STR_ARG(upstream_config(c)->name), time, wait_name(c));
 }
 
 static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal) {
@@ -360,50 +418,64 @@ static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal)
     return gate_enter(u->gate, &asker, &c->hold->ticket, refusal);
 }
 
-static bool admitted(struct call *c) {
-    bool trial = false;
-    bool may =
-        breaker_admits(gate_breaker(upstream_of(c)->gate), c->setup->config->breaker_failures, now_ms(c), &trial);
-    c->trial = trial;
-    return may;
+static void nobody_left(struct call *c) {
+    uint64_t rest_ms = breaker_rests_ms(gate_breaker(upstream_of(c)->gate), now_ms(c));
+    struct str name = upstream_config(c)->name;
+    rest_ms = MAX(rest_ms, (uint64_t)1000);
+    if (c->setback) {
+        refuse_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, rest_ms,
+                    "The upstream '%.*s' (%s) failed: %s; it rests now (breaker), and nobody else can be asked.",
+                    STR_ARG(name), upstream_of(c)->authority, c->setback);
+    } else {
+        refuse_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, rest_ms,
+                    "The upstream '%.*s' has failed %u times in a row and rests (breaker); nobody else can be asked.",
+                    STR_ARG(name), c->setup->config->breaker_failures);
+    }
 }
 
-static void nobody_left(struct call *c, const struct gate_refusal *refusal, enum gate_answer answer) {
-    if (answer != GATE_IN) {
-        refuse_queue(c, answer, refusal);
-    } else if (c->setback) {
-        fail_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, c->setback);
+// Its turn at the target has come, or will. Who was asked before and is left for another one has had his tries.
+static void go_to_target(struct call *c, unsigned was, bool in) {
+    if (c->at != was) {
+        c->tried |= c->tries ? bit(was) : 0;
+        c->tries = 0;
+    }
+    if (in) {
+        connect_up(c, false);
     } else {
-        uint64_t rests = breaker_rests_ms(gate_breaker(upstream_of(c)->gate), now_ms(c));
-        refuse_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, MAX(rests, (uint64_t)1000),
-                    "The upstream '%.*s' has failed %u times in a row and rests (breaker); nobody else can be asked.",
-                    STR_ARG(upstream_config(c)->name), c->setup->config->breaker_failures);
+        call_set_state(c, CALL_QUEUED);
     }
 }
 
 // Those that rest, or whose queue is full, are passed over.
 static void ask_somebody(struct call *c) {
-    struct gate_refusal refusal = {0};
+    struct gate_refusal refusal;
     enum gate_answer last = GATE_IN;
+    unsigned was = c->at;
+    unsigned refused_by = was;
     uint64_t passed = 0;
     for (size_t i; (i = choose(c, c->tried | passed)) != SIZE_MAX; passed |= bit((unsigned)i)) {
         struct gate_refusal here;
-        c->tries = c->at == i ? c->tries : 0;
         c->at = (uint16_t)i;
         if (!admitted(c)) {
             continue;
         }
-        switch (enter_gate(c, &here)) {
-        case GATE_IN: connect_up(c, false); return;
-        case GATE_WAIT: call_set_state(c, CALL_QUEUED); return;
-        case GATE_SHARE: last = GATE_SHARE; break;
-        case GATE_FULL: last = GATE_FULL; break;
-        case GATE_LATE: last = GATE_LATE; break;
+        enum gate_answer answer = enter_gate(c, &here);
+        if (answer == GATE_IN || answer == GATE_WAIT) {
+            go_to_target(c, was, answer == GATE_IN);
+            return;
         }
-        refusal = here;
         leave_upstream(c, REPORT_NOTHING);
+        refusal = here;
+        refused_by = c->at;
+        last = answer;
     }
-    nobody_left(c, &refusal, last);
+    if (last != GATE_IN) {
+        c->at = (uint16_t)refused_by;
+        refuse_queue(c, last, &refusal);
+    } else {
+        c->at = (uint16_t)(c->setback ? was : c->at);
+        nobody_left(c);
+    }
 }
 
 // ---- trying again
@@ -423,12 +495,12 @@ static enum remedy remedy_for(struct call *c, const struct setback *s, uint64_t 
     if (!asked_again(&c->asked)) {
         return REMEDY_NONE;
     }
-    size_t other = choose(c, c->tried | bit(c->at));
+    size_t other = other_one(c);
     bool is_other = other != SIZE_MAX;
     bool equal = is_other && c->targets->v[other].rank == target_of(c)->rank;
     random_bytes(&random, sizeof random);
     *wait_ms = s->asked_to_wait ? s->wait_ms : retry_backoff_ms(c->tries, random);
-    bool too_long = *wait_ms > RETRY_AFTER_MOST_MS || *wait_ms >= left_ms(c);
+    bool too_long = *wait_ms > RETRY_AFTER_MOST_MS || *wait_ms >= left_ms(c) || rests(c, c->at, *wait_ms);
     bool rather = is_other && (equal || s->unreached || *wait_ms > RETRY_MOST_MS);
     if (c->tries <= u->retries && !too_long && !rather && retry_budget_take(&upstream_of(c)->budget)) {
         return REMEDY_HERE;
@@ -535,16 +607,16 @@ static bool is_clients_turn(const struct call *c) {
 }
 
 static void time_out(struct call *c, bool total) {
+    if (c->state == CALL_QUEUED) {
+        on_late(c);
+        return;
+    }
     bool answering = c->state == CALL_ANSWERING;
     uint64_t ms = total ? total_ms(c) : answering ? between_ms(c) : first_byte_ms(c);
-    bool own = total && c->timeout_ms == ms;
     const char *of = total       ? "its answer was not complete within"
                      : answering ? "it sent nothing for"
                                  : "it did not begin to answer within";
-    const char *name = own         ? "X-Request-Timeout"
-                       : total     ? "timeouts: total"
-                       : answering ? "timeouts: between"
-                                   : "timeouts: first_byte";
+    const char *name = total ? total_name(c) : answering ? "timeouts: between" : "timeouts: first_byte";
     char what[PROBLEM_MAX];
     char time[COUNT_TEXT];
     format_duration(time, sizeof time, ms);
@@ -570,6 +642,7 @@ static void on_deadline(struct timer *timer) {
     } else if (!total && (is_clients_turn(c) || tape_full(c->tape))) {
         set_deadline(c); // it is not being read from; whoever reads the tape has a limit of his own
     } else if (!total && c->opening) {
+        tell_health(c, c->opening->status);
         release_opening(c, false);
     } else {
         time_out(c, total);
@@ -643,7 +716,7 @@ bool call_upload(struct call *c, struct str bytes, bool end) {
         taken = xchg_send(&c->up, bytes, end);
         a->uploaded = a->uploaded || taken;
     }
-    if (taken < bytes.len || !is_sending(c)) {
+    if (taken < bytes.len || !is_sending(c) || buf_len(&a->body)) {
         if (buf_str_append(&a->body, str_skip(bytes, taken)) != OK) {
             fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for the upload");
             return true;
@@ -734,7 +807,7 @@ static void relay(struct call *c, struct str bytes, bool end) {
     }
     if (c->state == CALL_ENDED) { // abandoned by its last reader meanwhile
     } else if (!tape_running(tape)) {
-        end_call(c, report_of(tape->status), NULL);
+        end_call(c, report_of(c->said ? c->said : tape->status), NULL);
     } else if (tape_full(tape)) {
         xchg_pause(&c->up);
     }
@@ -742,7 +815,7 @@ static void relay(struct call *c, struct str bytes, bool end) {
 }
 
 static bool may_try_again(const struct call *c) {
-    bool other = c->targets->n > 1 && choose(c, c->tried | bit(c->at)) != SIZE_MAX;
+    bool other = c->targets->n > 1 && other_one(c) != SIZE_MAX;
     return asked_again(&c->asked) && (other || c->tries <= upstream_config(c)->retries);
 }
 
@@ -766,13 +839,14 @@ static void on_head(struct xchg *x, struct head *head) {
         tape_put_head(c->tape, &(struct tape_head){status, head->fields, head->body_len});
         return;
     }
-    bool passing = retry_is_for(status);
+    bool hold = status == 200 && is_plain_event_stream(&head->fields) && c->state == CALL_WAITING && may_try_again(c);
     c->first_ms = (uint32_t)(now_ms(c) - c->sent_ms);
-    tell_breaker(c, !passing || status < 500);
-    if (passing && refused_for_now(c, status, &head->fields)) {
+    if (!hold) {
+        tell_health(c, status);
+    }
+    if (retry_is_for(status) && refused_for_now(c, status, &head->fields)) {
         return;
     }
-    bool hold = status == 200 && is_plain_event_stream(&head->fields) && c->state == CALL_WAITING && may_try_again(c);
     if (hold) {
         c->opening = opening_create(&(struct tape_head){status, head->fields, head->body_len});
     } else if (c->state == CALL_WAITING) { // else it is still being sent
@@ -788,6 +862,7 @@ static void release_opening(struct call *c, bool end) {
     struct opening *o = c->opening;
     struct tape_head head = opening_head(o);
     c->opening = NULL;
+    c->said = (uint16_t)(o->failed_status ? o->failed_status : head.status);
     asked_forget(&c->asked);
     set_deadline(c);
     put_head(c, head.status, head.fields, head.body_len);
@@ -811,11 +886,13 @@ static void on_body(struct xchg *x, struct str bytes, bool end) {
         relay(c, bytes, end);
     } else {
         enum opening_verdict verdict = opening_feed(c->opening, bytes);
-        int status = c->opening->failed_status;
-        if (verdict == OPENING_FAILED && !end && refused_for_now(c, status, NULL)) {
+        if (verdict == OPENING_GOES_ON && !end) {
             return;
         }
-        if (verdict != OPENING_GOES_ON || end) {
+        bool failed = verdict == OPENING_FAILED;
+        int status = failed ? c->opening->failed_status : c->opening->status;
+        tell_health(c, status);
+        if (!failed || !refused_for_now(c, status, NULL)) {
             release_opening(c, end);
         }
     }

@@ -117,15 +117,19 @@ static int passing_status(struct str name) {
     return 0;
 }
 
+// The event's type, or else what its JSON calls its "type".
+static struct str type_of(const struct sse_event *event) {
+    struct str name = STR("\"type\"");
+    struct str value = str_trim(str_skip(event->data, str_search(event->data, name) + name.len));
+    value = str_starts(value, STR(":")) ? str_trim(str_skip(value, 1)) : STR("");
+    value = str_starts(value, STR("\"")) ? str_skip(value, 1) : STR("");
+    return event->type.len ? event->type : str_first(value, str_find(value, '"'));
+}
+
 static bool is_prelude(const struct sse_event *event) {
+    struct str type = type_of(event);
     for (size_t i = 0; i < ARRAY_LEN(preludes); i++) {
-        struct str name = str_c(preludes[i]);
-        struct str json_type = str_skip(event->data, str_search(event->data, STR("\"type\"")));
-        struct str value = str_trim(str_skip(json_type, STR("\"type\"").len));
-        value = str_starts(value, STR(":")) ? str_trim(str_skip(value, 1)) : value;
-        bool in_json = value.len > name.len + 1 && value.ptr[0] == '"' && str_starts(str_skip(value, 1), name) &&
-                       value.ptr[name.len + 1] == '"';
-        if (str_eq(event->type, name) || (event->type.len == 0 && in_json)) {
+        if (str_eq(type, str_c(preludes[i]))) {
             return true;
         }
     }
@@ -200,9 +204,9 @@ void opening_destroy(struct opening *o) {
 
 enum opening_verdict opening_feed(struct opening *o, struct str bytes) {
     sse_feed(&o->sse, bytes);
-    if (o->verdict != OPENING_FAILED) {
-        o->error = buf_str_append(&o->bytes, bytes);
-        o->verdict = o->error != OK || buf_len(&o->bytes) > OPENING_BYTES ? OPENING_OVER : o->verdict;
+    o->error = o->error == OK ? buf_str_append(&o->bytes, bytes) : o->error;
+    if (o->verdict == OPENING_GOES_ON && (o->error != OK || buf_len(&o->bytes) > OPENING_BYTES)) {
+        o->verdict = OPENING_OVER;
     }
     return o->verdict;
 }
