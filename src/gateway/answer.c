@@ -119,7 +119,9 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
         worker_add(&fields, STR("Location"), str_from(location, (size_t)n));
         worker_add(&fields, STR("Preference-Applied"), STR("respond-async"));
     }
-    if (r->retry_ms) {
+    if (r->retry_ms == TAPE_NO_RETRY) { // else the client multiplies our tries by its own
+        worker_add(&fields, STR("x-should-retry"), STR("false"));
+    } else if (r->retry_ms) {
         add_retry(&fields, r->retry_ms, retry);
     }
     if (r->cors) {

@@ -271,7 +271,11 @@ static void fail_call(struct call *c, enum err e, enum outcome outcome, const ch
     snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
              upstream_of(c)->authority, what);
     stop_call(c, report_failure(outcome),
-              &(struct tape_why){.end = TAPE_CUT, .error = e, .reason = (int)outcome, .problem = problem});
+              &(struct tape_why){.end = TAPE_CUT,
+                                 .error = e,
+                                 .reason = (int)outcome,
+                                 .retry_ms = c->spent ? TAPE_NO_RETRY : 0,
+                                 .problem = problem});
 }
 
 // Nothing was sent for it, or will be.
@@ -287,7 +291,7 @@ static void refuse_call(struct call *c, enum err e, enum outcome outcome, uint64
               &(struct tape_why){.end = TAPE_CUT,
                                  .error = e,
                                  .reason = (int)outcome,
-                                 .retry_ms = (uint32_t)MIN(retry_ms, (uint64_t)UINT32_MAX),
+                                 .retry_ms = (uint32_t)MIN(retry_ms, (uint64_t)TAPE_NO_RETRY - 1),
                                  .problem = problem});
 }
 

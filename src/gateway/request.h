@@ -53,7 +53,7 @@ struct request {
     struct buf body;           // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
     uint64_t timeout_ms; // X-Request-Timeout; 0: none
-    uint32_t retry_ms;   // of a local answer: when to ask again; 0: not said
+    uint32_t retry_ms;   // of a local answer: when to ask again, as in a tape_why
     char *client_id;     // x-request-id as the client gave it, or NULL
     uint32_t local_sent; // bytes of a local answer
     enum request_state state;

@@ -336,12 +336,17 @@ static void lost_call_is_sent_again_only_with_leave(void **state UNUSED) {
         advance(&w, LONGEST_WAIT_MS);
         check_int(asked(&w, "up") != NULL, leave);
         if (leave) {
-            answers(&w, "up", OK_ANSWER);
-            check_int(message_at(client, 0).status, 200);
+            for (unsigned i = 0; i < 2; i++) {
+                check(message_at(client, 0).none);
+                reset(asked(&w, "up"));
+                advance(&w, LONGEST_WAIT_MS);
+            }
         } else {
-            check_int(message_at(client, 0).status, 502);
-            check_only(&w, OUTCOME_UPSTREAM_LOST, 1);
+            check_int(upstream_count(&w, "up"), 1);
         }
+        check_int(message_at(client, 0).status, 502);
+        check_int(has_field(client, "x-should-retry"), leave); // thaw has tried for its client
+        check_only(&w, OUTCOME_UPSTREAM_LOST, 1);
         nothing_is_out(&w);
         world_close(&w);
     }
@@ -869,6 +874,84 @@ static void queue_of_a_resting_upstream_moves_on(void **state UNUSED) {
     world_close(&w);
 }
 
+// ---- what is tried again beside looked-at calls
+
+static void other_methods_are_tried_again(void **state UNUSED) {
+    static const char *const heads[] = {"HEAD /v1/files/1", "GET /v1/files/1", "DELETE /v1/files/1"};
+    for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+        struct world w;
+        world_open(&w, RETRIES);
+        struct peer *client = client_open(&w);
+        client_ask(client, heads[i], "", NULL);
+        answers(&w, "up", i ? BUSY : "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\n");
+        advance(&w, LONGEST_WAIT_MS);
+        answers(&w, "up", i ? OK_ANSWER : "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+        check_int((i ? message_at(client, 0) : answer_to_head(client)).status, 200);
+        check_only(&w, OUTCOME_COMPLETE, 1);
+        world_close(&w);
+    }
+}
+
+// Whose body passes through is tried again as long as none of it is gone.
+static void streamed_upload_is_tried_again_before_its_first_byte(void **state UNUSED) {
+    for (unsigned begun = 0; begun <= 1; begun++) {
+        struct world w;
+        world_open(&w, NEXT);
+        struct peer *client = client_open(&w);
+        send_text(client, "POST /v1/files HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
+        if (begun) {
+            send_text(client, "he");
+        }
+        struct peer *up = upstream_peer(&w, "a", 0);
+        answer(up, BUSY);
+        advance(&w, 1);
+        send_text(client, begun ? "llo" : "hello");
+        check_int(upstream_count(&w, "b"), !begun);
+        if (begun) {
+            check_int(message_at(client, 0).status, 503);
+        } else {
+            check_has(asked(&w, "b"), "hello");
+            answers(&w, "b", OK_ANSWER);
+            check_int(message_at(client, 0).status, 200);
+        }
+        check_only(&w, OUTCOME_COMPLETE, 1);
+        nothing_is_out(&w);
+        world_close(&w);
+    }
+}
+
+// The end of an upload comes while the upstream has not taken what came before.
+static void upload_whose_end_comes_early_is_sent_whole(void **state UNUSED) {
+    enum { BODY = 2 * MEM_WINDOW };
+    if (small_window()) {
+        return; // it is about what fills a window
+    }
+    struct world w;
+    world_open(&w, ONE_UPSTREAM);
+    w.deaf = true;
+    struct peer *client = client_open(&w);
+    char *body = xmalloc(BODY + 64);
+    int n = snprintf(body, 64, "%x\r\n", BODY);
+    memset(body + n, 'x', BODY);
+    memcpy(body + n + BODY, "\r\n0\r\n\r\n", 7);
+    peer_queue(client, STR("POST /v1/files HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    for (int at = 0; at < n + BODY + 7;) {
+        int piece = MIN(60000, n + BODY + 7 - at); // the last one has the end in it
+        send_bytes(client, str_from(body + at, (size_t)piece));
+        at += piece;
+    }
+    struct peer *up = upstream_peer(&w, "up", 0);
+    peer_read(up, SIZE_MAX);
+    settle(&w);
+    struct parsed m = message_at(up, 0);
+    check(m.whole);
+    check_int(m.body.len, BODY);
+    answer(up, OK_ANSWER);
+    check_int(message_at(client, 0).status, 200);
+    free(body);
+    world_close(&w);
+}
+
 FLOWS(TEST(some_statuses_are_tried_again), TEST(upstream_says_when), TEST(too_long_a_wait_is_the_clients),
       TEST(waits_grow_and_are_bounded), TEST(last_answer_is_relayed), TEST(without_retries_there_are_none),
       TEST(storm_is_not_multiplied), TEST(next_upstream_is_asked_in_order), TEST(equals_share_by_weight),
@@ -885,4 +968,5 @@ FLOWS(TEST(some_statuses_are_tried_again), TEST(upstream_says_when), TEST(too_lo
       TEST(times_of_a_model_go_before), TEST(one_call_tries_a_resting_upstream),
       TEST(trial_whose_client_leaves_is_another_ones), TEST(too_many_requests_say_nothing_about_health),
       TEST(clients_that_leave_say_nothing_about_health), TEST(errors_in_openings_are_failures),
-      TEST(queue_of_a_resting_upstream_moves_on))
+      TEST(queue_of_a_resting_upstream_moves_on), TEST(other_methods_are_tried_again),
+      TEST(streamed_upload_is_tried_again_before_its_first_byte), TEST(upload_whose_end_comes_early_is_sent_whole))
