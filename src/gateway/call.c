@@ -635,7 +635,7 @@ static void time_out(struct call *c, bool total) {
     }
 }
 
-static void release_opening(struct call *c, bool end);
+static void release_opening(struct call *c, struct str bytes, bool end);
 
 static void on_deadline(struct timer *timer) {
     struct call *c = container_of(timer, struct call, deadline);
@@ -647,7 +647,7 @@ static void on_deadline(struct timer *timer) {
         set_deadline(c); // it is not being read from; whoever reads the tape has a limit of his own
     } else if (!total && c->opening) {
         tell_health(c, c->opening->status);
-        release_opening(c, false);
+        release_opening(c, STR(""), false);
     } else {
         time_out(c, total);
     }
@@ -766,8 +766,8 @@ static void add_own_fields(const struct call *c, struct fields *fields, int stat
     }
 }
 
-// The tape's head, and with it the end of what is kept for another try.
-static void put_head(struct call *c, int status, struct fields fields, int64_t body_len) {
+// The tape's head (`events`: of an event stream that can be read), and with it the end of what is kept for another try.
+static void put_head(struct call *c, int status, struct fields fields, int64_t body_len, bool events) {
     struct tape *tape = tape_ref(c->tape);
     struct own_fields room;
     bool own = c->attempts > 1 || c->spent || c->hold;
@@ -778,7 +778,7 @@ static void put_head(struct call *c, int status, struct fields fields, int64_t b
     if (own) {
         add_own_fields(c, &copy, status, &room);
     }
-    if (is_plain_event_stream(&fields)) {
+    if (events) {
         c->stream = stream_create(c->worker, tape);
         body_len = c->stream->ids ? BODY_UNKNOWN : body_len;
     }
@@ -843,7 +843,8 @@ static void on_head(struct xchg *x, struct head *head) {
         tape_put_head(c->tape, &(struct tape_head){status, head->fields, head->body_len});
         return;
     }
-    bool hold = status == 200 && is_plain_event_stream(&head->fields) && c->state == CALL_WAITING && may_try_again(c);
+    bool events = is_plain_event_stream(&head->fields);
+    bool hold = events && status == 200 && c->state == CALL_WAITING && may_try_again(c);
     c->first_ms = (uint32_t)(now_ms(c) - c->sent_ms);
     if (!hold) {
         tell_health(c, status);
@@ -858,23 +859,24 @@ static void on_head(struct xchg *x, struct head *head) {
     }
     call_set_state(c, CALL_ANSWERING);
     if (!c->opening) {
-        put_head(c, status, head->fields, head->body_len);
+        put_head(c, status, head->fields, head->body_len, events);
     }
 }
 
-static void release_opening(struct call *c, bool end) {
+// What was held back goes on, and these bytes behind it.
+static void release_opening(struct call *c, struct str bytes, bool end) {
     struct opening *o = c->opening;
     struct tape_head head = opening_head(o);
     c->opening = NULL;
     c->said = (uint16_t)(o->failed_status ? o->failed_status : head.status);
     asked_forget(&c->asked);
     set_deadline(c);
-    put_head(c, head.status, head.fields, head.body_len);
-    if (c->state == CALL_ENDED) { // abandoned
-    } else if (o->error != OK) {
-        fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for its answer");
-    } else if (buf_len(&o->bytes) || end) {
-        relay(c, buf_str(&o->bytes), end);
+    put_head(c, head.status, head.fields, head.body_len, true);
+    if (c->state != CALL_ENDED && buf_len(&o->bytes)) { // not abandoned
+        relay(c, buf_str(&o->bytes), false);
+    }
+    if (c->state != CALL_ENDED && (bytes.len || end)) {
+        relay(c, bytes, end);
     }
     opening_destroy(o);
 }
@@ -893,11 +895,12 @@ static void on_body(struct xchg *x, struct str bytes, bool end) {
         if (verdict == OPENING_GOES_ON && !end) {
             return;
         }
+        bytes = verdict == OPENING_GOES_ON ? STR("") : bytes;
         bool failed = verdict == OPENING_FAILED;
         int status = failed ? c->opening->failed_status : c->opening->status;
         tell_health(c, status);
         if (!failed || !refused_for_now(c, status, NULL)) {
-            release_opening(c, end);
+            release_opening(c, bytes, end);
         }
     }
 }
