@@ -139,7 +139,7 @@ static void set_deadline(struct call *c) {
 static void call_set_state(struct call *c, enum call_state state) {
     assert(c->state != CALL_ENDED);
     c->state = state;
-    if (state != CALL_SENDING) { // sending what there is follows at once, and sets it
+    if (state != CALL_SENDING && state != CALL_CONNECTING) { // what follows at once sets it
         set_deadline(c);
     }
 }
@@ -693,6 +693,8 @@ static void connect_up(struct call *c, bool fresh) {
     call_set_state(c, CALL_CONNECTING);
     if (client_start(&upstream_of(c)->origin, &c->up, fresh) == OK) {
         send_request(c);
+    } else {
+        set_deadline(c);
     }
 }
 

@@ -425,6 +425,21 @@ static void call_that_was_never_sent_costs_nothing(void **state UNUSED) {
     world_close(&w);
 }
 
+// What the upstream says of its limits is about thaw's key.
+static void limits_that_are_told_are_the_clients(void **state UNUSED) {
+    struct world w;
+    world_open(&w, ONE_UPSTREAM "limits: {requests_per_minute: 1000}\n");
+    struct peer *client = client_open(&w);
+    ask(client);
+    answer(upstream_peer(&w, "up", 0), "HTTP/1.1 200 OK\r\nX-RateLimit-Limit-Requests: 9\r\n"
+                                       "x-ratelimit-limit-tokens: 9\r\nContent-Length: 2\r\n\r\n{}");
+    struct parsed m = message_at(client, 0);
+    check_int(fields_of(&m, "x-ratelimit-limit-requests"), 1);
+    check_str(field_of(&m, "x-ratelimit-limit-requests"), "1000");
+    check_str(field_of(&m, "x-ratelimit-limit-tokens"), "9"); // thaw has none
+    world_close(&w);
+}
+
 FLOWS(TEST(call_over_the_limit_waits_for_its_turn), TEST(full_queue_is_said),
       TEST(turn_that_does_not_come_in_time_is_said), TEST(client_that_leaves_the_queue_makes_room),
       TEST(client_over_its_limit_is_told_when_to_come_back), TEST(upstream_that_failed_too_often_rests),
@@ -433,4 +448,5 @@ FLOWS(TEST(call_over_the_limit_waits_for_its_turn), TEST(full_queue_is_said),
       TEST(who_waits_outlives_a_reload), TEST(call_that_would_wait_too_long_is_told_at_once),
       TEST(full_queue_falls_on_the_next_upstream), TEST(refusal_names_whose_queue_it_is),
       TEST(turn_that_does_not_come_falls_on_the_next_upstream), TEST(call_costs_what_it_took),
-      TEST(stream_that_is_left_early_costs_its_events), TEST(call_that_was_never_sent_costs_nothing))
+      TEST(stream_that_is_left_early_costs_its_events), TEST(call_that_was_never_sent_costs_nothing),
+      TEST(limits_that_are_told_are_the_clients))
