@@ -75,6 +75,9 @@ enum verdict {
     WAIT, // run this step again when the body is complete
 };
 
+// What clients' code can tell apart; NULL: the status says it.
+const char *outcome_code(enum outcome outcome);
+
 // As http_server wants them.
 void request_begin(struct http_server *s, struct xchg *x, struct head *head);
 void request_reject(struct http_server *s, struct xchg *x, enum err e, const char *problem);

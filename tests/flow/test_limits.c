@@ -178,6 +178,21 @@ static void fan_out_waits_for_its_turns(void **state UNUSED) {
     world_close(&w);
 }
 
+static void branch_that_is_refused_says_why(void **state UNUSED) {
+    struct world w;
+    world_open(&w, ONE_AT_A_TIME "queue: {length: 0}\n");
+    struct peer *client = client_open(&w);
+    client_post(client, "/v1/parallel",
+                "{\"calls\":[{\"path\":\"/v1/chat/completions\",\"body\":" CHAT "},"
+                "{\"path\":\"/v1/chat/completions\",\"body\":" CHAT "}]}");
+    answer(upstream_peer(&w, "up", 0), PLAIN_OK);
+    struct parsed m = message_at(client, 0);
+    check_int(m.status, 200);
+    check(str_search(m.body, STR("\"code\":\"queue_full\"")) < m.body.len);
+    check(str_search(m.body, STR("\"done\":1,\"failed\":1")) < m.body.len);
+    world_close(&w);
+}
+
 static void background_call_waits_for_its_turn(void **state UNUSED) {
     struct world w;
     world_open(&w, ONE_AT_A_TIME);
@@ -443,7 +458,7 @@ static void limits_that_are_told_are_the_clients(void **state UNUSED) {
 FLOWS(TEST(call_over_the_limit_waits_for_its_turn), TEST(full_queue_is_said),
       TEST(turn_that_does_not_come_in_time_is_said), TEST(client_that_leaves_the_queue_makes_room),
       TEST(client_over_its_limit_is_told_when_to_come_back), TEST(upstream_that_failed_too_often_rests),
-      TEST(uploads_wait_for_their_turn_too), TEST(fan_out_waits_for_its_turns),
+      TEST(uploads_wait_for_their_turn_too), TEST(fan_out_waits_for_its_turns), TEST(branch_that_is_refused_says_why),
       TEST(background_call_waits_for_its_turn), TEST(refused_call_may_be_sent_again_under_its_key),
       TEST(who_waits_outlives_a_reload), TEST(call_that_would_wait_too_long_is_told_at_once),
       TEST(full_queue_falls_on_the_next_upstream), TEST(refusal_names_whose_queue_it_is),

@@ -205,7 +205,7 @@ static void queue_without_memory_is_full(void **state UNUSED) {
         client_ask(second, POST_CHAT, "X-Thaw-Progress: 1\r\n", "{\"stream\":true,\"model\":\"m\"}");
         advance(&w, 1500);
         mem_fail_after(0, 0);
-        refused += w.worker.outcomes[OUTCOME_QUEUE_FULL] == 1;
+        refused += outcomes_of(&w, OUTCOME_QUEUE_FULL) == 1;
         answer(upstream_peer(&w, "up", 0), OK_ANSWER);
         check_int(message_at(first, 0).status, 200);
         close_peer(second);
