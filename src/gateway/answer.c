@@ -77,22 +77,28 @@ static struct str put_time(struct quota_text *room, unsigned i, uint64_t ms) {
     return str_c(room->v[i]);
 }
 
+// Instead of what the upstream says of thaw's own key. These names have no ids: few answers need them, all would pay.
+static void put_field(struct fields *fields, struct str name, struct str value) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < fields->n; i++) {
+        if (!str_ieq(fields->v[i].name, name)) {
+            fields->v[kept++] = fields->v[i];
+        }
+    }
+    fields->n = kept;
+    worker_add(fields, name, value);
+}
+
 void answer_add_quota(struct fields *fields, const struct quota_look *look, struct quota_text *room) {
     if (look->limit_requests) {
-        fields_remove(fields, FIELD_LIMIT_REQUESTS); // the upstream's are about thaw's key, not the client's
-        fields_remove(fields, FIELD_REMAINING_REQUESTS);
-        fields_remove(fields, FIELD_RESET_REQUESTS);
-        worker_add(fields, STR("x-ratelimit-limit-requests"), put_number(room, 0, look->limit_requests));
-        worker_add(fields, STR("x-ratelimit-remaining-requests"), put_number(room, 1, look->remaining_requests));
-        worker_add(fields, STR("x-ratelimit-reset-requests"), put_time(room, 2, look->reset_requests_ms));
+        put_field(fields, STR("x-ratelimit-limit-requests"), put_number(room, 0, look->limit_requests));
+        put_field(fields, STR("x-ratelimit-remaining-requests"), put_number(room, 1, look->remaining_requests));
+        put_field(fields, STR("x-ratelimit-reset-requests"), put_time(room, 2, look->reset_requests_ms));
     }
     if (look->limit_tokens) {
-        fields_remove(fields, FIELD_LIMIT_TOKENS);
-        fields_remove(fields, FIELD_REMAINING_TOKENS);
-        fields_remove(fields, FIELD_RESET_TOKENS);
-        worker_add(fields, STR("x-ratelimit-limit-tokens"), put_number(room, 3, look->limit_tokens));
-        worker_add(fields, STR("x-ratelimit-remaining-tokens"), put_number(room, 4, look->remaining_tokens));
-        worker_add(fields, STR("x-ratelimit-reset-tokens"), put_time(room, 5, look->reset_tokens_ms));
+        put_field(fields, STR("x-ratelimit-limit-tokens"), put_number(room, 3, look->limit_tokens));
+        put_field(fields, STR("x-ratelimit-remaining-tokens"), put_number(room, 4, look->remaining_tokens));
+        put_field(fields, STR("x-ratelimit-reset-tokens"), put_time(room, 5, look->reset_tokens_ms));
     }
 }
 
@@ -119,7 +125,9 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
         worker_add(&fields, STR("Location"), str_from(location, (size_t)n));
         worker_add(&fields, STR("Preference-Applied"), STR("respond-async"));
     }
-    if (r->retry_ms) {
+    if (r->retry_ms == TAPE_NO_RETRY) { // else the client multiplies our tries by its own
+        worker_add(&fields, STR("x-should-retry"), STR("false"));
+    } else if (r->retry_ms) {
         add_retry(&fields, r->retry_ms, retry);
     }
     if (r->cors) {

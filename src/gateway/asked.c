@@ -152,7 +152,9 @@ static void pack(struct asked *a, struct setup *s, const struct call_request *re
     // A key of ours opened this door and is for no other.
     fields_remove_flagged(&fields, FIELD_PRIVATE | (s->who.count ? FIELD_CREDENTIAL : 0u));
     fields_remove(&fields, FIELD_X_REQUEST_ID);
-    fields_remove(&fields, FIELD_X_REQUEST_TIMEOUT);
+    if (request->timeout_ms) { // what is left of it goes on
+        fields_remove(&fields, FIELD_X_REQUEST_TIMEOUT);
+    }
     if (request->answered) {
         fields_remove(&fields, FIELD_PREFER);
     }

@@ -67,7 +67,7 @@ struct call {
     struct call_hold *hold; // NULL: nothing is limited
     uint64_t started_ms;
     uint64_t timeout_ms; // the client's own for the whole call; 0: none
-    uint64_t sent_ms;    // the request of this try was sent; 0: not yet
+    uint64_t sent_ms;    // when a request was sent last; 0: none was
     uint64_t tried;      // bits: targets that are not asked again
     struct asked asked;
     struct stream *stream;   // of an event stream's answer
@@ -77,6 +77,7 @@ struct call {
     uint32_t first_ms;       // from the request sent to the answer's head
     enum call_state state;
     uint16_t at;       // in targets
+    uint16_t said;     // the status of an error in its opening, or of that; 0: it had none
     uint8_t attempts;  // tries, all in all
     uint8_t tries;     // of them, at this target
     bool asking : 1;   // counts in the upstream's calls in flight
@@ -141,7 +142,7 @@ static void set_deadline(struct call *c) {
 static void call_set_state(struct call *c, enum call_state state) {
     assert(c->state != CALL_ENDED);
     c->state = state;
-    if (state != CALL_SENDING) { // sending what there is follows at once, and sets it
+    if (state != CALL_SENDING && state != CALL_CONNECTING) { // what follows at once sets it
         set_deadline(c);
     }
 }
@@ -156,6 +157,16 @@ static void tell_breaker(struct call *c, bool worked) {
         breaker_worked(b);
     } else {
         breaker_failed(b, config->breaker_failures, config->breaker_rest_ms, now_ms(c));
+    }
+}
+
+// 429 is neither good nor bad: the gate's business.
+static void tell_health(struct call *c, int status) {
+    if (retry_is_for(status)) {
+        counted_failure(&c->counted);
+    }
+    if (status != 429) {
+        tell_breaker(c, status < 500 || !retry_is_for(status));
     }
 }
 
@@ -186,17 +197,20 @@ static void bury(struct grave *grave) {
     pool_give(&c->worker->call_pool, c);
 }
 
-// As far as is known: as the upstream says, else an event of a stream is a token.
+// As far as is known: as the upstream says, else an event of a stream is a token. Of a stream that ends early the
+// upstream has said too little (Anthropic's first event knows of one token). A refusal took none.
 static uint64_t tokens_used(const struct call *c) {
     const struct usage *u = c->hold->usage;
+    uint64_t seen = c->stream ? c->hold->client.tokens + c->stream->sse.events : UINT64_MAX;
     if (u && u->known) {
-        return usage_tokens(u);
+        bool early = c->stream && c->tape->why.end != TAPE_WHOLE;
+        return early ? MAX(usage_tokens(u), seen) : usage_tokens(u);
     }
-    return c->stream ? c->hold->client.tokens + c->stream->sse.events : UINT64_MAX;
+    return c->tape->status >= 400 ? 0 : seen;
 }
 
 static void settle_lease(struct call *c) {
-    if (c->hold && c->attempts) {
+    if (c->hold && c->sent_ms) {
         quota_settle(&c->hold->lease, tokens_used(c), now_ms(c));
     } else if (c->hold) {
         quota_refund(&c->hold->lease, now_ms(c));
@@ -265,7 +279,11 @@ static void fail_call(struct call *c, enum err e, enum outcome outcome, const ch
     snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
              upstream_of(c)->authority, what);
     stop_call(c, report_failure(outcome),
-              &(struct tape_why){.end = TAPE_CUT, .error = e, .reason = (int)outcome, .problem = problem});
+              &(struct tape_why){.end = TAPE_CUT,
+                                 .error = e,
+                                 .reason = (int)outcome,
+                                 .retry_ms = c->spent ? TAPE_NO_RETRY : 0,
+                                 .problem = problem});
 }
 
 // Nothing was sent for it, or will be.
@@ -281,7 +299,7 @@ static void refuse_call(struct call *c, enum err e, enum outcome outcome, uint64
               &(struct tape_why){.end = TAPE_CUT,
                                  .error = e,
                                  .reason = (int)outcome,
-                                 .retry_ms = (uint32_t)MIN(retry_ms, (uint64_t)UINT32_MAX),
+                                 .retry_ms = (uint32_t)MIN(retry_ms, (uint64_t)TAPE_NO_RETRY - 1),
                                  .problem = problem});
 }
 
@@ -310,6 +328,30 @@ static size_t choose(const struct call *c, uint64_t without) {
 
 static void count_refused(struct call *c, enum limit limit) { count_add(&c->worker->meter->refused[limit], 1); }
 
+static bool rests(const struct call *c, size_t target, uint64_t wait_ms) {
+    struct breaker *b = gate_breaker(c->targets->v[target].upstream->gate);
+    return c->setup->config->breaker_failures && breaker_rests_ms(b, now_ms(c)) > wait_ms;
+}
+
+// Who may be asked instead of the present one.
+static size_t other_one(const struct call *c) {
+    uint64_t without = c->tried | bit(c->at);
+    size_t i;
+    while ((i = choose(c, without)) != SIZE_MAX && rests(c, i, 0)) {
+        without |= bit((unsigned)i);
+    }
+    return i;
+}
+
+static const char *total_name(const struct call *c) {
+    return c->timeout_ms && c->timeout_ms == total_ms(c) ? "X-Request-Timeout" : "timeouts: total";
+}
+
+// Which limit a call that waits comes to first.
+static const char *wait_name(const struct call *c) {
+    return left_ms(c) < c->setup->config->queue_wait_ms ? total_name(c) : "queue: wait";
+}
+
 static void refuse_queue(struct call *c, enum gate_answer answer, const struct gate_refusal *refusal) {
     struct str name = upstream_config(c)->name;
     char time[COUNT_TEXT];
@@ -330,30 +372,64 @@ static void refuse_queue(struct call *c, enum gate_answer answer, const struct g
     case GATE_LATE:
         count_refused(c, LIMIT_QUEUE_WAIT);
         format_duration(time, sizeof time, refusal->wait_ms);
-        refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_LATE, refusal->retry_ms,
+        refuse_call(c, refusal->own ? ERR_SHARE : ERR_BUSY, OUTCOME_QUEUE_LATE, refusal->retry_ms,
                     "The upstream '%.*s' takes %u calls at once, %u wait, and this one would for about %s: longer than "
-                    "it may (queue: wait).",
-                    STR_ARG(name), refusal->limit, refusal->waiting, time);
+                    "it may (%s).",
+                    STR_ARG(name), refusal->limit, refusal->waiting, time, wait_name(c));
         return;
     case GATE_IN:
     case GATE_WAIT: break;
     }
 }
 
-static void on_turn(void *owner) { connect_up(owner, false); }
+static bool admitted(struct call *c) {
+    bool trial = false;
+    bool may =
+        breaker_admits(gate_breaker(upstream_of(c)->gate), c->setup->config->breaker_failures, now_ms(c), &trial);
+    c->trial = trial;
+    return may;
+}
+
+// Those who waited while it began to rest are not sent there all the same.
+static void on_turn(void *owner) {
+    struct call *c = owner;
+    if (c->trial || admitted(c)) {
+        connect_up(c, false);
+    } else {
+        leave_upstream(c, REPORT_NOTHING);
+        ask_somebody(c);
+    }
+}
+
+// It waits here no more.
+static bool goes_elsewhere(struct call *c) {
+    if (!left_ms(c) || other_one(c) == SIZE_MAX) {
+        return false;
+    }
+    c->tried |= bit(c->at);
+    leave_upstream(c, REPORT_NOTHING);
+    ask_somebody(c);
+    return true;
+}
 
 static void on_late(void *owner) {
     struct call *c = owner;
     char time[COUNT_TEXT];
+    if (goes_elsewhere(c)) {
+        return;
+    }
     format_duration(time, sizeof time, now_ms(c) - c->started_ms);
     count_refused(c, LIMIT_QUEUE_WAIT);
     refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_LATE, RETRY_MOST_MS,
-                "The call waited for its turn at the upstream '%.*s', which did not come within %s (queue: wait).",
-                STR_ARG(upstream_config(c)->name), time);
+                "The call waited for its turn at the upstream '%.*s', which did not come within %s (%s).",
+                STR_ARG(upstream_config(c)->name), time, wait_name(c));
 }
 
 static void on_pushed(void *owner) {
     struct call *c = owner;
+    if (goes_elsewhere(c)) {
+        return;
+    }
     count_refused(c, LIMIT_QUEUE_SHARE);
     refuse_call(
         c, ERR_SHARE, OUTCOME_QUEUE_FULL, RETRY_MOST_MS,
@@ -381,55 +457,66 @@ static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal)
     return gate_enter(u->gate, &asker, &c->hold->ticket, refusal);
 }
 
-static bool admitted(struct call *c) {
-    bool trial = false;
-    bool may =
-        breaker_admits(gate_breaker(upstream_of(c)->gate), c->setup->config->breaker_failures, now_ms(c), &trial);
-    c->trial = trial;
-    return may;
+static void nobody_left(struct call *c) {
+    uint64_t rest_ms = breaker_rests_ms(gate_breaker(upstream_of(c)->gate), now_ms(c));
+    struct str name = upstream_config(c)->name;
+    rest_ms = MAX(rest_ms, (uint64_t)1000);
+    count_refused(c, LIMIT_RESTING);
+    if (c->setback) {
+        refuse_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, rest_ms,
+                    "The upstream '%.*s' (%s) failed: %s; it rests now (breaker), and nobody else can be asked.",
+                    STR_ARG(name), upstream_of(c)->authority, c->setback);
+    } else {
+        refuse_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, rest_ms,
+                    "The upstream '%.*s' has failed %u times in a row and rests (breaker); nobody else can be asked.",
+                    STR_ARG(name), c->setup->config->breaker_failures);
+    }
 }
 
-static void nobody_left(struct call *c, const struct gate_refusal *refusal, enum gate_answer answer) {
-    if (answer != GATE_IN) {
-        refuse_queue(c, answer, refusal);
-    } else if (c->setback) {
-        count_refused(c, LIMIT_RESTING);
-        fail_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, c->setback);
+// Its turn at the target has come, or will. Who was asked before and is left for another one has had his tries.
+static void go_to_target(struct call *c, unsigned was, bool in) {
+    if (c->at != was) {
+        c->tried |= c->tries ? bit(was) : 0;
+        c->tries = 0;
+    }
+    if (in) {
+        connect_up(c, false);
     } else {
-        count_refused(c, LIMIT_RESTING);
-        uint64_t rests = breaker_rests_ms(gate_breaker(upstream_of(c)->gate), now_ms(c));
-        refuse_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, MAX(rests, (uint64_t)1000),
-                    "The upstream '%.*s' has failed %u times in a row and rests (breaker); nobody else can be asked.",
-                    STR_ARG(upstream_config(c)->name), c->setup->config->breaker_failures);
+        counted_wait(&c->counted, c->worker);
+        call_set_state(c, CALL_QUEUED);
     }
 }
 
 // Those that rest, or whose queue is full, are passed over.
 static void ask_somebody(struct call *c) {
-    struct gate_refusal refusal = {0};
+    struct gate_refusal refusal;
     enum gate_answer last = GATE_IN;
+    unsigned was = c->at;
+    unsigned refused_by = was;
     uint64_t passed = 0;
     for (size_t i; (i = choose(c, c->tried | passed)) != SIZE_MAX; passed |= bit((unsigned)i)) {
         struct gate_refusal here;
-        c->tries = c->at == i ? c->tries : 0;
         c->at = (uint16_t)i;
         if (!admitted(c)) {
             continue;
         }
-        switch (enter_gate(c, &here)) {
-        case GATE_IN: connect_up(c, false); return;
-        case GATE_WAIT:
-            counted_wait(&c->counted, c->worker);
-            call_set_state(c, CALL_QUEUED);
+        enum gate_answer answer = enter_gate(c, &here);
+        if (answer == GATE_IN || answer == GATE_WAIT) {
+            go_to_target(c, was, answer == GATE_IN);
             return;
-        case GATE_SHARE: last = GATE_SHARE; break;
-        case GATE_FULL: last = GATE_FULL; break;
-        case GATE_LATE: last = GATE_LATE; break;
         }
-        refusal = here;
         leave_upstream(c, REPORT_NOTHING);
+        refusal = here;
+        refused_by = c->at;
+        last = answer;
     }
-    nobody_left(c, &refusal, last);
+    if (last != GATE_IN) {
+        c->at = (uint16_t)refused_by;
+        refuse_queue(c, last, &refusal);
+    } else {
+        c->at = (uint16_t)(c->setback ? was : c->at);
+        nobody_left(c);
+    }
 }
 
 // ---- trying again
@@ -449,12 +536,12 @@ static enum remedy remedy_for(struct call *c, const struct setback *s, uint64_t 
     if (!asked_again(&c->asked)) {
         return REMEDY_NONE;
     }
-    size_t other = choose(c, c->tried | bit(c->at));
+    size_t other = other_one(c);
     bool is_other = other != SIZE_MAX;
     bool equal = is_other && c->targets->v[other].rank == target_of(c)->rank;
     random_bytes(&random, sizeof random);
     *wait_ms = s->asked_to_wait ? s->wait_ms : retry_backoff_ms(c->tries, random);
-    bool too_long = *wait_ms > RETRY_AFTER_MOST_MS || *wait_ms >= left_ms(c);
+    bool too_long = *wait_ms > RETRY_AFTER_MOST_MS || *wait_ms >= left_ms(c) || rests(c, c->at, *wait_ms);
     bool rather = is_other && (equal || s->unreached || *wait_ms > RETRY_MOST_MS);
     if (c->tries <= u->retries && !too_long && !rather && retry_budget_take(&upstream_of(c)->budget)) {
         return REMEDY_HERE;
@@ -572,16 +659,16 @@ static bool is_clients_turn(const struct call *c) {
 }
 
 static void time_out(struct call *c, bool total) {
+    if (c->state == CALL_QUEUED) {
+        on_late(c);
+        return;
+    }
     bool answering = c->state == CALL_ANSWERING;
     uint64_t ms = total ? total_ms(c) : answering ? between_ms(c) : first_byte_ms(c);
-    bool own = total && c->timeout_ms == ms;
     const char *of = total       ? "its answer was not complete within"
                      : answering ? "it sent nothing for"
                                  : "it did not begin to answer within";
-    const char *name = own         ? "X-Request-Timeout"
-                       : total     ? "timeouts: total"
-                       : answering ? "timeouts: between"
-                                   : "timeouts: first_byte";
+    const char *name = total ? total_name(c) : answering ? "timeouts: between" : "timeouts: first_byte";
     char what[PROBLEM_MAX];
     char time[COUNT_TEXT];
     format_duration(time, sizeof time, ms);
@@ -596,7 +683,7 @@ static void time_out(struct call *c, bool total) {
     }
 }
 
-static void release_opening(struct call *c, bool end);
+static void release_opening(struct call *c, struct str bytes, bool end);
 
 static void on_deadline(struct timer *timer) {
     struct call *c = container_of(timer, struct call, deadline);
@@ -607,7 +694,8 @@ static void on_deadline(struct timer *timer) {
     } else if (!total && (is_clients_turn(c) || tape_full(c->tape))) {
         set_deadline(c); // it is not being read from; whoever reads the tape has a limit of his own
     } else if (!total && c->opening) {
-        release_opening(c, false);
+        tell_health(c, c->opening->status);
+        release_opening(c, STR(""), false);
     } else {
         time_out(c, total);
     }
@@ -655,6 +743,8 @@ static void connect_up(struct call *c, bool fresh) {
     call_set_state(c, CALL_CONNECTING);
     if (client_start(&upstream_of(c)->origin, &c->up, fresh) == OK) {
         send_request(c);
+    } else {
+        set_deadline(c);
     }
 }
 
@@ -682,7 +772,7 @@ bool call_upload(struct call *c, struct str bytes, bool end) {
         taken = xchg_send(&c->up, bytes, end);
         a->uploaded = a->uploaded || taken;
     }
-    if (taken < bytes.len || !is_sending(c)) {
+    if (taken < bytes.len || !is_sending(c) || buf_len(&a->body)) {
         if (buf_str_append(&a->body, str_skip(bytes, taken)) != OK) {
             fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for the upload");
             return true;
@@ -736,8 +826,8 @@ static void add_own_fields(const struct call *c, struct fields *fields, int stat
     }
 }
 
-// The tape's head, and with it the end of what is kept for another try.
-static void put_head(struct call *c, int status, struct fields fields, int64_t body_len) {
+// The tape's head (`events`: of an event stream that can be read), and with it the end of what is kept for another try.
+static void put_head(struct call *c, int status, struct fields fields, int64_t body_len, bool events) {
     struct tape *tape = tape_ref(c->tape);
     struct own_fields room;
     bool own = c->attempts > 1 || c->spent || c->hold || c->setup->config->server_timing;
@@ -748,7 +838,7 @@ static void put_head(struct call *c, int status, struct fields fields, int64_t b
     if (own) {
         add_own_fields(c, &copy, status, &room);
     }
-    if (is_plain_event_stream(&fields)) {
+    if (events) {
         c->stream = stream_create(c->worker, tape);
         body_len = c->stream->ids ? BODY_UNKNOWN : body_len;
     }
@@ -783,7 +873,7 @@ static void relay(struct call *c, struct str bytes, bool end) {
     }
     if (c->state == CALL_ENDED) { // abandoned by its last reader meanwhile
     } else if (!tape_running(tape)) {
-        end_call(c, report_of(tape->status), NULL);
+        end_call(c, report_of(c->said ? c->said : tape->status), NULL);
     } else if (tape_full(tape) || (tape->first && room_is_tight(c->worker, text.len) && tape_hold(tape))) {
         xchg_pause(&c->up);
     }
@@ -791,7 +881,7 @@ static void relay(struct call *c, struct str bytes, bool end) {
 }
 
 static bool may_try_again(const struct call *c) {
-    bool other = c->targets->n > 1 && choose(c, c->tried | bit(c->at)) != SIZE_MAX;
+    bool other = c->targets->n > 1 && other_one(c) != SIZE_MAX;
     return asked_again(&c->asked) && (other || c->tries <= upstream_config(c)->retries);
 }
 
@@ -815,17 +905,16 @@ static void on_head(struct xchg *x, struct head *head) {
         tape_put_head(c->tape, &(struct tape_head){status, head->fields, head->body_len});
         return;
     }
-    bool passing = retry_is_for(status);
+    bool events = is_plain_event_stream(&head->fields);
+    bool hold = events && status == 200 && c->state == CALL_WAITING && may_try_again(c);
     c->first_ms = (uint32_t)(now_ms(c) - c->sent_ms);
-    tell_breaker(c, !passing || status < 500);
     counted_head(&c->counted, c->worker);
-    if (passing) {
-        counted_failure(&c->counted);
+    if (!hold) {
+        tell_health(c, status);
     }
-    if (passing && refused_for_now(c, status, &head->fields)) {
+    if (retry_is_for(status) && refused_for_now(c, status, &head->fields)) {
         return;
     }
-    bool hold = status == 200 && is_plain_event_stream(&head->fields) && c->state == CALL_WAITING && may_try_again(c);
     if (hold) {
         c->opening = opening_create(&(struct tape_head){status, head->fields, head->body_len});
     } else if (c->state == CALL_WAITING) { // else it is still being sent
@@ -833,22 +922,24 @@ static void on_head(struct xchg *x, struct head *head) {
     }
     call_set_state(c, CALL_ANSWERING);
     if (!c->opening) {
-        put_head(c, status, head->fields, head->body_len);
+        put_head(c, status, head->fields, head->body_len, events);
     }
 }
 
-static void release_opening(struct call *c, bool end) {
+// What was held back goes on, and these bytes behind it.
+static void release_opening(struct call *c, struct str bytes, bool end) {
     struct opening *o = c->opening;
     struct tape_head head = opening_head(o);
     c->opening = NULL;
+    c->said = (uint16_t)(o->failed_status ? o->failed_status : head.status);
     asked_forget(&c->asked);
     set_deadline(c);
-    put_head(c, head.status, head.fields, head.body_len);
-    if (c->state == CALL_ENDED) { // abandoned
-    } else if (o->error != OK) {
-        fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for its answer");
-    } else if (buf_len(&o->bytes) || end) {
-        relay(c, buf_str(&o->bytes), end);
+    put_head(c, head.status, head.fields, head.body_len, true);
+    if (c->state != CALL_ENDED && buf_len(&o->bytes)) { // not abandoned
+        relay(c, buf_str(&o->bytes), false);
+    }
+    if (c->state != CALL_ENDED && (bytes.len || end)) {
+        relay(c, bytes, end);
     }
     opening_destroy(o);
 }
@@ -864,12 +955,15 @@ static void on_body(struct xchg *x, struct str bytes, bool end) {
         relay(c, bytes, end);
     } else {
         enum opening_verdict verdict = opening_feed(c->opening, bytes);
-        int status = c->opening->failed_status;
-        if (verdict == OPENING_FAILED && !end && refused_for_now(c, status, NULL)) {
+        if (verdict == OPENING_GOES_ON && !end) {
             return;
         }
-        if (verdict != OPENING_GOES_ON || end) {
-            release_opening(c, end);
+        bytes = verdict == OPENING_GOES_ON ? STR("") : bytes;
+        bool failed = verdict == OPENING_FAILED;
+        int status = failed ? c->opening->failed_status : c->opening->status;
+        tell_health(c, status);
+        if (!failed || !refused_for_now(c, status, NULL)) {
+            release_opening(c, bytes, end);
         }
     }
 }

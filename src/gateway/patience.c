@@ -148,6 +148,9 @@ static void set_timer(struct request *r) {
 static void on_timer(struct timer *timer) {
     struct patience *p = container_of(timer, struct patience, timer);
     struct request *r = p->request;
+    if (!r->reader.tape) {
+        return; // the end of the answer is on its way
+    }
     tell_place(r);
     if (keepalive_ms(r) && now_ms(r) - p->heard_ms >= keepalive_ms(r)) {
         keep_alive(r);

@@ -404,8 +404,7 @@ static enum outcome outcome_of(const struct tape_why *why) {
                                         : (enum outcome)why->reason;
 }
 
-// What clients' code can tell apart; NULL: the status says it.
-static const char *code_of(enum outcome outcome) {
+const char *outcome_code(enum outcome outcome) {
     return outcome == OUTCOME_QUEUE_FULL       ? "queue_full"
            : outcome == OUTCOME_QUEUE_LATE     ? "queue_timeout"
            : outcome == OUTCOME_UPSTREAM_RESTS ? "upstream_resting"
@@ -427,7 +426,7 @@ static void on_tape_end(struct tape_reader *reader, const struct tape_why *why) 
     // 410: SDKs do not send that again by themselves.
     int status = why->end == TAPE_CANCELLED ? 410 : why->error == OK ? 502 : err_status(why->error);
     const char *said = why->problem ? why->problem : "its call was ended";
-    if (r->patience && patience_fails(r, status, code_of(outcome), said, outcome)) {
+    if (r->patience && patience_fails(r, status, outcome_code(outcome), said, outcome)) {
         return;
     }
     if (r->head_sent && !xchg_retract_head(r->x)) {
@@ -440,7 +439,7 @@ static void on_tape_end(struct tape_reader *reader, const struct tape_why *why) 
     if (why->end == TAPE_CANCELLED) {
         request_error(r, status, outcome, NULL, "cancelled", "The answer was cancelled: %s.", problem);
     } else {
-        request_error(r, status, outcome, NULL, code_of(outcome), "%s", problem);
+        request_error(r, status, outcome, NULL, outcome_code(outcome), "%s", problem);
     }
     free(problem);
 }

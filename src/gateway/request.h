@@ -55,7 +55,7 @@ struct request {
     struct buf body;           // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
     uint64_t timeout_ms; // X-Request-Timeout; 0: none
-    uint32_t retry_ms;   // of a local answer: when to ask again; 0: not said
+    uint32_t retry_ms;   // of a local answer: when to ask again, as in a tape_why
     char *client_id;     // x-request-id as the client gave it, or NULL
     uint32_t local_sent; // bytes of a local answer
     enum request_state state;
@@ -76,6 +76,9 @@ enum verdict {
     DONE, // answered, or a call was started
     WAIT, // run this step again when the body is complete
 };
+
+// What clients' code can tell apart; NULL: the status says it.
+const char *outcome_code(enum outcome outcome);
 
 // As http_server wants them.
 void request_begin(struct http_server *s, struct xchg *x, struct head *head);

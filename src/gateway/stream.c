@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "llm/reply.h"
 
-enum { ID_LINE_MAX = 64 };
+enum { ID_LINE_MAX = 64, PIECE = 256 };
 
 static void put_in(struct stream *s, struct str text) {
     struct buf *out = &s->worker->events;
@@ -117,15 +117,45 @@ static int passing_status(struct str name) {
     return 0;
 }
 
-static bool is_prelude(const struct sse_event *event) {
+// What there is to know of an event's data, found in one go: JSON is not read for it, nor memory taken.
+enum word { WORD_ERROR, WORD_ROLE, WORD_TOOL_CALLS, WORD_TYPE, WORDS };
+
+struct words {
+    const char *behind[WORDS]; // the first time it stands there in quotes; NULL: it does not
+};
+
+static struct words find_words(struct str data) {
+    static const struct str words[] = {[WORD_ERROR] = STR_INIT("error\""),
+                                       [WORD_ROLE] = STR_INIT("role\""),
+                                       [WORD_TOOL_CALLS] = STR_INIT("tool_calls\""),
+                                       [WORD_TYPE] = STR_INIT("type\"")};
+    struct words found = {{NULL}};
+    const char *end = data.ptr + data.len;
+    for (const char *at = data.ptr; data.len && (at = memchr(at, '"', (size_t)(end - at)));) {
+        at++;
+        for (size_t i = 0; i < WORDS && at < end; i++) {
+            if (*at == words[i].ptr[0] && str_starts(str_from(at, (size_t)(end - at)), words[i]) && !found.behind[i]) {
+                found.behind[i] = at + words[i].len;
+            }
+        }
+    }
+    return found;
+}
+
+// The event's type, or else what its JSON calls its "type".
+static struct str type_of(const struct sse_event *event, const char *behind) {
+    if (event->type.len || !behind) {
+        return event->type;
+    }
+    struct str value = str_trim(str_from(behind, (size_t)(event->data.ptr + event->data.len - behind)));
+    value = str_starts(value, STR(":")) ? str_trim(str_skip(value, 1)) : STR("");
+    value = str_starts(value, STR("\"")) ? str_skip(value, 1) : STR("");
+    return str_first(value, str_find(value, '"'));
+}
+
+static bool is_prelude(struct str type) {
     for (size_t i = 0; i < ARRAY_LEN(preludes); i++) {
-        struct str name = str_c(preludes[i]);
-        struct str json_type = str_skip(event->data, str_search(event->data, STR("\"type\"")));
-        struct str value = str_trim(str_skip(json_type, STR("\"type\"").len));
-        value = str_starts(value, STR(":")) ? str_trim(str_skip(value, 1)) : value;
-        bool in_json = value.len > name.len + 1 && value.ptr[0] == '"' && str_starts(str_skip(value, 1), name) &&
-                       value.ptr[name.len + 1] == '"';
-        if (str_eq(event->type, name) || (event->type.len == 0 && in_json)) {
+        if (str_eq(type, str_c(preludes[i]))) {
             return true;
         }
     }
@@ -133,14 +163,15 @@ static bool is_prelude(const struct sse_event *event) {
 }
 
 // A chat's first chunk often only says whose turn it is: "delta":{"role":"assistant","content":""}.
-static bool is_role_only(const struct opening *o, const struct sse_event *event) {
+static bool is_role_only(const struct opening *o, const struct sse_event *event, const struct words *words) {
     struct buf text;
-    bool says = o->events == 1 && str_search(event->data, STR("\"role\"")) < event->data.len &&
-                str_search(event->data, STR("\"tool_calls\"")) == event->data.len;
+    if (o->events != 1 || !words->behind[WORD_ROLE] || words->behind[WORD_TOOL_CALLS]) {
+        return false;
+    }
     buf_init(&text, OPENING_BYTES);
-    says = says && reply_delta(event->type, event->data, &text) == OK && buf_len(&text) == 0;
+    bool says_nothing = reply_delta(event->type, event->data, &text) == OK && buf_len(&text) == 0;
     buf_finish(&text);
-    return says;
+    return says_nothing;
 }
 
 static enum opening_verdict judge(struct opening *o, const struct sse_event *event) {
@@ -149,18 +180,21 @@ static enum opening_verdict judge(struct opening *o, const struct sse_event *eve
     if (event->truncated || ++o->events > OPENING_EVENTS) {
         return OPENING_OVER;
     }
-    if (is_prelude(event)) {
+    struct words words = find_words(event->data);
+    if (is_prelude(type_of(event, words.behind[WORD_TYPE]))) {
         return OPENING_GOES_ON;
     }
-    if (str_search(event->data, STR("error")) == event->data.len) { // mostly
-        return is_role_only(o, event) ? OPENING_GOES_ON : OPENING_OVER;
+    if (!words.behind[WORD_ERROR]) { // mostly
+        return is_role_only(o, event, &words) ? OPENING_GOES_ON : OPENING_OVER;
     }
     buf_init(&room, OPENING_BYTES);
     enum err e = reply_error(event->data, &room, &said);
     o->failed_status = e == OK ? passing_status(said.code) : 0;
     o->failed_status = e == OK && !o->failed_status ? passing_status(said.type) : o->failed_status;
     buf_finish(&room);
-    return o->failed_status ? OPENING_FAILED : e != OK && is_role_only(o, event) ? OPENING_GOES_ON : OPENING_OVER;
+    return o->failed_status                            ? OPENING_FAILED
+           : e != OK && is_role_only(o, event, &words) ? OPENING_GOES_ON
+                                                       : OPENING_OVER;
 }
 
 static void on_event(struct sse *sse, const struct sse_event *event) {
@@ -185,7 +219,7 @@ struct opening *opening_create(const struct tape_head *head) {
     assert(end);
     (void)end;
     sse_init(&o->sse, on_event);
-    buf_init(&o->bytes, OPENING_BYTES + LOOP_READ_BUFFER);
+    buf_init(&o->bytes, OPENING_BYTES);
     return o;
 }
 
@@ -199,10 +233,12 @@ void opening_destroy(struct opening *o) {
 }
 
 enum opening_verdict opening_feed(struct opening *o, struct str bytes) {
-    sse_feed(&o->sse, bytes);
-    if (o->verdict != OPENING_FAILED) {
-        o->error = buf_str_append(&o->bytes, bytes);
-        o->verdict = o->error != OK || buf_len(&o->bytes) > OPENING_BYTES ? OPENING_OVER : o->verdict;
+    // In pieces of about an event, because what comes behind the one that decides is not looked at.
+    for (struct str rest = bytes; rest.len && o->verdict == OPENING_GOES_ON; rest = str_skip(rest, PIECE)) {
+        sse_feed(&o->sse, str_first(rest, PIECE));
+    }
+    if (o->verdict == OPENING_GOES_ON && buf_str_append(&o->bytes, bytes) != OK) {
+        o->verdict = OPENING_OVER;
     }
     return o->verdict;
 }

@@ -41,14 +41,13 @@ struct opening {
     int64_t body_len;
     struct fields fields;
     void *head_memory;
-    enum err error;    // bytes were lost for want of memory
     int failed_status; // OPENING_FAILED: the status it would have had
 };
 
 // Copies the head. NULL: no memory.
 struct opening *opening_create(const struct tape_head *head);
 void opening_destroy(struct opening *o); // accepts NULL
-// All the bytes are kept, whatever the verdict: at most OPENING_BYTES and what was given last.
+// While it goes on the bytes are kept, at most OPENING_BYTES; then what was given last is not among them.
 enum opening_verdict opening_feed(struct opening *o, struct str bytes);
 static inline struct tape_head opening_head(const struct opening *o) {
     return (struct tape_head){o->status, o->fields, o->body_len};

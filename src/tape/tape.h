@@ -27,13 +27,14 @@ enum tape_end {
 const char *tape_end_name(enum tape_end end); // "running", "complete", "cut", "cancelled"
 
 enum { TAPE_WINDOW = 64 * 1024 };
+#define TAPE_NO_RETRY UINT32_MAX
 
 // How and why it ended: in general, in the writer's own terms, and for people.
 struct tape_why {
     enum tape_end end;
     enum err error;
     int reason;
-    uint32_t retry_ms;   // when asking again may help; 0: not known
+    uint32_t retry_ms;   // when asking again may help; 0: not known, TAPE_NO_RETRY: that was tried
     const char *problem; // may be NULL
 };
 

@@ -42,6 +42,17 @@ static const struct scene scenes[] = {
     {ONE_UPSTREAM,
      "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nPrefer: respond-async\r\nContent-Length: 13\r\n\r\n{\"model\"",
      ":\"m\"}", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234", "56789", false, false},
+    // An opening that is held back and goes on; one that fails, and its next upstream.
+    {TWO_UPSTREAMS "retries: 0\n",
+     "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 27\r\n\r\n{\"model\":\"m\",", "\"stream\":true}",
+     STREAM_HEAD "16\r\nevent: ping\ndata: {}\n\n\r\n", "b\r\ndata: one\n\n\r\n0\r\n\r\n", false, false},
+    {TWO_UPSTREAMS "retries: 0\n",
+     "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 27\r\n\r\n{\"model\":\"m\",", "\"stream\":true}",
+     STREAM_HEAD "1e\r\ndata: {\"error\":{\"code\":429}}\n\n\r\n", "0\r\n\r\n", false, false},
+    // A client's first quota, a place in a queue, and what it hears there.
+    {"upstreams: {up: {url: mock, max_in_flight: 1}}\nlimits: {in_flight: 1, tokens_per_minute: 9}\nkeepalive: 1s\n",
+     "POST " CHAT_PATH " HTTP/1.1\r\nHost: h\r\nContent-Length: 27\r\n\r\n{\"model\":\"m\",", "\"stream\":true}",
+     STREAM_HEAD "b\r\ndata: one\n\n\r\n", "0\r\n\r\n", false, true},
     {ONE_UPSTREAM, "GET /v1/x HTTP/1.1\r\nHost: h\r\n", "bad head\r\n\r\n", NULL, NULL, false, true},
 };
 
@@ -181,5 +192,29 @@ static void reading_again_without_memory_harms_nobody(void **state UNUSED) {
     }
 }
 
+// A call that has to wait finds no memory to wait in: it is refused, or waits; whoever is in goes on.
+static void queue_without_memory_is_full(void **state UNUSED) {
+    unsigned refused = 0;
+    for (unsigned n = 1; n < (small_window() ? 500 : 60); n++) {
+        struct world w;
+        world_open(&w, "upstreams: {up: {url: mock, max_in_flight: 1}}\nkeepalive: 1s\n");
+        struct peer *first = client_open(&w);
+        struct peer *second = client_open(&w);
+        client_post(first, CHAT_PATH, CHAT);
+        mem_fail_after(n, 0);
+        client_ask(second, POST_CHAT, "X-Thaw-Progress: 1\r\n", "{\"stream\":true,\"model\":\"m\"}");
+        advance(&w, 1500);
+        mem_fail_after(0, 0);
+        refused += outcomes_of(&w, OUTCOME_QUEUE_FULL) == 1;
+        answer(upstream_peer(&w, "up", 0), OK_ANSWER);
+        check_int(message_at(first, 0).status, 200);
+        close_peer(second);
+        check_int(w.worker.in_flight, 0);
+        check_int(w.worker.setup->upstreams[0].in_flight, 0);
+        world_close(&w);
+    }
+    check(refused > 0);
+}
+
 FLOWS(TEST(every_allocation_may_fail), TEST(request_without_memory_is_told), TEST(answer_without_memory_is_cut),
-      TEST(reading_again_without_memory_harms_nobody))
+      TEST(reading_again_without_memory_harms_nobody), TEST(queue_without_memory_is_full))

@@ -166,8 +166,36 @@ static void client_that_leaves_while_it_is_kept_alive_is_gone(void **state UNUSE
     world_close(&w);
 }
 
+// The error is on its way to a client that does not read; nothing is said behind it.
+static void nothing_is_said_behind_the_end(void **state UNUSED) {
+    struct world w;
+    world_open(&w, KEEPALIVE);
+    struct peer *client = ask(&w, "X-Thaw-Progress: 1\r\n", STREAM);
+    advance(&w, 16000);
+    peer_read(client, 0);
+    struct peer *up = upstream_peer(&w, "up", 0);
+    if (!small_window()) { // there is room left for the error only in small ones
+        answer(up, STREAM_HEAD);
+        for (unsigned i = 0; i < 3 * MEM_WINDOW / 400; i++) {
+            char event[401];
+            memset(event, 'x', 400);
+            memcpy(event, "data: ", 6);
+            memcpy(event + 398, "\n\n", 3);
+            send_chunk(up, event);
+        }
+    }
+    reset(up);
+    advance(&w, 40000);
+    peer_read(client, SIZE_MAX);
+    settle(&w);
+    check_has(client, "\"error\":{");
+    struct str behind = str_skip(got(client), str_search(got(client), STR("\"error\":{")));
+    check_int(str_search(behind, STR(": keep-alive")), behind.len);
+    world_close(&w);
+}
+
 FLOWS(TEST(silence_before_the_first_byte_is_broken), TEST(comments_stand_between_events_only),
       TEST(error_behind_a_commitment_is_told_in_the_stream), TEST(answer_that_is_no_stream_is_told_as_an_error),
       TEST(upstream_that_dies_behind_a_commitment_is_told), TEST(place_in_the_queue_is_told_to_who_asks),
       TEST(json_answer_gets_blanks_where_its_route_says_so), TEST(json_answer_waits_in_silence_otherwise),
-      TEST(client_that_leaves_while_it_is_kept_alive_is_gone))
+      TEST(client_that_leaves_while_it_is_kept_alive_is_gone), TEST(nothing_is_said_behind_the_end))
