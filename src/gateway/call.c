@@ -25,7 +25,7 @@
 // Tries at one upstream are limited (retries) and have a budget (admit/retry.h); then it is the next one's turn.
 //
 // Places at gates and leases of quotas are the call's own and die with it.
-#include "gateway/call.h"
+#include "gateway/inside.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -33,72 +33,14 @@
 
 #include "base/mem.h"
 #include "gateway/answer.h"
-#include "gateway/asked.h"
-#include "gateway/counted.h"
 #include "gateway/room.h"
-#include "gateway/stream.h"
-#include "llm/usage.h"
-#include "net/digest.h"
 
-enum { PROBLEM_MAX = 400, DISCARD_MAX = 64 * 1024, TARGETS_SEEN = 64, COUNT_TEXT = 24 };
-
-enum call_state { CALL_QUEUED, CALL_RESTING, CALL_CONNECTING, CALL_SENDING, CALL_WAITING, CALL_ANSWERING, CALL_ENDED };
-
-// What a call holds where there are limits.
-struct call_hold {
-    struct call_client client;
-    struct ticket ticket; // its place at the target's gate, or nothing
-    struct lease lease;
-    struct quota_look look;
-    struct usage *usage; // of the answer; NULL: its tokens are not counted
-};
-
-struct call {
-    struct worker *worker;
-    struct setup *setup; // held
-    struct xchg up;
-    struct tape *tape;
-    union {
-        struct timer deadline;
-        struct grave grave; // ENDED
-    };
-    const struct targets *targets;
-    struct counted counted;
-    struct call_hold *hold; // NULL: nothing is limited
-    uint64_t started_ms;
-    uint64_t timeout_ms; // the client's own for the whole call; 0: none
-    uint64_t sent_ms;    // when a request was sent last; 0: none was
-    uint64_t tried;      // bits: targets that are not asked again
-    struct asked asked;
-    struct stream *stream;   // of an event stream's answer
-    struct opening *opening; // of one that is held back
-    char *setback;           // what became of the last try, once there is another one
-    uint32_t discarded;      // RESTING: bytes of the failed answer
-    uint32_t first_ms;       // from the request sent to the answer's head
-    enum call_state state;
-    uint16_t at;       // in targets
-    uint16_t said;     // the status of an error in its opening, or of that; 0: it had none
-    uint8_t attempts;  // tries, all in all
-    uint8_t tries;     // of them, at this target
-    bool asking : 1;   // counts in the upstream's calls in flight
-    bool again : 1;    // this target was asked a second time for free: a kept connection had died
-    bool trial : 1;    // the breaker waits for what becomes of it
-    bool spent : 1;    // another try would have been made if there were any left
-    bool goes_on : 1;  // without readers, though the tape is not kept
-    bool messages : 1; // Anthropic's API
-};
+enum { PROBLEM_MAX = 400, DISCARD_MAX = 64 * 1024, COUNT_TEXT = 24 };
 
 const size_t call_size = sizeof(struct call);
 
 static const struct xchg_events up_events;
 static const struct tape_events tape_events;
-static void ask_somebody(struct call *c);
-static void connect_up(struct call *c, bool fresh);
-
-static struct target *target_of(const struct call *c) { return &c->targets->v[c->at]; }
-static struct upstream *upstream_of(const struct call *c) { return target_of(c)->upstream; }
-static const struct config_upstream *upstream_config(const struct call *c) { return upstream_of(c)->config; }
-static uint64_t now_ms(const struct call *c) { return c->worker->loop.now_ms; }
 
 // ---- times: the model's own limit, else the upstream's
 
@@ -112,21 +54,21 @@ static uint64_t between_ms(const struct call *c) {
     return m && (m->own & OWN_BETWEEN) ? m->between_ms : upstream_config(c)->between_ms;
 }
 
-static uint64_t total_ms(const struct call *c) {
+uint64_t call_total_ms(const struct call *c) {
     const struct config_model *m = c->targets->config;
     uint64_t ms = m && (m->own & OWN_TOTAL) ? m->total_ms : upstream_config(c)->total_ms;
     return c->timeout_ms ? MIN(ms, c->timeout_ms) : ms;
 }
 
-static uint64_t left_ms(const struct call *c) {
-    uint64_t spent = now_ms(c) - c->started_ms;
-    uint64_t total = total_ms(c);
+uint64_t call_left_ms(const struct call *c) {
+    uint64_t spent = call_now_ms(c) - c->started_ms;
+    uint64_t total = call_total_ms(c);
     return total > spent ? total - spent : 0;
 }
 
 // (Re)starts the state's deadline, never beyond the total one.
 static void set_deadline(struct call *c) {
-    uint64_t left = left_ms(c);
+    uint64_t left = call_left_ms(c);
     switch (c->state) {
     case CALL_QUEUED:
     case CALL_CONNECTING: break;
@@ -139,7 +81,7 @@ static void set_deadline(struct call *c) {
     timer_set(&c->worker->loop, &c->deadline, left);
 }
 
-static void call_set_state(struct call *c, enum call_state state) {
+void call_set_state(struct call *c, enum call_state state) {
     assert(c->state != CALL_ENDED);
     c->state = state;
     if (state != CALL_SENDING && state != CALL_CONNECTING) { // what follows at once sets it
@@ -147,43 +89,7 @@ static void call_set_state(struct call *c, enum call_state state) {
     }
 }
 
-// ---- the end of a try, and of all
-
-static void tell_breaker(struct call *c, bool worked) {
-    const struct config *config = c->setup->config;
-    struct breaker *b = gate_breaker(upstream_of(c)->gate);
-    c->trial = false;
-    if (worked) {
-        breaker_worked(b);
-    } else {
-        breaker_failed(b, config->breaker_failures, config->breaker_rest_ms, now_ms(c));
-    }
-}
-
-// 429 is neither good nor bad: the gate's business.
-static void tell_health(struct call *c, int status) {
-    if (retry_is_for(status)) {
-        counted_failure(&c->counted);
-    }
-    if (status != 429) {
-        tell_breaker(c, status < 500 || !retry_is_for(status));
-    }
-}
-
-// The upstream is not asked any more, and the place at its gate is free.
-static void leave_upstream(struct call *c, enum gate_report report) {
-    if (c->asking) {
-        c->asking = false;
-        upstream_of(c)->in_flight--;
-    }
-    if (c->trial) {
-        breaker_forget(gate_breaker(upstream_of(c)->gate));
-        c->trial = false;
-    }
-    if (c->hold) {
-        gate_leave(&c->hold->ticket, report, c->first_ms);
-    }
-}
+// ---- the end
 
 static void bury(struct grave *grave) {
     struct call *c = container_of(grave, struct call, grave);
@@ -211,16 +117,16 @@ static uint64_t tokens_used(const struct call *c) {
 
 static void settle_lease(struct call *c) {
     if (c->hold && c->sent_ms) {
-        quota_settle(&c->hold->lease, tokens_used(c), now_ms(c));
+        quota_settle(&c->hold->lease, tokens_used(c), call_now_ms(c));
     } else if (c->hold) {
-        quota_refund(&c->hold->lease, now_ms(c));
+        quota_refund(&c->hold->lease, call_now_ms(c));
     }
 }
 
 // The tape has its end, or gets it now.
 static void end_call(struct call *c, enum gate_report report, const struct tape_why *why) {
     struct tape *tape = c->tape;
-    leave_upstream(c, report);
+    call_leave_upstream(c, report);
     settle_lease(c);
     call_set_state(c, CALL_ENDED);
     timer_clear(&c->deadline);
@@ -287,9 +193,7 @@ static void fail_call(struct call *c, enum err e, enum outcome outcome, const ch
 }
 
 // Nothing was sent for it, or will be.
-static void refuse_call(struct call *c, enum err e, enum outcome outcome, uint64_t retry_ms, const char *format, ...)
-    PRINTF(5, 6);
-static void refuse_call(struct call *c, enum err e, enum outcome outcome, uint64_t retry_ms, const char *format, ...) {
+void call_turn_away(struct call *c, enum err e, enum outcome outcome, uint64_t retry_ms, const char *format, ...) {
     char problem[PROBLEM_MAX];
     va_list args;
     va_start(args, format);
@@ -301,287 +205,6 @@ static void refuse_call(struct call *c, enum err e, enum outcome outcome, uint64
                                  .reason = (int)outcome,
                                  .retry_ms = (uint32_t)MIN(retry_ms, (uint64_t)TAPE_NO_RETRY - 1),
                                  .problem = problem});
-}
-
-// ---- whom to ask
-
-static uint64_t bit(unsigned target) { return target < TARGETS_SEEN ? (uint64_t)1 << target : UINT64_MAX; }
-
-// Of those in `without` none; of the lowest rank the one with the fewest calls for its weight. SIZE_MAX: nobody is left.
-static size_t choose(const struct call *c, uint64_t without) {
-    const struct target *v = c->targets->v;
-    size_t best = SIZE_MAX;
-    for (unsigned i = 0; i < MIN(c->targets->n, (unsigned)TARGETS_SEEN); i++) {
-        if (without & bit(i)) {
-            continue;
-        }
-        if (best != SIZE_MAX && v[i].rank != v[best].rank) {
-            break;
-        }
-        if (best == SIZE_MAX ||
-            (uint64_t)v[i].upstream->in_flight * v[best].weight < (uint64_t)v[best].upstream->in_flight * v[i].weight) {
-            best = i;
-        }
-    }
-    return best;
-}
-
-static void count_refused(struct call *c, enum limit limit) { count_add(&c->worker->meter->refused[limit], 1); }
-
-static bool rests(const struct call *c, size_t target, uint64_t wait_ms) {
-    struct breaker *b = gate_breaker(c->targets->v[target].upstream->gate);
-    return c->setup->config->breaker_failures && breaker_rests_ms(b, now_ms(c)) > wait_ms;
-}
-
-// Who may be asked instead of the present one.
-static size_t other_one(const struct call *c) {
-    uint64_t without = c->tried | bit(c->at);
-    size_t i;
-    while ((i = choose(c, without)) != SIZE_MAX && rests(c, i, 0)) {
-        without |= bit((unsigned)i);
-    }
-    return i;
-}
-
-static const char *total_name(const struct call *c) {
-    return c->timeout_ms && c->timeout_ms == total_ms(c) ? "X-Request-Timeout" : "timeouts: total";
-}
-
-// Which limit a call that waits comes to first.
-static const char *wait_name(const struct call *c) {
-    return left_ms(c) < c->setup->config->queue_wait_ms ? total_name(c) : "queue: wait";
-}
-
-static void refuse_queue(struct call *c, enum gate_answer answer, const struct gate_refusal *refusal) {
-    struct str name = upstream_config(c)->name;
-    char time[COUNT_TEXT];
-    switch (answer) {
-    case GATE_SHARE:
-        count_refused(c, LIMIT_QUEUE_SHARE);
-        refuse_call(c, ERR_SHARE, OUTCOME_QUEUE_FULL, refusal->retry_ms,
-                    "Too many calls of this client wait for the upstream '%.*s' already: it has more than its share of "
-                    "the queue, which is full (queue: length).",
-                    STR_ARG(name));
-        return;
-    case GATE_FULL:
-        count_refused(c, LIMIT_QUEUE_FULL);
-        refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_FULL, refusal->retry_ms,
-                    "%u calls wait for the upstream '%.*s' already, which takes %u at once (queue: length).",
-                    refusal->waiting, STR_ARG(name), refusal->limit);
-        return;
-    case GATE_LATE:
-        count_refused(c, LIMIT_QUEUE_WAIT);
-        format_duration(time, sizeof time, refusal->wait_ms);
-        refuse_call(c, refusal->own ? ERR_SHARE : ERR_BUSY, OUTCOME_QUEUE_LATE, refusal->retry_ms,
-                    "The upstream '%.*s' takes %u calls at once, %u wait, and this one would for about %s: longer than "
-                    "it may (%s).",
-                    STR_ARG(name), refusal->limit, refusal->waiting, time, wait_name(c));
-        return;
-    case GATE_IN:
-    case GATE_WAIT: break;
-    }
-}
-
-static bool admitted(struct call *c) {
-    bool trial = false;
-    bool may =
-        breaker_admits(gate_breaker(upstream_of(c)->gate), c->setup->config->breaker_failures, now_ms(c), &trial);
-    c->trial = trial;
-    return may;
-}
-
-// Those who waited while it began to rest are not sent there all the same.
-static void on_turn(void *owner) {
-    struct call *c = owner;
-    if (c->trial || admitted(c)) {
-        connect_up(c, false);
-    } else {
-        leave_upstream(c, REPORT_NOTHING);
-        ask_somebody(c);
-    }
-}
-
-// It waits here no more.
-static bool goes_elsewhere(struct call *c) {
-    if (!left_ms(c) || other_one(c) == SIZE_MAX) {
-        return false;
-    }
-    c->tried |= bit(c->at);
-    leave_upstream(c, REPORT_NOTHING);
-    ask_somebody(c);
-    return true;
-}
-
-static void on_late(void *owner) {
-    struct call *c = owner;
-    char time[COUNT_TEXT];
-    if (goes_elsewhere(c)) {
-        return;
-    }
-    format_duration(time, sizeof time, now_ms(c) - c->started_ms);
-    count_refused(c, LIMIT_QUEUE_WAIT);
-    refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_LATE, RETRY_MOST_MS,
-                "The call waited for its turn at the upstream '%.*s', which did not come within %s (%s).",
-                STR_ARG(upstream_config(c)->name), time, wait_name(c));
-}
-
-static void on_pushed(void *owner) {
-    struct call *c = owner;
-    if (goes_elsewhere(c)) {
-        return;
-    }
-    count_refused(c, LIMIT_QUEUE_SHARE);
-    refuse_call(
-        c, ERR_SHARE, OUTCOME_QUEUE_FULL, RETRY_MOST_MS,
-        "The queue of the upstream '%.*s' is full, and this client had more than its share of it (queue: length).",
-        STR_ARG(upstream_config(c)->name));
-}
-
-static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal) {
-    const struct upstream *u = upstream_of(c);
-    if (!u->gated) { // then nobody has to say whose it is
-        return GATE_IN;
-    }
-    const struct call_client *client = &c->hold->client;
-    struct gate_asker asker = {
-        .loop = &c->worker->loop,
-        .client = client->id,
-        .weight = client->weight,
-        .priority = client->priority,
-        .deadline_ms = now_ms(c) + left_ms(c),
-        .on_in = on_turn,
-        .on_late = on_late,
-        .on_pushed = on_pushed,
-        .owner = c,
-    };
-    return gate_enter(u->gate, &asker, &c->hold->ticket, refusal);
-}
-
-static void nobody_left(struct call *c) {
-    uint64_t rest_ms = breaker_rests_ms(gate_breaker(upstream_of(c)->gate), now_ms(c));
-    struct str name = upstream_config(c)->name;
-    rest_ms = MAX(rest_ms, (uint64_t)1000);
-    count_refused(c, LIMIT_RESTING);
-    if (c->setback) {
-        refuse_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, rest_ms,
-                    "The upstream '%.*s' (%s) failed: %s; it rests now (breaker), and nobody else can be asked.",
-                    STR_ARG(name), upstream_of(c)->authority, c->setback);
-    } else {
-        refuse_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, rest_ms,
-                    "The upstream '%.*s' has failed %u times in a row and rests (breaker); nobody else can be asked.",
-                    STR_ARG(name), c->setup->config->breaker_failures);
-    }
-}
-
-// Its turn at the target has come, or will. Who was asked before and is left for another one has had his tries.
-static void go_to_target(struct call *c, unsigned was, bool in) {
-    if (c->at != was) {
-        c->tried |= c->tries ? bit(was) : 0;
-        c->tries = 0;
-    }
-    if (in) {
-        connect_up(c, false);
-    } else {
-        counted_wait(&c->counted, c->worker);
-        call_set_state(c, CALL_QUEUED);
-    }
-}
-
-// Those that rest, or whose queue is full, are passed over.
-static void ask_somebody(struct call *c) {
-    struct gate_refusal refusal;
-    enum gate_answer last = GATE_IN;
-    unsigned was = c->at;
-    unsigned refused_by = was;
-    uint64_t passed = 0;
-    for (size_t i; (i = choose(c, c->tried | passed)) != SIZE_MAX; passed |= bit((unsigned)i)) {
-        struct gate_refusal here;
-        c->at = (uint16_t)i;
-        if (!admitted(c)) {
-            continue;
-        }
-        enum gate_answer answer = enter_gate(c, &here);
-        if (answer == GATE_IN || answer == GATE_WAIT) {
-            go_to_target(c, was, answer == GATE_IN);
-            return;
-        }
-        leave_upstream(c, REPORT_NOTHING);
-        refusal = here;
-        refused_by = c->at;
-        last = answer;
-    }
-    if (last != GATE_IN) {
-        c->at = (uint16_t)refused_by;
-        refuse_queue(c, last, &refusal);
-    } else {
-        c->at = (uint16_t)(c->setback ? was : c->at);
-        nobody_left(c);
-    }
-}
-
-// ---- trying again
-
-enum remedy { REMEDY_NONE, REMEDY_HERE, REMEDY_ELSEWHERE };
-
-// What was wrong with a try.
-struct setback {
-    bool unreached;     // nothing was sent
-    bool asked_to_wait; // and how long:
-    uint64_t wait_ms;
-};
-
-static enum remedy remedy_for(struct call *c, const struct setback *s, uint64_t *wait_ms) {
-    const struct config_upstream *u = upstream_config(c);
-    uint32_t random = 0;
-    if (!asked_again(&c->asked)) {
-        return REMEDY_NONE;
-    }
-    size_t other = other_one(c);
-    bool is_other = other != SIZE_MAX;
-    bool equal = is_other && c->targets->v[other].rank == target_of(c)->rank;
-    random_bytes(&random, sizeof random);
-    *wait_ms = s->asked_to_wait ? s->wait_ms : retry_backoff_ms(c->tries, random);
-    bool too_long = *wait_ms > RETRY_AFTER_MOST_MS || *wait_ms >= left_ms(c) || rests(c, c->at, *wait_ms);
-    bool rather = is_other && (equal || s->unreached || *wait_ms > RETRY_MOST_MS);
-    if (c->tries <= u->retries && !too_long && !rather && retry_budget_take(&upstream_of(c)->budget)) {
-        return REMEDY_HERE;
-    }
-    c->spent = c->spent || (u->retries && !too_long);
-    return is_other ? REMEDY_ELSEWHERE : REMEDY_NONE;
-}
-
-// What is still to come of a failed answer is let come, in the meantime, so that its connection can be kept.
-static void rest(struct call *c, enum remedy remedy, uint64_t wait_ms, enum gate_report report) {
-    struct meter *meter = c->worker->meter;
-    leave_upstream(c, report);
-    counted_failure(&c->counted);
-    counted_leave(&c->counted);
-    count_add(remedy == REMEDY_ELSEWHERE ? &meter->fallbacks : &meter->retries, 1);
-    opening_destroy(c->opening);
-    c->opening = NULL;
-    c->discarded = 0;
-    if (remedy == REMEDY_ELSEWHERE) {
-        c->tried |= bit(c->at);
-    }
-    call_set_state(c, CALL_RESTING);
-    if (remedy == REMEDY_ELSEWHERE && xchg_over(&c->up)) {
-        ask_somebody(c);
-    } else {
-        timer_set(&c->worker->loop, &c->deadline, remedy == REMEDY_ELSEWHERE ? 0 : wait_ms);
-    }
-}
-
-// True: another try comes.
-static bool try_again(struct call *c, const struct setback *s, enum gate_report report, const char *what) {
-    uint64_t wait_ms = 0;
-    enum remedy remedy = remedy_for(c, s, &wait_ms);
-    if (remedy == REMEDY_NONE) {
-        return false;
-    }
-    free(c->setback);
-    c->setback = str_dup(str_c(what));
-    rest(c, remedy, wait_ms, report);
-    return true;
 }
 
 // RFC 9110 section 9.2.2: these may be repeated whatever became of the first time.
@@ -596,8 +219,8 @@ static bool died_at_once(const struct call *c) {
 
 static void lose(struct call *c, enum err e, enum outcome outcome, const char *what) {
     struct setback lost = {.unreached = false};
-    tell_breaker(c, false);
-    if (!upstream_config(c)->retry_lost || !try_again(c, &lost, report_failure(outcome), what)) {
+    call_tell_breaker(c, false);
+    if (!upstream_config(c)->retry_lost || !call_try_again(c, &lost, report_failure(outcome), what)) {
         fail_call(c, e, outcome, what);
     }
 }
@@ -611,15 +234,15 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
     case CALL_CONNECTING:
         if (e == ERR_FILES && !c->again && room_spare_files(c->worker)) {
             c->again = true; // once more, now that there are some
-            connect_up(c, false);
+            call_connect(c, false);
             return;
         }
         if (e == ERR_FILES || e == ERR_NOMEM) { // ours, not the upstream's: another one would fail the same way
             fail_call(c, e, OUTCOME_EXHAUSTED, what);
             return;
         }
-        tell_breaker(c, false);
-        if (!try_again(c, &unreached, REPORT_NOTHING, what)) {
+        call_tell_breaker(c, false);
+        if (!call_try_again(c, &unreached, REPORT_NOTHING, what)) {
             fail_call(c, e, OUTCOME_UPSTREAM_UNREACHED, what);
         }
         break;
@@ -629,7 +252,7 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
             c->again = true;
             counted_failure(&c->counted);
             count_add(&c->worker->meter->retries, 1);
-            connect_up(c, true);
+            call_connect(c, true);
         } else if (e == ERR_NOMEM) {
             fail_call(c, e, OUTCOME_EXHAUSTED, what);
         } else {
@@ -640,7 +263,7 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
         if (c->opening) { // nothing of it has gone on
             lose(c, ERR_CUT, OUTCOME_UPSTREAM_CUT, what);
         } else {
-            tell_breaker(c, false);
+            call_tell_breaker(c, false);
             fail_call(c, ERR_CUT, OUTCOME_UPSTREAM_CUT, what);
         }
         break;
@@ -660,15 +283,15 @@ static bool is_clients_turn(const struct call *c) {
 
 static void time_out(struct call *c, bool total) {
     if (c->state == CALL_QUEUED) {
-        on_late(c);
+        call_late(c);
         return;
     }
     bool answering = c->state == CALL_ANSWERING;
-    uint64_t ms = total ? total_ms(c) : answering ? between_ms(c) : first_byte_ms(c);
+    uint64_t ms = total ? call_total_ms(c) : answering ? between_ms(c) : first_byte_ms(c);
     const char *of = total       ? "its answer was not complete within"
                      : answering ? "it sent nothing for"
                                  : "it did not begin to answer within";
-    const char *name = total ? total_name(c) : answering ? "timeouts: between" : "timeouts: first_byte";
+    const char *name = total ? call_total_name(c) : answering ? "timeouts: between" : "timeouts: first_byte";
     char what[PROBLEM_MAX];
     char time[COUNT_TEXT];
     format_duration(time, sizeof time, ms);
@@ -676,7 +299,7 @@ static void time_out(struct call *c, bool total) {
     if (total) {
         fail_call(c, ERR_TIMEOUT, OUTCOME_TIMEOUT_TOTAL, what);
     } else if (answering) {
-        tell_breaker(c, false);
+        call_tell_breaker(c, false);
         fail_call(c, ERR_TIMEOUT, OUTCOME_TIMEOUT_BETWEEN, what);
     } else {
         lose(c, ERR_TIMEOUT, OUTCOME_TIMEOUT_FIRST_BYTE, what);
@@ -687,14 +310,14 @@ static void release_opening(struct call *c, struct str bytes, bool end);
 
 static void on_deadline(struct timer *timer) {
     struct call *c = container_of(timer, struct call, deadline);
-    bool total = left_ms(c) == 0;
+    bool total = call_left_ms(c) == 0;
     if (c->state == CALL_RESTING) {
         xchg_abort(&c->up);
-        ask_somebody(c);
+        call_ask(c);
     } else if (!total && (is_clients_turn(c) || tape_full(c->tape))) {
         set_deadline(c); // it is not being read from; whoever reads the tape has a limit of his own
     } else if (!total && c->opening) {
-        tell_health(c, c->opening->status);
+        call_tell_health(c, c->opening->status);
         release_opening(c, STR(""), false);
     } else {
         time_out(c, total);
@@ -714,9 +337,9 @@ static void send_body(struct call *c) {
 }
 
 static void send_request(struct call *c) {
-    c->sent_ms = now_ms(c);
+    c->sent_ms = call_now_ms(c);
     call_set_state(c, CALL_SENDING);
-    asked_send_head(&c->asked, c->setup, target_of(c), c->timeout_ms ? left_ms(c) : 0, &c->up);
+    asked_send_head(&c->asked, c->setup, target_of(c), c->timeout_ms ? call_left_ms(c) : 0, &c->up);
     send_body(c);
     counted_sent(&c->counted, c->worker);
 }
@@ -732,7 +355,7 @@ static void count_try(struct call *c) {
     u->in_flight++;
 }
 
-static void connect_up(struct call *c, bool fresh) {
+void call_connect(struct call *c, bool fresh) {
     if (!c->asking) {
         count_try(c);
         c->again = false;
@@ -880,18 +503,13 @@ static void relay(struct call *c, struct str bytes, bool end) {
     tape_unref(tape);
 }
 
-static bool may_try_again(const struct call *c) {
-    bool other = c->targets->n > 1 && other_one(c) != SIZE_MAX;
-    return asked_again(&c->asked) && (other || c->tries <= upstream_config(c)->retries);
-}
-
 // True: the answer is not relayed, another try comes.
 static bool refused_for_now(struct call *c, int status, const struct fields *fields) {
     struct setback s = {.unreached = false};
     char what[PROBLEM_MAX];
     s.asked_to_wait = fields && retry_after(fields, clock_unix_s(), &s.wait_ms);
     snprintf(what, sizeof what, "it answered %d", status);
-    return try_again(c, &s, report_of(status), what);
+    return call_try_again(c, &s, report_of(status), what);
 }
 
 static void on_head(struct xchg *x, struct head *head) {
@@ -906,11 +524,11 @@ static void on_head(struct xchg *x, struct head *head) {
         return;
     }
     bool events = is_plain_event_stream(&head->fields);
-    bool hold = events && status == 200 && c->state == CALL_WAITING && may_try_again(c);
-    c->first_ms = (uint32_t)(now_ms(c) - c->sent_ms);
+    bool hold = events && status == 200 && c->state == CALL_WAITING && call_may_try_again(c);
+    c->first_ms = (uint32_t)(call_now_ms(c) - c->sent_ms);
     counted_head(&c->counted, c->worker);
     if (!hold) {
-        tell_health(c, status);
+        call_tell_health(c, status);
     }
     if (retry_is_for(status) && refused_for_now(c, status, &head->fields)) {
         return;
@@ -961,7 +579,7 @@ static void on_body(struct xchg *x, struct str bytes, bool end) {
         bytes = verdict == OPENING_GOES_ON ? STR("") : bytes;
         bool failed = verdict == OPENING_FAILED;
         int status = failed ? c->opening->failed_status : c->opening->status;
-        tell_health(c, status);
+        call_tell_health(c, status);
         if (!failed || !refused_for_now(c, status, NULL)) {
             release_opening(c, bytes, end);
         }
@@ -1016,9 +634,9 @@ static void refuse_quota(struct call *c, enum quota_answer answer) {
     uint64_t most = answer == QUOTA_REQUESTS ? rates->requests_per_minute
                     : answer == QUOTA_TOKENS ? rates->tokens_per_minute
                                              : rates->in_flight;
-    count_refused(c, limits[answer]);
-    refuse_call(c, ERR_SHARE, OUTCOME_LIMITED, c->hold->look.retry_ms,
-                "This client may have %" PRIu64 " %s, and has (limits: %s).", most, units[answer], names[answer]);
+    call_count_refused(c, limits[answer]);
+    call_turn_away(c, ERR_SHARE, OUTCOME_LIMITED, c->hold->look.retry_ms,
+                   "This client may have %" PRIu64 " %s, and has (limits: %s).", most, units[answer], names[answer]);
 }
 
 // False: refused.
@@ -1027,8 +645,8 @@ static bool take_hold(struct call *c, const struct call_request *request) {
     c->hold->client = *request->client;
     struct call_client *client = &c->hold->client;
     enum quota_answer answer = quota_take(c->worker->commons->quotas, client->id, &client->rates,
-                                          MIN(client->tokens + client->max_tokens, (uint64_t)USAGE_MOST), now_ms(c),
-                                          &c->hold->lease, &c->hold->look);
+                                          MIN(client->tokens + client->max_tokens, (uint64_t)USAGE_MOST),
+                                          call_now_ms(c), &c->hold->lease, &c->hold->look);
     if (answer != QUOTA_FINE) {
         refuse_quota(c, answer);
     } else if (client->rates.tokens_per_minute) {
@@ -1055,7 +673,7 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
     if (!asked_init(&c->asked, c->setup, request)) {
         fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for the request");
     } else if (!request->client || take_hold(c, request)) {
-        ask_somebody(c);
+        call_ask(c);
     }
     return c;
 }
