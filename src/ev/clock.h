@@ -14,6 +14,7 @@ struct clock *clock_monotonic(void);
 
 // The wall clock in Unix seconds: for what people and other processes are told. It may jump; nothing is timed by it.
 uint64_t clock_unix_s(void);
+uint64_t clock_unix_ms(void);
 
 struct fake_clock {
     struct clock clock;

@@ -160,21 +160,24 @@ static void measure_busy(struct loop *loop, uint64_t now_ns) {
 static void measure_lag(struct loop *loop) {
     uint64_t now_ns = loop->clock->now_ns(loop->clock);
     uint64_t second = now_ns / NS_PER_SECOND;
-    if (second != loop->lag_second) {
-        loop->lag_ns[1] = second == loop->lag_second + 1 ? loop->lag_ns[0] : 0;
-        loop->lag_ns[0] = 0;
-        loop->lag_second = second;
+    uint64_t last = count_of(&loop->lag_second);
+    if (second != last) {
+        count_set(&loop->lag_ns[1], second == last + 1 ? count_of(&loop->lag_ns[0]) : 0);
+        count_set(&loop->lag_ns[0], 0);
+        count_set(&loop->lag_second, second);
     }
-    loop->lag_ns[0] = MAX(loop->lag_ns[0], now_ns - loop->now_ns);
+    count_set(&loop->lag_ns[0], MAX(count_of(&loop->lag_ns[0]), now_ns - loop->now_ns));
+    count_set(&loop->in_turn_ns, 0);
     measure_busy(loop, now_ns);
 }
 
 uint64_t loop_lag_ns(const struct loop *loop) {
-    uint64_t second = loop->clock->now_ns(loop->clock) / NS_PER_SECOND;
-    if (second == loop->lag_second) {
-        return MAX(loop->lag_ns[0], loop->lag_ns[1]);
-    }
-    return second == loop->lag_second + 1 ? loop->lag_ns[0] : 0; // no turn has ended since: it was polling
+    uint64_t since = count_of(&loop->in_turn_ns);
+    uint64_t now_ns = loop->clock->now_ns(loop->clock);
+    uint64_t last = count_of(&loop->lag_second);
+    uint64_t lag = now_ns / NS_PER_SECOND - last <= 1 ? count_of(&loop->lag_ns[0]) : 0; // else it was polling since
+    lag = now_ns / NS_PER_SECOND == last ? MAX(lag, count_of(&loop->lag_ns[1])) : lag;
+    return since && since < now_ns ? MAX(lag, now_ns - since) : lag;
 }
 
 bool loop_turn(struct loop *loop, unsigned max_wait_ms) {
@@ -182,6 +185,7 @@ bool loop_turn(struct loop *loop, unsigned max_wait_ms) {
     pace(loop);
     int n = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN, wait_ms(loop, max_wait_ms));
     read_clock(loop);
+    count_set(&loop->in_turn_ns, loop->now_ns);
     loop->turn++;
     bool busy = n > 0 || has_tasks(loop) || wheel_next_ms(&loop->wheel) <= loop->now_ms;
     if (busy) {
@@ -200,6 +204,9 @@ bool loop_turn(struct loop *loop, unsigned max_wait_ms) {
     }
     bury_all(loop);
     measure_lag(loop);
+    if (loop->after_turn) {
+        loop->after_turn(loop);
+    }
     return busy;
 }
 

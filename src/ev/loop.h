@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/count.h"
 #include "base/err.h"
 #include "base/list.h"
 #include "ev/clock.h"
@@ -72,9 +73,12 @@ struct loop {
     uint64_t ended_ns;      // when the last turn ended
     unsigned busy;          // share of the time spent in turns, in 1/1024, over the last few
     uint64_t paced_from_ns; // when the last turn with work began
-    // The longest turn of the current and of the last full second: what /healthz and the watchdog report.
-    uint64_t lag_ns[2];
-    uint64_t lag_second;
+    // The longest turn of the current and of the last full second, and since when this turn has been going on (0: it
+    // polls): what /healthz and /metrics tell. Read by other threads, too.
+    struct count lag_ns[2];
+    struct count lag_second;
+    struct count in_turn_ns;
+    void (*after_turn)(struct loop *loop); // NULL: nobody wants to know
     bool stopping;
     char *read_buffer; // LOOP_READ_BUFFER bytes
 };
@@ -118,5 +122,5 @@ void loop_bury(struct loop *loop, struct grave *grave, void (*bury)(struct grave
 // The only call that other threads may make. A message may be posted again only after it was delivered.
 void loop_post(struct loop *loop, struct message *message);
 
-// The longest time the loop was away from polling during the last one to two seconds.
+// The longest time the loop was away from polling during the last one to two seconds, or is now. Any thread.
 uint64_t loop_lag_ns(const struct loop *loop);
