@@ -26,6 +26,8 @@ struct worker_options {
     unsigned number;                          // its shelf's
     struct clock *clock;                      // NULL: the monotonic clock
     const struct address *listen;             // NULL: no listener (tests bring their own connections)
+    const int *sockets;                       // instead of one of its own: what it accepts from; taken
+    unsigned socket_count;                    // 0: it makes its own
     struct conn *(*mock_connect)(void *mock); // for upstreams whose URL is `mock`
     void *(*mock_create)(struct loop *loop);
     void *(*mock_context)(void *mock, struct str upstream); // what mock_connect gets for that one; NULL: the mock
@@ -44,6 +46,8 @@ struct worker {
     struct http_server server;
     struct http_client client;
     struct listener listener;
+    struct listener *others; // where it inherited several
+    unsigned other_count;
     struct shelves *shelves;
     struct shelf shelf;
     struct store *store;

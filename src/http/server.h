@@ -10,6 +10,9 @@ struct http_server {
     uint64_t header_ms; // from a request's first byte to its last header byte, else 408
     uint64_t idle_ms;   // between requests; between two reads of a body; for a client that takes nothing of its answer
     uint64_t linger_ms; // reading on after an early answer, so that the client can see it; 0: 2000
+    // Draining: a connection that was kept alive may bring one request more for so long, whose answer says that it is the
+    // last one. 0: 2000
+    uint64_t parting_ms;
 
     // A request's head arrived: set x->events and x->owner; the answer may be sent at once (no on_body comes then).
     // An owner that expects a body from a client which waits for leave (head->expect_continue) sends an interim head
@@ -22,7 +25,7 @@ struct http_server {
 
     struct list connections;
     unsigned open;    // connections
-    bool draining;    // no connection is kept alive any more
+    bool draining;    // no answer keeps its connection alive any more
     struct h1 *spare; // a parser at rest; a connection has one only while a request arrives
 };
 
@@ -36,5 +39,6 @@ void http_server_accept(struct http_server *s, struct conn *take_conn);
 // left as far as there was room, and the connection, with nobody listening, is the caller's to write to and to close.
 // NULL if the exchange is over. For thaw mock alone, whose faults are bytes that no server should send.
 struct conn *http_server_release(struct xchg *x);
-// Idle connections are closed, the others after their current answer.
+// Answers say Connection: close from now on. Idle connections, and those whose answer had begun to say otherwise, are
+// closed after parting_ms without a request.
 void http_server_drain(struct http_server *s);
