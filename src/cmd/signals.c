@@ -5,11 +5,13 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum err signals_open(struct loop *loop, struct io *io, void (*on_ready)(struct io *io, unsigned events)) {
+enum err signals_watch(struct loop *loop, struct io *io, const int *numbers, size_t count,
+                       void (*on_ready)(struct io *io, unsigned events)) {
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
+    for (size_t i = 0; i < count; i++) {
+        sigaddset(&set, numbers[i]);
+    }
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -21,4 +23,9 @@ enum err signals_open(struct loop *loop, struct io *io, void (*on_ready)(struct 
         close(fd);
     }
     return e;
+}
+
+enum err signals_open(struct loop *loop, struct io *io, void (*on_ready)(struct io *io, unsigned events)) {
+    static const int ends[] = {SIGINT, SIGTERM};
+    return signals_watch(loop, io, ends, ARRAY_LEN(ends), on_ready);
 }

@@ -80,8 +80,8 @@ struct loop {
     struct count lag_second;
     struct count in_turn_ns;
     void (*after_turn)(struct loop *loop); // NULL: nobody wants to know
-    struct activity activity; // the callback it is in, or was in last
-    bool files_shared;        // see loop_share_files
+    struct activity activity;              // the callback it is in, or was in last
+    bool files_shared;                     // see loop_share_files
     bool stopping;
     char *read_buffer; // LOOP_READ_BUFFER bytes
 };
