@@ -2,12 +2,12 @@
 #include "cmd/notify.h"
 
 #include <stdarg.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/str.h"
+#include "ev/clock.h"
 
-enum { NS_PER_US = 1000, US_PER_SECOND = 1000000, TEXT_MAX = 512 };
+enum { TEXT_MAX = 512 };
 
 // "/path", or "@name" for the abstract namespace, where the first byte is a NUL.
 static bool address_of(struct notify *n, const char *where) {
@@ -64,8 +64,6 @@ void notify_say(const struct notify *n, const char *format, ...) {
 }
 
 void notify_reloading(const struct notify *n) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    unsigned long long us = (unsigned long long)t.tv_sec * US_PER_SECOND + (unsigned long long)t.tv_nsec / NS_PER_US;
-    notify_say(n, "RELOADING=1\nMONOTONIC_USEC=%llu", us);
+    struct clock *clock = clock_monotonic();
+    notify_say(n, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(clock->now_ns(clock) / 1000));
 }

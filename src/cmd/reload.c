@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -86,9 +85,12 @@ void reload_now(struct reload *r) {
 // ---- the file's folder
 
 static int watch_folder_of(struct reload *r, const char *file) {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s", file);
-    return inotify_add_watch(r->changes.fd, dirname(path),
+    char folder[PATH_MAX] = ".";
+    const char *slash = strrchr(file, '/');
+    if (slash) { // "/thaw.yaml" is in "/"
+        snprintf(folder, sizeof folder, "%.*s", (int)MAX(slash - file, 1), file);
+    }
+    return inotify_add_watch(r->changes.fd, folder,
                              IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR | IN_EXCL_UNLINK);
 }
 

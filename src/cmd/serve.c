@@ -245,23 +245,18 @@ static int check(const struct config *config) {
     return EXIT_FINE;
 }
 
-static int run_crew(struct serve *s, struct crew *crew, struct blueprint *blueprint, struct inherited *in,
-                    const struct address *listen) {
+static int run_crew(const struct keeper_options *options, struct inherited *in, const struct machine *machine,
+                    unsigned workers) {
+    const struct config *config = options->start->config;
     struct keeper *keeper = NULL;
-    struct keeper_options options = {
-        .crew = crew,
-        .config_file = s->config_file,
-        .config_seen = s->config_seen,
-        .start = blueprint,
-        .listen = listen,
-        .admin = in->admin,
-        .make = make_blueprint,
-        .owner = s,
-    };
-    int wrong = keeper_open(&keeper, &options);
-    if (!wrong) {
+    char text[ADDRESS_TEXT];
+    int wrong = keeper_open(&keeper, options);
+    if (!wrong) { // from here on a signal drains
+        log_info("listening on http://%s", address_format(options->listen, text));
+        describe_upstreams(config);
+        describe_machine(machine, workers);
         inherit_tell(in);
-        crew_run(crew);
+        crew_run(options->crew);
     }
     keeper_close(keeper);
     return wrong;
@@ -272,16 +267,9 @@ static int serve(struct serve *s, struct blueprint *blueprint, struct inherited 
     struct machine machine;
     struct address listen;
     struct crew *crew = NULL;
-    char text[ADDRESS_TEXT];
-    machine_read(&machine, "", true);
-    struct crew_options options = {
-        .blueprint = blueprint,
-        .count = config->workers ? config->workers : MIN(machine.cpus_usable, (unsigned)CREW_MAX),
-        .listen = &listen,
-        .sockets = in->sockets,
-    };
-    inherit_match(in, config, options.count);
-    options.socket_count = in->socket_count;
+    machine_read(&machine, "", true); // for as many calls as may be
+    unsigned workers = config->workers ? config->workers : MIN(machine.cpus_usable, (unsigned)CREW_MAX);
+    inherit_match(in, config, workers);
     if (in->socket_count) {
         listen = inherit_address(in);
     } else {
@@ -290,13 +278,25 @@ static int serve(struct serve *s, struct blueprint *blueprint, struct inherited 
             return wrong;
         }
     }
-    int wrong = crew_open(&crew, &options);
-    if (!wrong) {
-        log_info("listening on http://%s", address_format(&listen, text));
-        describe_upstreams(config);
-        describe_machine(&machine, options.count);
-        wrong = run_crew(s, crew, blueprint, in, &listen);
-    }
+    struct crew_options crew_options = {
+        .blueprint = blueprint,
+        .count = workers,
+        .listen = &listen,
+        .sockets = in->sockets,
+        .socket_count = in->socket_count,
+    };
+    struct keeper_options options = {
+        .config_file = s->config_file,
+        .config_seen = s->config_seen,
+        .start = blueprint,
+        .listen = &listen,
+        .admin = in->admin,
+        .make = make_blueprint,
+        .owner = s,
+    };
+    int wrong = crew_open(&crew, &crew_options);
+    options.crew = crew;
+    wrong = wrong ? wrong : run_crew(&options, in, &machine, workers);
     crew_close(crew);
     return wrong;
 }

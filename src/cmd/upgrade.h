@@ -17,11 +17,11 @@
 struct inherited {
     int sockets[CREW_SOCKETS_MAX];
     unsigned socket_count;
-    int admin;    // the admin's; -1: none
-    int tell;     // the old process waits at the other end; -1: none was there
-    bool upgrade; // from an older thaw; else from systemd
-    struct str listen,
-        admin_text; // what those are the sockets of, as the old configuration had it (memory of the environment's)
+    int admin;                     // the admin's; -1: none
+    int tell;                      // the old process waits at the other end; -1: none was there
+    bool upgrade;                  // from an older thaw; else from systemd
+    char *text;                    // what the old process told, and from it
+    struct str listen, admin_text; // what those are the sockets of, as it was configured
 };
 // From the environment, whose variables about it are gone then. EXIT_FINE, or it was said on stderr what is wrong.
 int inherit_take(struct inherited *in);
