@@ -170,7 +170,7 @@ int crew_open(struct crew **result, const struct crew_options *o) {
     *result = crew;
     crew->commons = commons_create();
     crew->shelves = worker_shelves(o->blueprint->config, o->count);
-    enum err e = jobs_open(o->blueprint->config, crew->shelves, &crew->store, &crew->interrupted, problem);
+    enum err e = jobs_open(o->blueprint->config, o->beside, crew->shelves, &crew->store, &crew->interrupted, problem);
     if (e != OK) {
         fprintf(stderr, "thaw serve: %s\n", problem);
         return EXIT_UNREACHABLE;

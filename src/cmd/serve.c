@@ -284,6 +284,7 @@ static int serve(struct serve *s, struct blueprint *blueprint, struct inherited 
         .listen = &listen,
         .sockets = in->sockets,
         .socket_count = in->socket_count,
+        .beside = in->upgrade,
     };
     struct keeper_options options = {
         .config_file = s->config_file,

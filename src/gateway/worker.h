@@ -8,6 +8,7 @@
 #include "gateway/setup.h"
 #include "http/server.h"
 #include "net/listen.h"
+#include "store/store.h"
 #include "tape/shelf.h"
 
 enum outcome {
@@ -51,8 +52,10 @@ struct worker {
     struct shelves *shelves;
     struct shelf shelf;
     struct store *store;
-    struct list reruns; // jobs to be run again
-    struct timer sweep; // of the store
+    struct list reruns;     // jobs to be run again
+    struct timer sweep;     // of the store
+    struct store_op beside; // what the process before has left unfinished
+    struct timer beside_look;
     struct xchg nobody; // the client of a request that has none
     struct buf events;  // of an event stream with ids, for the time of one call_on_body
     struct dns *dns;
