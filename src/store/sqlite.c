@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -547,9 +548,9 @@ static int owners_open(struct owners *o, const char *path, bool beside) {
         problem = EAGAIN;
     }
     if (problem == 0) {
-        sqlite3_randomness(sizeof o->own, &o->own);
+        problem = getrandom(&o->own, sizeof o->own, 0) == sizeof o->own ? 0 : errno;
         o->own = (o->own >> (64 - OWNER_BITS)) + 1; // 0 is nobody's
-        problem = take_lock(o, o->own) ? 0 : errno;
+        problem = problem ? problem : take_lock(o, o->own) ? 0 : errno;
     }
     if (o->fd >= 0) {
         let_go(o, DOOR);
@@ -649,7 +650,8 @@ static enum err set_up(struct sqlite *db, const struct store_options *options UN
     sqlite3_wal_hook(db->db, on_log, db);
     sqlite3_busy_timeout(db->db, BUSY_MS); // a process that takes over from this one may be writing
     return execute(db, "PRAGMA synchronous = FULL;"
-                       "PRAGMA mmap_size = 0;" // a failing disk is an error and not a signal
+                       "PRAGMA mmap_size = 0;" // a failing disk is an error and not a signal; the log's index, which is
+                                               // mapped, is written to before it grows, and so is there
                        "PRAGMA temp_store = MEMORY;"
                        "PRAGMA trusted_schema = OFF;" // the file may have been anywhere
                        "PRAGMA cell_size_check = ON;"

@@ -249,3 +249,80 @@ def test_a_descriptor_that_does_not_listen_is_refused():
                            process.THAW, "serve", "--mock"], env=environment(), capture_output=True, timeout=LIMIT,
                           preexec_fn=with_parent())
     assert done.returncode == 2 and b"descriptor 3" in done.stderr, done
+
+
+# --- jobs of both processes in one store ---------------------------------------------------------------------------------
+
+ASYNC = [("Prefer", "respond-async")]
+
+
+def with_store(world, up, rerun):
+    path = world.config(f"""
+        upstreams: {{up: {{url: {up.url}}}}}
+        store: sqlite://{world.folder}/thaw.db
+        routes: {{{CHAT}: {{rerun: {str(rerun).lower()}}}}}
+    """)
+    return world.serve(None, "--config", path, workers=2)
+
+
+def begin_job(world, gw, up):
+    count = len(up.requests)
+    told = world.connect(gw).ask(post(CHAT, CHAT_REQUEST, ASYNC))
+    assert told.status == 202, told
+    up.wait(lambda: len(up.requests) == count + 1, "the job's call")
+    return told["x-thaw-tape"]
+
+
+def read_job(world, gw, name):
+    return world.connect(gw).ask(request("GET", f"/v1/tapes/{name}"))
+
+
+def state_of(world, gw, name):
+    return world.connect(gw).ask(request("GET", f"/v1/tapes/{name}/status")).json()["state"]
+
+
+def test_a_job_of_the_old_process_is_read_from_the_new_one_when_it_is_whole(world):
+    gate = Gate()
+
+    def script(x):
+        x.wait(gate)
+        says(CHAT_ANSWER)(x)
+    up = world.upstream(script)
+    gw = with_store(world, up, rerun=True)
+    name = begin_job(world, gw, up)
+    old = gw.upgrade()
+    assert state_of(world, gw, name) == "running"
+    early = read_job(world, gw, name)
+    assert early.status == 503 and early["retry-after"] == "1" and early.error()["code"] == "job_elsewhere"
+    kept = world.connect(gw).ask(request("DELETE", f"/v1/tapes/{name}"))
+    assert kept.status == 503
+    gate.open()
+    ended(old)
+    answer = read_job(world, gw, name)
+    assert answer.status == 200 and answer.body == CHAT_ANSWER
+    assert len(up.requests) == 1, "it was not run again"
+
+
+@pytest.mark.parametrize("rerun", [True, False])
+def test_a_job_that_the_old_process_did_not_finish_is_interrupted(world, rerun):
+    gate = Gate()
+
+    def script(x):
+        if x.number == 0:
+            x.wait(gate)
+        says(CHAT_ANSWER)(x)
+    up = world.upstream(script)
+    gw = with_store(world, up, rerun)
+    name = begin_job(world, gw, up)
+    old = gw.upgrade()
+    mine = begin_job(world, gw, up)
+    old.kill()
+    old.wait(LIMIT)
+    if rerun:
+        poll(lambda: read_job(world, gw, name).status == 200, "the job to have been run again")
+        assert read_job(world, gw, name).body == CHAT_ANSWER and len(up.requests) == 3
+    else:
+        poll(lambda: state_of(world, gw, name) == "interrupted", "the job to be known as interrupted")
+        assert len(up.requests) == 2
+    assert read_job(world, gw, mine).body == CHAT_ANSWER
+    gate.open()
