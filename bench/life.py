@@ -126,7 +126,7 @@ def disturb(service, done, over, problem):
 
 def swarm(options, port, seconds):
     argv = [options.tools / "thaw-bench-swarm", "--port", port, "--users", options.users, "--seconds", seconds,
-            "--model", "sim-1", "--limit", seconds + 60]
+            "--model", options.model, "--limit", seconds + 60, *(["--stream"] if options.stream else [])]
     done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=seconds + 90)
     if done.returncode:
         raise Failure(f"swarm failed: {done.stderr}")
@@ -154,6 +154,8 @@ def main():
     parser.add_argument("--thaw", type=pathlib.Path, required=True)
     parser.add_argument("--tools", type=pathlib.Path, required=True, help="folder of thaw-bench-sim and -swarm")
     parser.add_argument("--users", type=int, default=64)
+    parser.add_argument("--model", default="sim-1", help="sim's (%(default)s); sim-50x10 with --stream")
+    parser.add_argument("--stream", action="store_true", help="calls are streams, most of which outlive a step")
     parser.add_argument("--seconds", type=int, default=40, help="of load")
     parser.add_argument("--calls", type=int, default=100000, help="at least so many")
     parser.add_argument("--out", type=pathlib.Path, help="file for the result, as JSON")

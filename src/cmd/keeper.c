@@ -216,6 +216,17 @@ static void *run(void *arg) {
     return NULL;
 }
 
+void keeper_prepare(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_LEN(acts); i++) {
+        if (acts[i].act != leave) {
+            sigaddset(&set, acts[i].number);
+        }
+    }
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 int keeper_open(struct keeper **keeper, const struct keeper_options *options) {
     int numbers[ARRAY_LEN(acts)];
     struct keeper *k = xcalloc(1, sizeof *k);

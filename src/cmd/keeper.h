@@ -23,6 +23,9 @@ struct keeper_options {
 };
 
 struct keeper;
+// A process that is still starting is not ended by what will mean something else: SIGHUP, SIGUSR1 and SIGUSR2 wait for
+// the keeper from now on. Before there are threads.
+void keeper_prepare(void);
 // Signals are blocked in the calling thread and those it starts from now on; to be called before crew_run. EXIT_FINE, or
 // it was said on stderr why not.
 int keeper_open(struct keeper **keeper, const struct keeper_options *options);

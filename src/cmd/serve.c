@@ -325,6 +325,7 @@ static int run(const struct verb *verb, int argc, char **argv) {
     char problem[sizeof((struct config_problem *)0)->text];
     struct blueprint *blueprint = NULL;
     struct inherited inherited;
+    keeper_prepare();
     s.config_seen = reload_digest(s.config_file);
     if (make_blueprint(&s, &blueprint, problem, sizeof problem) != OK) {
         fprintf(stderr, "thaw serve: %s\n", problem);
