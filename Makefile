@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 CI ?=
 WERROR = $(if $(CI),-Dwerror=true)
 
-.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-life bench-tools fmt install clean
+.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-life bench-overload bench-infer bench-tools fmt install clean
 
 all: build
 
@@ -90,6 +90,16 @@ bench-tapes: bench-tools
 
 bench-life: bench-tools
 	@python3 bench/life.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
+# In a memory cgroup of its own: as root.
+bench-overload: bench-tools
+	@python3 bench/overload.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
+# How often the prober is right, on simulated servers: make bench-infer RUNS=20
+RUNS ?= 20
+bench-infer: build
+	@$(NINJA) -C build/release bench/thaw-bench-infer $(QUIETLY)
+	@build/release/bench/thaw-bench-infer $(RUNS) 2>build/infer.log
 
 bench-tools: build
 	@./setup bench

@@ -2,7 +2,7 @@
 // The table of verbs.
 #include "cmd/verbs.h"
 
-static const struct verb *const verbs[] = {&verb_serve, &verb_mock, &verb_lab};
+static const struct verb *const verbs[] = {&verb_serve, &verb_mock, &verb_probe, &verb_lab, &verb_plan};
 
 static void print_help(FILE *out) {
     fprintf(out, "thaw %s: keeps LLM apps from freezing\n\nusage: thaw VERB [options]\n\n", THAW_VERSION);

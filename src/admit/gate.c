@@ -48,7 +48,7 @@ struct client { // with calls that wait, of one priority
     unsigned last_round_waiters; // in that round, with those served in it
 };
 
-enum waiter_state { WAITING, GRANTED };
+enum waiter_state { WAITING, GRANTED, PUSHED };
 
 struct waiter {
     struct stand stand;  // in gate->line
@@ -62,6 +62,7 @@ struct waiter {
     struct loop *loop;
     void (*on_in)(void *owner);
     void (*on_late)(void *owner);
+    void (*on_pushed)(void *owner);
     void *owner;
     uint64_t since_ms;
     enum waiter_state state;
@@ -294,14 +295,20 @@ static void waiter_set_state(struct waiter *w, enum waiter_state state) {
 static void deliver(struct message *message) {
     struct waiter *w = container_of(message, struct waiter, message);
     struct ticket *ticket = w->ticket;
-    void (*on_in)(void *) = w->on_in;
+    bool in = w->state == GRANTED;
+    void (*then)(void *) = in ? w->on_in : w->on_pushed;
     void *owner = w->owner;
     timer_clear(&w->timer);
     free(w);
-    if (ticket) {
-        ticket->waiter = NULL;
-        on_in(owner);
+    if (!ticket) {
+        return;
     }
+    if (in) {
+        ticket->waiter = NULL;
+    } else {
+        *ticket = (struct ticket){.gate = NULL};
+    }
+    then(owner);
 }
 
 // Places are free: who is next has one. Under the lock; their messages are to be posted once it is released, or who is
@@ -360,9 +367,11 @@ static void take_place(struct gate *gate, struct ticket *ticket, const struct ga
     atomic_fetch_add_explicit(&gate->entered, 1, memory_order_relaxed);
 }
 
-// Until so many places have become free. 0: nothing is known.
+// Until so many places have become free, beyond those that a lowered limit takes. 0: nothing is known.
 static uint64_t wait_ms(const struct gate *gate, uint64_t places) {
-    return (places * gate->service_us / limit_of(gate) + US_PER_MS - 1) / US_PER_MS;
+    unsigned limit = limit_of(gate), in = atomic_load(&gate->in_flight);
+    places += in > limit ? in - limit : 0;
+    return (places * gate->service_us / limit + US_PER_MS - 1) / US_PER_MS;
 }
 
 // How long it may wait.
@@ -373,16 +382,57 @@ static uint64_t patience_ms(const struct gate *gate, const struct gate_asker *as
     return asker->deadline_ms == UINT64_MAX ? most : MIN(most, left);
 }
 
+// Whoever has most of what waits, but nobody of a higher priority.
+struct greediest {
+    struct client *client;
+    unsigned priority;
+};
+
+static void look_at(void *context, struct map_node *node) {
+    struct greediest *g = context;
+    struct client *c = container_of(node, struct client, node);
+    if (c->priority <= g->priority && (!g->client || c->waiting > g->client->waiting)) {
+        g->client = c;
+    }
+}
+
+// Of the whole queue, for the client (NULL: a new one) and each of those that wait.
+static unsigned share_of(const struct gate *gate, const struct client *c) {
+    return gate->options.queue_length / (unsigned)(gate->clients.count + !c);
+}
+
+// Who makes room for it in a full queue: the last of the client that has most, if it has more than its share, and the
+// newcomer's less. NULL: nobody.
+static struct waiter *who_goes(struct gate *gate, const struct gate_asker *asker, const struct client *c) {
+    struct greediest g = {.priority = asker->priority};
+    unsigned share = share_of(gate, c);
+    if ((c ? c->waiting : 0) < share) {
+        map_each(&gate->clients, look_at, &g);
+    }
+    bool goes = g.client && g.client->waiting > share;
+    return goes ? container_of(g.client->waiters.prev, struct waiter, node) : NULL;
+}
+
+static struct message *push_out(struct gate *gate, struct waiter *w) {
+    withdraw(gate, w);
+    waiter_set_state(w, PUSHED);
+    atomic_fetch_add_explicit(&gate->refused, 1, memory_order_relaxed);
+    w->message.next = NULL;
+    return &w->message;
+}
+
 // May it wait? Else why not, and when again.
-static enum gate_answer judge(const struct gate *gate, const struct gate_asker *asker, const struct client *c,
-                              struct gate_refusal *refusal) {
+static enum gate_answer judge(struct gate *gate, const struct gate_asker *asker, const struct client *c,
+                              struct gate_refusal *refusal, struct waiter **goes) {
     unsigned waiting = line_size(&gate->line), own = c ? c->waiting : 0;
     *refusal = (struct gate_refusal){.waiting = waiting, .limit = limit_of(gate), .retry_ms = RETRY_LEAST_MS};
     unsigned before = line_before(&gate->line, next_key(gate, c, asker->priority, asker->weight));
     refusal->wait_ms = wait_ms(gate, (uint64_t)before + 1);
-    if (waiting >= gate->options.queue_length) {
+    bool full = waiting >= gate->options.queue_length;
+    *goes = full ? who_goes(gate, asker, c) : NULL;
+    if (full && !*goes) {
         unsigned clients = (unsigned)gate->clients.count + !c;
-        unsigned share = gate->options.queue_length / clients;
+        unsigned share = share_of(gate, c);
         bool greedy = own > share;
         uint64_t places = greedy ? MIN((uint64_t)(own - share) * clients, waiting) : 1;
         refusal->retry_ms = MAX(wait_ms(gate, places), (uint64_t)RETRY_LEAST_MS);
@@ -407,6 +457,7 @@ static bool wait_in_line(struct gate *gate, const struct gate_asker *asker, stru
     }
     *w = (struct waiter){.gate = gate, .client = c, .ticket = ticket, .loop = asker->loop, .on_in = asker->on_in};
     w->on_late = asker->on_late;
+    w->on_pushed = asker->on_pushed;
     w->owner = asker->owner;
     w->since_ms = asker->loop->now_ms;
     w->message.deliver = deliver;
@@ -422,17 +473,22 @@ static bool wait_in_line(struct gate *gate, const struct gate_asker *asker, stru
     return true;
 }
 
+// *pushed: to be posted.
 static enum gate_answer enter(struct gate *gate, const struct gate_asker *asker, struct ticket *ticket,
-                              struct gate_refusal *refusal) {
+                              struct gate_refusal *refusal, struct message **pushed) {
+    struct waiter *goes = NULL;
     if (!line_size(&gate->line) && has_room(gate)) {
         take_place(gate, ticket, asker);
         ticket->epoch = learn_epoch(&gate->learn);
         return GATE_IN;
     }
     struct client *c = client_find(gate, asker);
-    enum gate_answer answer = judge(gate, asker, c, refusal);
+    enum gate_answer answer = judge(gate, asker, c, refusal, &goes);
     if (answer == GATE_WAIT && !wait_in_line(gate, asker, c, ticket)) {
         answer = GATE_FULL;
+    }
+    if (answer == GATE_WAIT && goes) {
+        *pushed = push_out(gate, goes);
     }
     if (answer != GATE_WAIT) {
         atomic_fetch_add_explicit(&gate->refused, 1, memory_order_relaxed);
@@ -448,10 +504,12 @@ enum gate_answer gate_enter(struct gate *gate, const struct gate_asker *asker, s
         return GATE_IN;
     }
     pthread_mutex_lock(&gate->lock);
-    enum gate_answer answer = enter(gate, asker, ticket, refusal);
-    struct message *granted = fill(gate, asker->loop->now_ms); // a place that became free this very moment
+    struct message *granted = fill(gate, asker->loop->now_ms); // whose place became free this very moment
+    struct message *pushed = NULL;
+    enum gate_answer answer = enter(gate, asker, ticket, refusal, &pushed);
     pthread_mutex_unlock(&gate->lock);
     post(granted);
+    post(pushed);
     return answer;
 }
 
@@ -495,16 +553,17 @@ void gate_leave(struct ticket *ticket, enum gate_report report, uint64_t first_b
     if (w) { // whatever it says, it was never sent
         report = REPORT_NOTHING;
         pthread_mutex_lock(&gate->lock);
+        bool waits = w->state == WAITING;
         in = w->state == GRANTED;
-        if (!in) {
+        if (waits) {
             withdraw(gate, w);
         }
         pthread_mutex_unlock(&gate->lock);
         timer_clear(&w->timer);
-        if (in) {
-            w->ticket = NULL;
-        } else {
+        if (waits) {
             free(w);
+        } else {
+            w->ticket = NULL; // its message is on the way
         }
     }
     if (in) {
@@ -557,4 +616,6 @@ void gate_look(struct gate *gate, uint64_t now_ms, struct gate_look *look) {
     look->late = atomic_load_explicit(&gate->late, memory_order_relaxed);
 }
 
-struct breaker *gate_breaker(struct gate *gate) { return &gate->breaker; }
+struct breaker *gate_breaker(struct gate *gate) {
+    return &gate->breaker;
+}

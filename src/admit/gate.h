@@ -2,20 +2,24 @@
 // A gate stands in front of an upstream: so many calls are in at once, others wait in a queue that is fair between
 // clients, or are told at once that it would take too long. Gates belong to the process: calls of all workers pass
 // through the same one, under its lock, which is held for the few instructions of one enqueue or dequeue. They outlive
-// reloads, which only set them anew. An upstream without a limit has no queue; its gate only counts.
+// reloads, which only set them anew. An upstream without a limit has no queue; its gate only counts, without a lock.
 //
 // Who is next: the highest priority that waits; among its clients by deficit round robin (Shreedhar and Varghese 1996),
 // each gets `weight` calls a round; of one client, who came first. (One client with 1,000 calls and nine with one each:
 // each of the nine waits for at most ten others.)
 //
+// A full queue is shared evenly: a newcomer whose client has less than its share takes the place of the last call of the
+// client that has most (of the same priority or a lower one).
+//
 // The predicted wait of a newcomer is what stands before it, at the rate at which places have become free lately (an
 // average over the last services, weighted exponentially). A newcomer whose prediction is beyond its deadline is refused
 // now instead of then; one whose deadline comes while it waits leaves.
 //
-// `automatic` limits (AIMD; facts/resume-mock-queues.md section 5): one more for every `limit` calls that were answered
-// well while the gate was in full use; x 0.9 - at most once for the calls of one service time - when the upstream says
-// 429 or 503, times out, or its first bytes take more than twice as long as they did when it was not crowded; never
-// below 1. Latency of whole answers says nothing: it depends on what was asked.
+// `automatic` limits are learned from refusals, timeouts and first bytes (admit/learn.h); never below 1. How long whole
+// answers take says nothing: it depends on what was asked.
+//
+// A place is given to the next one by whoever frees it, at once; its own loop tells it. How it works, what it costs and
+// where it ends: docs/internals/queue.md; why one for all workers: docs/adr/0008-one-gate-per-upstream.md.
 #pragma once
 #include "admit/breaker.h"
 #include "base/str.h"
@@ -51,6 +55,8 @@ struct gate_asker {
     // A late one has left: its ticket holds nothing.
     void (*on_in)(void *owner);
     void (*on_late)(void *owner);
+    // It was the last of a client that had more than its share of a full queue, and somebody with less has come. As late.
+    void (*on_pushed)(void *owner);
     void *owner;
 };
 

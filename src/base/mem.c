@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "base/mem.h"
 
+#include <malloc.h>
+
 static void NORETURN die(size_t size) {
     fprintf(stderr, "thaw: out of memory asking for %zu bytes\n", size);
     abort();
@@ -54,3 +56,5 @@ void *try_realloc(void *p, size_t size) {
     }
     return realloc(p, size ? size : 1);
 }
+
+void mem_trim(void) { malloc_trim(0); }

@@ -12,6 +12,9 @@ void *xcalloc(size_t n, size_t size);
 void *try_realloc(void *p, size_t size);
 static inline void *try_malloc(size_t size) { return try_realloc(NULL, size); }
 
+// Gives memory that was freed, but held back for the next allocation, to the system. Milliseconds: not for every turn.
+void mem_trim(void);
+
 // Test seam of this thread: the n-th try_* allocation from now fails (and, with `forever`, all that follow).
 // 0 turns it off. mem_fail_fired() tells whether one has failed since.
 void mem_fail_after(unsigned n, int forever);

@@ -100,7 +100,15 @@ int args_take(const struct verb *verb, int argc, char **argv, void *options, con
     for (int i = 0; i < argc; i++) {
         const char *argument = argv[i];
         int used = 0;
-        if (argument[0] != '-' || argument[1] == '\0') {
+        bool is_word = argument[0] != '-' || argument[1] == '\0';
+        if (is_word && verb->take_word) {
+            int wrong = verb->take_word(options, argument);
+            if (wrong) {
+                return wrong;
+            }
+            continue;
+        }
+        if (is_word) {
             fprintf(stderr, "thaw %s: unexpected argument '%s'; %s\n", verb->name, argument, word_hint);
             return EXIT_USAGE;
         }

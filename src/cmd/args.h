@@ -24,7 +24,9 @@ struct verb {
     const char *about;   // a paragraph
     const char *example; // whole lines
     const struct args_option *options;
-    size_t option_count;
+    size_t
+        option_count; // Takes an argument that is no option and no option's value; as args_option.take. NULL: there are none.
+    int (*take_word)(void *options, const char *word);
     int (*run)(const struct verb *verb, int argc, char **argv); // argv[0] is the first argument behind the verb
 };
 

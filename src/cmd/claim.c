@@ -32,7 +32,7 @@ static const char *why_not(enum err e) {
         enum err e;
         const char *text;
     } reasons[] = {
-        {ERR_FULL, "the address is in use. Is thaw running already? --listen takes another one"},
+        {ERR_FULL, "the address is in use. Is thaw running already? Another one is taken by --"},
         {ERR_UNREACHABLE, "this machine does not have that address"},
         {ERR_SYS, "the operating system refused (ports below 1024 need a privilege)"},
     };
@@ -44,7 +44,7 @@ static const char *why_not(enum err e) {
     return err_text(e);
 }
 
-int claim_address(const char *verb, struct str listen, struct address *address) {
+int claim_address(const char *verb, const char *option, struct str listen, struct address *address) {
     struct str host;
     uint16_t port = 0;
     if (config_listen_parse(listen, &host, &port) != OK) {
@@ -62,7 +62,8 @@ int claim_address(const char *verb, struct str listen, struct address *address) 
         e = listen_claim(address); // without IPv6 on this machine, all addresses are the IPv4 ones
     }
     if (e != OK) {
-        fprintf(stderr, "thaw %s: cannot listen on %.*s: %s\n", verb, STR_ARG(listen), why_not(e));
+        fprintf(stderr, "thaw %s: cannot listen on %.*s: %s%s\n", verb, STR_ARG(listen), why_not(e),
+                e == ERR_FULL ? option : "");
     }
     return e == OK ? EXIT_FINE : EXIT_UNREACHABLE;
 }

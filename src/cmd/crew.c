@@ -20,6 +20,7 @@ struct hand {
 
 struct crew {
     struct commons *commons;
+    struct meters *meters;
     struct shelves *shelves;
     struct store *store;
     struct list interrupted; // jobs of the last process
@@ -99,6 +100,13 @@ struct commons *crew_commons(struct crew *crew) {
     return crew->commons;
 }
 
+struct meters *crew_meters(struct crew *crew) {
+    return crew->meters;
+}
+struct shelves *crew_shelves(struct crew *crew) {
+    return crew->shelves;
+}
+
 unsigned crew_sockets(const struct crew *crew, int sockets[CREW_SOCKETS_MAX]) {
     unsigned n = 0;
     for (unsigned i = 0; i < crew->count; i++) {
@@ -145,6 +153,9 @@ static int open_hands(struct crew *crew, const struct crew_options *o) {
         .mock_connect = mock_connect,
         .mock_create = make_mock,
         .mock_destroy = free_mock,
+        .meters = crew->meters,
+        .access = o->access,
+        .pressure = o->pressure,
     };
     crew->hands = xcalloc(o->count, sizeof *crew->hands);
     for (unsigned i = 0; i < o->count; i++) {
@@ -169,6 +180,7 @@ int crew_open(struct crew **result, const struct crew_options *o) {
     struct crew *crew = xcalloc(1, sizeof *crew);
     *result = crew;
     crew->commons = commons_create();
+    crew->meters = meters_create(o->count);
     crew->shelves = worker_shelves(o->blueprint->config, o->count);
     enum err e = jobs_open(o->blueprint->config, o->beside, crew->shelves, &crew->store, &crew->interrupted, problem);
     if (e != OK) {
@@ -217,6 +229,7 @@ void crew_close(struct crew *crew) {
     }
     free(crew->hands);
     shelves_destroy(crew->shelves);
+    meters_destroy(crew->meters);
     commons_destroy(crew->commons);
     free(crew);
 }

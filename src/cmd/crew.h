@@ -11,6 +11,8 @@ struct crew_options {
     const struct address *listen; // each listens there, unless there is
     const int *sockets;           // what was inherited: shared out among the workers, taken
     unsigned socket_count;        // up to CREW_SOCKETS_MAX; workers beyond have sockets of their own in the same group
+    struct pressure *pressure;    // of the process; NULL: none
+    struct sink *access;          // the access log; NULL: none
     bool beside;                  // the process that this one replaces still has the store
 };
 
@@ -25,6 +27,8 @@ void crew_close(struct crew *crew);
 unsigned crew_count(const struct crew *crew);
 struct loop *crew_loop(struct crew *crew, unsigned worker);
 struct commons *crew_commons(struct crew *crew);
+struct meters *crew_meters(struct crew *crew);
+struct shelves *crew_shelves(struct crew *crew);
 // What the workers accept from, before they drain. How many.
 unsigned crew_sockets(const struct crew *crew, int sockets[CREW_SOCKETS_MAX]);
 

@@ -30,6 +30,7 @@ struct keeper {
     struct loop loop;
     pthread_t thread;
     enum keeper_state state;
+    bool stopped; // its thread has ended
     struct io signals;
     struct notify notify;
     struct reload reload;
@@ -111,6 +112,9 @@ static void apply(void *owner, struct blueprint *blueprint) {
     struct keeper *k = owner;
     if (k->state == KEEPER_RUNNING) {
         crew_reload(k->options.crew, blueprint);
+        if (k->options.reloaded) {
+            k->options.reloaded(k->options.owner, blueprint->config);
+        }
     }
 }
 
@@ -258,10 +262,17 @@ int keeper_open(struct keeper **keeper, const struct keeper_options *options) {
     return EXIT_FINE;
 }
 
-void keeper_close(struct keeper *k) {
-    if (k) {
+void keeper_stop(struct keeper *k) {
+    if (k && !k->stopped) {
         wish_post(&k->end_wish);
         pthread_join(k->thread, NULL);
+        k->stopped = true;
+    }
+}
+
+void keeper_close(struct keeper *k) {
+    keeper_stop(k);
+    if (k) {
         close_parts(k);
     }
 }

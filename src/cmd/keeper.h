@@ -18,7 +18,8 @@ struct keeper_options {
     const struct address *listen; // for people
     int admin;                    // the admin's listening socket; -1: none
     enum err (*make)(void *owner, struct blueprint **blueprint, char *problem, size_t size); // see reload.h
-    void (*reopen)(void *owner); // the files of the logs; NULL: there are none
+    void (*reloaded)(void *owner, struct config *config); // on the keeper's thread; NULL: nobody wants to know
+    void (*reopen)(void *owner);                          // the files of the logs; NULL: there are none
     void *owner;
 };
 
@@ -29,6 +30,8 @@ void keeper_prepare(void);
 // Signals are blocked in the calling thread and those it starts from now on; to be called before crew_run. EXIT_FINE, or
 // it was said on stderr why not.
 int keeper_open(struct keeper **keeper, const struct keeper_options *options);
+// Signals are not heard any more; wishes are heard, and not granted.
+void keeper_stop(struct keeper *keeper);
 // Once the crew has run, before it is closed. Accepts NULL.
 void keeper_close(struct keeper *keeper);
 

@@ -313,7 +313,7 @@ static enum err open_all(struct running *r, struct lab_verb *l, const struct add
 static int serve(struct running *r, struct lab_verb *l) {
     struct address address;
     int wrong = check_open(l);
-    wrong = wrong ? wrong : claim_address("lab", str_c(l->listen), &address);
+    wrong = wrong ? wrong : claim_address("lab", "listen", str_c(l->listen), &address);
     if (wrong) {
         return wrong;
     }

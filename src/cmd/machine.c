@@ -8,7 +8,6 @@
 #include "cmd/machine.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -20,6 +19,8 @@ enum {
 struct limits {
     double cpu_quota;      // 0: none
     uint64_t memory_bytes; // UINT64_MAX: none
+    bool memory_v1;
+    char memory_group[PATH_MAX]; // whose limit that is
 };
 
 // ---- files
@@ -57,7 +58,13 @@ static void limit_cpu(struct limits *l, uint64_t quota_us, uint64_t period_us) {
     }
 }
 
-static void limit_memory(struct limits *l, uint64_t bytes) { l->memory_bytes = MIN(l->memory_bytes, bytes); }
+static void limit_memory(struct limits *l, uint64_t bytes, const char *group, bool v1) {
+    if (bytes < l->memory_bytes) {
+        l->memory_bytes = bytes;
+        l->memory_v1 = v1;
+        snprintf(l->memory_group, sizeof l->memory_group, "%s", group);
+    }
+}
 
 // "max 100000" is no number, and so no limit.
 static void read_v2(struct limits *l, const char *directory) {
@@ -74,7 +81,7 @@ static void read_v2(struct limits *l, const char *directory) {
         }
     }
     if (read_number(directory, "memory.max", &bytes)) {
-        limit_memory(l, bytes);
+        limit_memory(l, bytes, directory, false);
     }
 }
 
@@ -91,7 +98,7 @@ static void read_v1_cpu(struct limits *l, const char *directory) {
 static void read_v1_memory(struct limits *l, const char *directory) {
     uint64_t bytes = 0;
     if (read_number(directory, "memory.limit_in_bytes", &bytes)) {
-        limit_memory(l, bytes);
+        limit_memory(l, bytes, directory, true);
     }
 }
 
@@ -261,5 +268,7 @@ void machine_read(struct machine *m, const char *root, bool raise_files) {
     if (limits.memory_bytes < reachable) {
         m->memory_bytes = limits.memory_bytes;
         m->memory_from_cgroup = true;
+        m->memory_group_v1 = limits.memory_v1;
+        memcpy(m->memory_group, limits.memory_group, sizeof m->memory_group);
     }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What this machine gives the process: the container's limits, not the host's size.
 #pragma once
+#include <limits.h>
+
 #include "base/str.h"
 
 struct machine {
@@ -9,7 +11,9 @@ struct machine {
     unsigned cpus_usable;  // what both leave, rounded up, at least 1
     uint64_t memory_bytes; // the smallest of the cgroup's limits (own and above) and the machine's memory; 0: unknown
     bool memory_from_cgroup;
-    uint64_t files; // descriptors this process may open
+    bool memory_group_v1;        // of the cgroups' first generation
+    char memory_group[PATH_MAX]; // the directory of the group whose limit it is; empty: the machine's memory
+    uint64_t files;              // descriptors this process may open
 };
 
 // `root` is "" (tests: a directory with proc/ and sys/). Raises the soft descriptor limit to the hard one first when

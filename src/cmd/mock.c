@@ -299,7 +299,7 @@ static int run_mock(const struct mock_verb *m) {
     struct address address;
     struct machine machine;
     machine_read(&machine, "", true); // for as many calls as may be
-    int wrong = claim_address("mock", str_c(m->listen), &address);
+    int wrong = claim_address("mock", "listen", str_c(m->listen), &address);
     if (wrong) {
         return wrong;
     }

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT
 // thaw serve: arguments and configuration in, workers (crew.h) and their keeper (keeper.h) wired together.
+#include <limits.h>
+
+#include "admit/pressure.h"
 #include "base/log.h"
 #include "cmd/claim.h"
 #include "cmd/keeper.h"
 #include "cmd/key.h"
 #include "cmd/machine.h"
+#include "cmd/outside.h"
 #include "cmd/verbs.h"
 
 enum {
-    FILES_RESERVED = 32, // descriptors that no call gets: loops, listeners, DNS
+    FILES_RESERVED = 32, // descriptors that no call gets: the store, DNS, logs, admin
+    FILES_PER_WORKER = 4,
     FILES_PER_CALL = 2,
-    BYTES_PER_CALL = 11 * 1024, // 2.5 KB of thaw's and 2 x 4.2 KB of the kernel's (bench/)
-    SHARE_OF_MEMORY = 4,        // three of four parts are for calls
 };
 
 static const char OPENAI_URL[] = "https://api.openai.com/v1";
@@ -38,6 +41,8 @@ struct serve {
     bool mock;
     bool check;
     bool example;
+    struct outside outside;
+    _Atomic(struct keeper *) keeper; // NULL: not yet
 };
 
 static int take_listen(void *options, const struct args_option *o UNUSED, const char *value) {
@@ -202,6 +207,27 @@ static enum err make_blueprint(void *owner, struct blueprint **blueprint, char *
     return e;
 }
 
+// ---- what it has
+
+// A client's connection may need another one, to the upstream.
+static unsigned connections_by_files(const struct machine *m, unsigned workers) {
+    uint64_t reserved = FILES_RESERVED + (uint64_t)FILES_PER_WORKER * workers;
+    uint64_t most = m->files > reserved + FILES_PER_CALL ? (m->files - reserved) / FILES_PER_CALL : 1;
+    return (unsigned)MIN(most, (uint64_t)INT_MAX);
+}
+
+static struct pressure *make_pressure(const struct config *config, const struct machine *m, unsigned workers) {
+    struct pressure_options options = {
+        .limit = m->memory_bytes,
+        .budget = config->memory,
+        .group = m->memory_from_cgroup ? m->memory_group : NULL,
+        .group_v1 = m->memory_group_v1,
+        .workers = workers,
+        .connections = config->max_connections ? config->max_connections : connections_by_files(m, workers),
+    };
+    return pressure_create(&options);
+}
+
 // ---- start-up lines
 
 static void describe_upstreams(const struct config *config) {
@@ -218,11 +244,11 @@ static void describe_upstreams(const struct config *config) {
     }
 }
 
-static void describe_machine(const struct machine *m, unsigned workers) {
+static void describe_machine(const struct machine *m, const struct pressure *p, unsigned workers) {
     char memory[24];
     char quota[48] = "no quota";
-    uint64_t by_files = m->files > FILES_RESERVED ? (m->files - FILES_RESERVED) / FILES_PER_CALL : 0;
-    uint64_t by_memory = m->memory_bytes / SHARE_OF_MEMORY * (SHARE_OF_MEMORY - 1) / BYTES_PER_CALL;
+    uint64_t connections = p->most_connections;
+    uint64_t by_memory = p->budget > p->used ? (p->budget - p->used) / PRESSURE_CALL_BYTES : 0;
     snprintf(memory, sizeof memory, "%.1f GB", (double)m->memory_bytes / 1e9);
     if (m->cpu_quota > 0) {
         snprintf(quota, sizeof quota, "cgroup quota %.2f", m->cpu_quota);
@@ -230,75 +256,142 @@ static void describe_machine(const struct machine *m, unsigned workers) {
     log_info("limits: %u CPU%s (%u allowed, %s), %llu descriptors, memory %s (%s)", m->cpus_usable,
              m->cpus_usable == 1 ? "" : "s", m->cpus_allowed, quota, (unsigned long long)m->files, memory,
              m->memory_from_cgroup ? "cgroup" : "machine");
-    log_info("%u worker%s; room for about %llu calls at once (by %s)", workers, workers == 1 ? "" : "s",
-             (unsigned long long)MIN(by_files, by_memory), by_files < by_memory ? "descriptors" : "memory");
+    log_info("%u worker%s; room for about %llu calls at once (by %s), memory budget %.0f MB", workers,
+             workers == 1 ? "" : "s", (unsigned long long)MIN(connections, by_memory),
+             connections < by_memory ? "descriptors" : "memory", (double)p->budget / 1e6);
 }
 
 // ---- life
 
+static unsigned worker_count(const struct config *config, const struct machine *machine) {
+    return config->workers ? config->workers : MIN(machine->cpus_usable, (unsigned)CREW_MAX);
+}
+
 static int check(const struct config *config) {
     struct machine machine;
     machine_read(&machine, "", true);
+    unsigned workers = worker_count(config, &machine);
+    struct pressure *pressure = make_pressure(config, &machine, workers);
     describe_upstreams(config);
-    describe_machine(&machine, config->workers ? config->workers : machine.cpus_usable);
+    describe_machine(&machine, pressure, workers);
     log_info("all is fine; without --check it would listen on %.*s", STR_ARG(config->listen));
+    pressure_destroy(pressure);
     return EXIT_FINE;
 }
 
-static int run_crew(const struct keeper_options *options, struct inherited *in, const struct machine *machine,
-                    unsigned workers) {
-    const struct config *config = options->start->config;
+// What the admin is asked for.
+static void on_drain(void *owner) {
+    struct keeper *keeper = atomic_load(&((struct serve *)owner)->keeper);
+    if (keeper) {
+        keeper_drain(keeper);
+    }
+}
+static void on_reload(void *owner) {
+    struct keeper *keeper = atomic_load(&((struct serve *)owner)->keeper);
+    if (keeper) {
+        keeper_reload(keeper);
+    }
+}
+
+static void on_reloaded(void *owner, struct config *config) {
+    struct serve *s = owner;
+    if (s->outside.admin) {
+        admin_configure(s->outside.admin, config);
+    }
+}
+static void on_reopen(void *owner) { outside_reopen(&((struct serve *)owner)->outside); }
+
+struct running {
+    struct blueprint *blueprint;
+    struct inherited *in;
+    struct machine machine;
+    struct pressure *pressure;
+    struct address listen;
+    struct crew *crew;
+    unsigned workers;
+};
+
+static int run_crew(struct serve *s, struct running *r) {
     struct keeper *keeper = NULL;
     char text[ADDRESS_TEXT];
-    int wrong = keeper_open(&keeper, options);
+    struct keeper_options options = {
+        .crew = r->crew,
+        .config_file = s->config_file,
+        .config_seen = s->config_seen,
+        .start = r->blueprint,
+        .listen = &r->listen,
+        .admin = outside_socket(&s->outside),
+        .make = make_blueprint,
+        .reloaded = on_reloaded,
+        .reopen = on_reopen,
+        .owner = s,
+    };
+    int wrong = keeper_open(&keeper, &options);
     if (!wrong) { // from here on a signal drains
-        log_info("listening on http://%s", address_format(options->listen, text));
-        describe_upstreams(config);
-        describe_machine(machine, workers);
-        inherit_tell(in);
-        crew_run(options->crew);
+        atomic_store(&s->keeper, keeper);
+        log_info("listening on http://%s", address_format(&r->listen, text));
+        describe_upstreams(r->blueprint->config);
+        describe_machine(&r->machine, r->pressure, r->workers);
+        outside_begin(&s->outside);
+        inherit_tell(r->in);
+        crew_run(r->crew);
     }
+    keeper_stop(keeper);
+    outside_close(&s->outside); // the last that may wish for something
     keeper_close(keeper);
+    return wrong;
+}
+
+static int show(struct serve *s, const struct running *r) {
+    struct admin_options options = {
+        .config = r->blueprint->config,
+        .meters = crew_meters(r->crew),
+        .shelves = crew_shelves(r->crew),
+        .on_drain = on_drain,
+        .on_reload = on_reload,
+        .owner = s,
+    };
+    return outside_open(&s->outside, &options);
+}
+
+static int open_and_run(struct serve *s, struct running *r) {
+    struct crew_options options = {
+        .blueprint = r->blueprint,
+        .count = r->workers,
+        .listen = &r->listen,
+        .sockets = r->in->sockets,
+        .socket_count = r->in->socket_count,
+        .pressure = r->pressure,
+        .access = s->outside.access,
+        .beside = r->in->upgrade,
+    };
+    int wrong = crew_open(&r->crew, &options);
+    wrong = wrong ? wrong : show(s, r);
+    wrong = wrong ? wrong : run_crew(s, r);
+    outside_close(&s->outside);
+    crew_close(r->crew);
+    outside_finish(&s->outside);
     return wrong;
 }
 
 static int serve(struct serve *s, struct blueprint *blueprint, struct inherited *in) {
     const struct config *config = blueprint->config;
-    struct machine machine;
-    struct address listen;
-    struct crew *crew = NULL;
-    machine_read(&machine, "", true); // for as many calls as may be
-    unsigned workers = config->workers ? config->workers : MIN(machine.cpus_usable, (unsigned)CREW_MAX);
-    inherit_match(in, config, workers);
+    struct running r = {.blueprint = blueprint, .in = in};
+    int wrong = EXIT_FINE;
+    machine_read(&r.machine, "", true); // for as many calls as may be
+    r.workers = worker_count(config, &r.machine);
+    inherit_match(in, config, r.workers);
     if (in->socket_count) {
-        listen = inherit_address(in);
+        r.listen = inherit_address(in);
     } else {
-        int wrong = claim_address("serve", config->listen, &listen);
-        if (wrong) {
-            return wrong;
-        }
+        wrong = claim_address("serve", "listen", config->listen, &r.listen);
     }
-    struct crew_options crew_options = {
-        .blueprint = blueprint,
-        .count = workers,
-        .listen = &listen,
-        .sockets = in->sockets,
-        .socket_count = in->socket_count,
-        .beside = in->upgrade,
-    };
-    struct keeper_options options = {
-        .config_file = s->config_file,
-        .config_seen = s->config_seen,
-        .start = blueprint,
-        .listen = &listen,
-        .admin = in->admin,
-        .make = make_blueprint,
-        .owner = s,
-    };
-    int wrong = crew_open(&crew, &crew_options);
-    options.crew = crew;
-    wrong = wrong ? wrong : run_crew(&options, in, &machine, workers);
-    crew_close(crew);
+    wrong = wrong ? wrong : outside_claim(&s->outside, config, in->admin);
+    if (!wrong) {
+        r.pressure = make_pressure(config, &r.machine, r.workers);
+        wrong = open_and_run(s, &r);
+        pressure_destroy(r.pressure);
+    }
     return wrong;
 }
 

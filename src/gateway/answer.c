@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "gateway/origin.h"
+#include "gateway/patience.h"
 #include "gateway/resume.h"
 #include "gateway/steps.h"
 #include "llm/json.h"
@@ -127,12 +128,16 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
     worker_add(&fields, STR("Date"), worker_date(r->worker));
     worker_add(&fields, STR("x-request-id"), request_id(r, id));
     struct head head = {.status = status, .fields = fields, .body_len = (int64_t)body_len};
+    access_set_status(r, status);
     xchg_send_head(r->x, &head);
 }
 
 void request_send_local(struct request *r) {
     struct str rest = str_skip(buf_str(&r->body), r->local_sent);
-    r->local_sent += (uint32_t)xchg_send(r->x, rest, true);
+    size_t taken = xchg_send(r->x, rest, true);
+    r->local_sent += (uint32_t)taken;
+    count_add(&r->worker->meter->bytes_out, taken);
+    access_add_bytes(r, 0, taken);
     if (xchg_over(r->x)) { // not so when the connection failed: then on_fail comes
         request_finish(r, r->outcome);
     }
@@ -145,6 +150,7 @@ void request_answer(struct request *r, int status, enum outcome outcome, struct 
     id = status == 202 && r->resume ? r->resume->id : id;
     request_set_state(r, REQUEST_ANSWERING);
     r->outcome = outcome;
+    patience_end(r);
     tape_leave(&r->reader);
     buf_init(&body, json.len);
     if (buf_str_append(&body, json) != OK) {

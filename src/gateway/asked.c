@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "gateway/call.h"
+#include "gateway/trace.h"
 
 enum { HELD_MAX = 256 * 1024, PARTS = 5, SECONDS_TEXT = 32 };
 
@@ -142,6 +143,7 @@ bool asked_send_body(struct asked *a, const struct target *target, struct xchg *
 
 static void pack(struct asked *a, struct setup *s, const struct call_request *request) {
     const struct head *head = request->head;
+    struct trace trace;
     struct fields fields = worker_scratch(s->worker);
     for (unsigned i = 0; i < head->fields.n; i++) {
         worker_push(&fields, &head->fields.v[i]);
@@ -158,6 +160,10 @@ static void pack(struct asked *a, struct setup *s, const struct call_request *re
         fields_remove(&fields, FIELD_ACCEPT_ENCODING);
     }
     worker_add(&fields, STR("x-request-id"), request->request_id);
+    trace_pass(&fields, s->config->trace_trust, &trace);
+    if (request->take_trail) {
+        memcpy(request->take_trail->trace, trace.id, sizeof trace.id);
+    }
     uint32_t target_len = (uint32_t)head->target.len;
     a->packed = xmalloc(sizeof target_len + head->target.len + fields_packed_size(&fields));
     memcpy(a->packed, &target_len, sizeof target_len);

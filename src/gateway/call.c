@@ -34,7 +34,10 @@
 #include "base/mem.h"
 #include "gateway/answer.h"
 #include "gateway/asked.h"
+#include "gateway/counted.h"
+#include "gateway/room.h"
 #include "gateway/stream.h"
+#include "llm/usage.h"
 #include "net/digest.h"
 
 enum { PROBLEM_MAX = 400, DISCARD_MAX = 64 * 1024, TARGETS_SEEN = 64, COUNT_TEXT = 24 };
@@ -47,6 +50,7 @@ struct call_hold {
     struct ticket ticket; // its place at the target's gate, or nothing
     struct lease lease;
     struct quota_look look;
+    struct usage *usage; // of the answer; NULL: its tokens are not counted
 };
 
 struct call {
@@ -59,6 +63,7 @@ struct call {
         struct grave grave; // ENDED
     };
     const struct targets *targets;
+    struct counted counted;
     struct call_hold *hold; // NULL: nothing is limited
     uint64_t started_ms;
     uint64_t timeout_ms; // the client's own for the whole call; 0: none
@@ -174,15 +179,25 @@ static void bury(struct grave *grave) {
     asked_finish(&c->asked);
     stream_destroy(c->stream);
     opening_destroy(c->opening);
+    free(c->hold ? c->hold->usage : NULL);
     free(c->hold);
     free(c->setback);
     setup_unref(c->setup);
     pool_give(&c->worker->call_pool, c);
 }
 
+// As far as is known: as the upstream says, else an event of a stream is a token.
+static uint64_t tokens_used(const struct call *c) {
+    const struct usage *u = c->hold->usage;
+    if (u && u->known) {
+        return usage_tokens(u);
+    }
+    return c->stream ? c->hold->client.tokens + c->stream->sse.events : UINT64_MAX;
+}
+
 static void settle_lease(struct call *c) {
     if (c->hold && c->attempts) {
-        quota_settle(&c->hold->lease, UINT64_MAX, now_ms(c));
+        quota_settle(&c->hold->lease, tokens_used(c), now_ms(c));
     } else if (c->hold) {
         quota_refund(&c->hold->lease, now_ms(c));
     }
@@ -205,6 +220,7 @@ static void end_call(struct call *c, enum gate_report report, const struct tape_
     if (tape_running(tape)) {
         tape_finish(tape, why);
     }
+    counted_end(&c->counted, c->worker, tape->why.end == TAPE_WHOLE);
     shelf_ended(&c->worker->shelf, tape);
     loop_bury(&c->worker->loop, &c->grave, bury);
     tape_unref(tape);
@@ -245,6 +261,7 @@ static enum gate_report report_failure(enum outcome outcome) {
 
 static void fail_call(struct call *c, enum err e, enum outcome outcome, const char *what) {
     char problem[PROBLEM_MAX];
+    counted_failure(&c->counted);
     snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
              upstream_of(c)->authority, what);
     stop_call(c, report_failure(outcome),
@@ -291,22 +308,27 @@ static size_t choose(const struct call *c, uint64_t without) {
     return best;
 }
 
+static void count_refused(struct call *c, enum limit limit) { count_add(&c->worker->meter->refused[limit], 1); }
+
 static void refuse_queue(struct call *c, enum gate_answer answer, const struct gate_refusal *refusal) {
     struct str name = upstream_config(c)->name;
     char time[COUNT_TEXT];
     switch (answer) {
     case GATE_SHARE:
+        count_refused(c, LIMIT_QUEUE_SHARE);
         refuse_call(c, ERR_SHARE, OUTCOME_QUEUE_FULL, refusal->retry_ms,
                     "Too many calls of this client wait for the upstream '%.*s' already: it has more than its share of "
                     "the queue, which is full (queue: length).",
                     STR_ARG(name));
         return;
     case GATE_FULL:
+        count_refused(c, LIMIT_QUEUE_FULL);
         refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_FULL, refusal->retry_ms,
                     "%u calls wait for the upstream '%.*s' already, which takes %u at once (queue: length).",
                     refusal->waiting, STR_ARG(name), refusal->limit);
         return;
     case GATE_LATE:
+        count_refused(c, LIMIT_QUEUE_WAIT);
         format_duration(time, sizeof time, refusal->wait_ms);
         refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_LATE, refusal->retry_ms,
                     "The upstream '%.*s' takes %u calls at once, %u wait, and this one would for about %s: longer than "
@@ -324,9 +346,19 @@ static void on_late(void *owner) {
     struct call *c = owner;
     char time[COUNT_TEXT];
     format_duration(time, sizeof time, now_ms(c) - c->started_ms);
+    count_refused(c, LIMIT_QUEUE_WAIT);
     refuse_call(c, ERR_BUSY, OUTCOME_QUEUE_LATE, RETRY_MOST_MS,
                 "The call waited for its turn at the upstream '%.*s', which did not come within %s (queue: wait).",
                 STR_ARG(upstream_config(c)->name), time);
+}
+
+static void on_pushed(void *owner) {
+    struct call *c = owner;
+    count_refused(c, LIMIT_QUEUE_SHARE);
+    refuse_call(
+        c, ERR_SHARE, OUTCOME_QUEUE_FULL, RETRY_MOST_MS,
+        "The queue of the upstream '%.*s' is full, and this client had more than its share of it (queue: length).",
+        STR_ARG(upstream_config(c)->name));
 }
 
 static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal) {
@@ -343,6 +375,7 @@ static enum gate_answer enter_gate(struct call *c, struct gate_refusal *refusal)
         .deadline_ms = now_ms(c) + left_ms(c),
         .on_in = on_turn,
         .on_late = on_late,
+        .on_pushed = on_pushed,
         .owner = c,
     };
     return gate_enter(u->gate, &asker, &c->hold->ticket, refusal);
@@ -360,8 +393,10 @@ static void nobody_left(struct call *c, const struct gate_refusal *refusal, enum
     if (answer != GATE_IN) {
         refuse_queue(c, answer, refusal);
     } else if (c->setback) {
+        count_refused(c, LIMIT_RESTING);
         fail_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, c->setback);
     } else {
+        count_refused(c, LIMIT_RESTING);
         uint64_t rests = breaker_rests_ms(gate_breaker(upstream_of(c)->gate), now_ms(c));
         refuse_call(c, ERR_BUSY, OUTCOME_UPSTREAM_RESTS, MAX(rests, (uint64_t)1000),
                     "The upstream '%.*s' has failed %u times in a row and rests (breaker); nobody else can be asked.",
@@ -383,7 +418,10 @@ static void ask_somebody(struct call *c) {
         }
         switch (enter_gate(c, &here)) {
         case GATE_IN: connect_up(c, false); return;
-        case GATE_WAIT: call_set_state(c, CALL_QUEUED); return;
+        case GATE_WAIT:
+            counted_wait(&c->counted, c->worker);
+            call_set_state(c, CALL_QUEUED);
+            return;
         case GATE_SHARE: last = GATE_SHARE; break;
         case GATE_FULL: last = GATE_FULL; break;
         case GATE_LATE: last = GATE_LATE; break;
@@ -427,7 +465,11 @@ static enum remedy remedy_for(struct call *c, const struct setback *s, uint64_t 
 
 // What is still to come of a failed answer is let come, in the meantime, so that its connection can be kept.
 static void rest(struct call *c, enum remedy remedy, uint64_t wait_ms, enum gate_report report) {
+    struct meter *meter = c->worker->meter;
     leave_upstream(c, report);
+    counted_failure(&c->counted);
+    counted_leave(&c->counted);
+    count_add(remedy == REMEDY_ELSEWHERE ? &meter->fallbacks : &meter->retries, 1);
     opening_destroy(c->opening);
     c->opening = NULL;
     c->discarded = 0;
@@ -480,6 +522,11 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
     snprintf(what, sizeof what, "%s", problem);
     switch (c->state) {
     case CALL_CONNECTING:
+        if (e == ERR_FILES && !c->again && room_spare_files(c->worker)) {
+            c->again = true; // once more, now that there are some
+            connect_up(c, false);
+            return;
+        }
         if (e == ERR_FILES || e == ERR_NOMEM) { // ours, not the upstream's: another one would fail the same way
             fail_call(c, e, OUTCOME_EXHAUSTED, what);
             return;
@@ -493,6 +540,8 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
     case CALL_WAITING:
         if (died_at_once(c) && !c->again && asked_again(&c->asked)) {
             c->again = true;
+            counted_failure(&c->counted);
+            count_add(&c->worker->meter->retries, 1);
             connect_up(c, true);
         } else if (e == ERR_NOMEM) {
             fail_call(c, e, OUTCOME_EXHAUSTED, what);
@@ -581,6 +630,7 @@ static void send_request(struct call *c) {
     call_set_state(c, CALL_SENDING);
     asked_send_head(&c->asked, c->setup, target_of(c), c->timeout_ms ? left_ms(c) : 0, &c->up);
     send_body(c);
+    counted_sent(&c->counted, c->worker);
 }
 
 static void count_try(struct call *c) {
@@ -601,6 +651,7 @@ static void connect_up(struct call *c, bool fresh) {
     }
     c->first_ms = 0;
     c->up = (struct xchg){.events = &up_events};
+    counted_attempt(&c->counted, c->worker, upstream_of(c));
     call_set_state(c, CALL_CONNECTING);
     if (client_start(&upstream_of(c)->origin, &c->up, fresh) == OK) {
         send_request(c);
@@ -648,6 +699,10 @@ bool call_upload(struct call *c, struct str bytes, bool end) {
 
 void call_forget_owner(struct call *c) { c->asked.owner = NULL; }
 
+size_t call_held(const struct tape *t) {
+    return t->events == &tape_events ? buf_len(&((const struct call *)t->writer)->asked.body) : 0;
+}
+
 // ---- the answer
 
 // A coded one is relayed, but its events cannot be seen.
@@ -660,6 +715,7 @@ static bool is_plain_event_stream(const struct fields *fields) {
 struct own_fields {
     char attempts[COUNT_TEXT];
     struct quota_text quota;
+    char timing[TIMING_MAX];
 };
 
 static void add_own_fields(const struct call *c, struct fields *fields, int status, struct own_fields *room) {
@@ -675,13 +731,16 @@ static void add_own_fields(const struct call *c, struct fields *fields, int stat
     if (c->hold) {
         answer_add_quota(fields, &c->hold->look, &room->quota);
     }
+    if (c->setup->config->server_timing) {
+        counted_timing(&c->counted, c->worker, fields, room->timing);
+    }
 }
 
 // The tape's head, and with it the end of what is kept for another try.
 static void put_head(struct call *c, int status, struct fields fields, int64_t body_len) {
     struct tape *tape = tape_ref(c->tape);
     struct own_fields room;
-    bool own = c->attempts > 1 || c->spent || c->hold;
+    bool own = c->attempts > 1 || c->spent || c->hold || c->setup->config->server_timing;
     struct fields copy = {c->worker->answer_scratch, 0, c->worker->server.limits.fields + HEAD_EXTRA};
     for (unsigned i = 0; own && i < fields.n; i++) {
         worker_push(&copy, &fields.v[i]);
@@ -712,15 +771,20 @@ static void relay(struct call *c, struct str bytes, bool end) {
     if (content && !end) {
         set_deadline(c);
     }
+    if (c->hold && c->hold->usage) {
+        usage_feed(c->hold->usage, bytes);
+    }
     if (c->stream && c->stream->error != OK) {
         fail_call(c, ERR_NOMEM, OUTCOME_EXHAUSTED, "there was no memory for its answer");
     } else if (text.len || end) {
+        struct meter_upstream *at = c->counted.at; // it may end as it is sent on
         tape_append(tape, text, end);
+        counted_bytes(&c->counted, c->worker, at);
     }
     if (c->state == CALL_ENDED) { // abandoned by its last reader meanwhile
     } else if (!tape_running(tape)) {
         end_call(c, report_of(tape->status), NULL);
-    } else if (tape_full(tape)) {
+    } else if (tape_full(tape) || (tape->first && room_is_tight(c->worker, text.len) && tape_hold(tape))) {
         xchg_pause(&c->up);
     }
     tape_unref(tape);
@@ -754,6 +818,10 @@ static void on_head(struct xchg *x, struct head *head) {
     bool passing = retry_is_for(status);
     c->first_ms = (uint32_t)(now_ms(c) - c->sent_ms);
     tell_breaker(c, !passing || status < 500);
+    counted_head(&c->counted, c->worker);
+    if (passing) {
+        counted_failure(&c->counted);
+    }
     if (passing && refused_for_now(c, status, &head->fields)) {
         return;
     }
@@ -842,6 +910,8 @@ bool call_waits(const struct tape *t, unsigned *place, unsigned *waiting) {
 // ---- beginning
 
 static void refuse_quota(struct call *c, enum quota_answer answer) {
+    static const enum limit limits[] = {
+        [QUOTA_REQUESTS] = LIMIT_REQUESTS, [QUOTA_TOKENS] = LIMIT_TOKENS, [QUOTA_IN_FLIGHT] = LIMIT_IN_FLIGHT};
     static const char *const names[] = {[QUOTA_REQUESTS] = "requests_per_minute",
                                         [QUOTA_TOKENS] = "tokens_per_minute",
                                         [QUOTA_IN_FLIGHT] = "in_flight"};
@@ -852,6 +922,7 @@ static void refuse_quota(struct call *c, enum quota_answer answer) {
     uint64_t most = answer == QUOTA_REQUESTS ? rates->requests_per_minute
                     : answer == QUOTA_TOKENS ? rates->tokens_per_minute
                                              : rates->in_flight;
+    count_refused(c, limits[answer]);
     refuse_call(c, ERR_SHARE, OUTCOME_LIMITED, c->hold->look.retry_ms,
                 "This client may have %" PRIu64 " %s, and has (limits: %s).", most, units[answer], names[answer]);
 }
@@ -861,10 +932,13 @@ static bool take_hold(struct call *c, const struct call_request *request) {
     c->hold = xcalloc(1, sizeof *c->hold);
     c->hold->client = *request->client;
     struct call_client *client = &c->hold->client;
-    enum quota_answer answer = quota_take(c->worker->commons->quotas, client->id, &client->rates, client->tokens,
-                                          now_ms(c), &c->hold->lease, &c->hold->look);
+    enum quota_answer answer = quota_take(c->worker->commons->quotas, client->id, &client->rates,
+                                          MIN(client->tokens + client->max_tokens, (uint64_t)USAGE_MOST), now_ms(c),
+                                          &c->hold->lease, &c->hold->look);
     if (answer != QUOTA_FINE) {
         refuse_quota(c, answer);
+    } else if (client->rates.tokens_per_minute) {
+        c->hold->usage = xcalloc(1, sizeof *c->hold->usage);
     }
     return answer == QUOTA_FINE;
 }
@@ -876,6 +950,7 @@ struct call *call_start(struct worker *w, const struct call_request *request, st
     c->targets = request->targets;
     c->started_ms = w->loop.now_ms;
     c->timeout_ms = request->timeout_ms;
+    counted_begin(&c->counted, w, request->take_trail, c->setup->config->server_timing);
     c->deadline.on_timer = on_deadline;
     c->up.events = &up_events;
     c->goes_on = request->goes_on;

@@ -2,6 +2,7 @@
 // A call: one request to a model's upstreams, in their order, whose answer goes on a tape. It ends with the tape's end,
 // or when the tape's last reader has left. Who reads the tape is not its business.
 #pragma once
+#include "gateway/access.h"
 #include "gateway/asked.h"
 #include "gateway/worker.h"
 
@@ -15,7 +16,8 @@ struct call_client {
     unsigned weight;   // 1 to 100
     unsigned priority; // 0 to 9
     struct quota_rates rates;
-    uint64_t tokens; // the call's, as estimated
+    uint64_t tokens;     // of the question, as estimated
+    uint64_t max_tokens; // of the answer, as asked for; 0: not said
 };
 
 // What is asked, borrowed for call_start.
@@ -30,6 +32,7 @@ struct call_request {
     struct str body;
     struct buf *take_body;     // instead of copying: the buffer that `body` lies in, or NULL
     struct call_places places; // of a kept body
+    struct trail *take_trail;  // for the access log, or NULL
     // Who streams the body (body_kept false); else NULL.
     const struct call_owner *owner_events;
     void *owner;
@@ -47,4 +50,6 @@ bool call_upload(struct call *c, struct str bytes, bool end);
 void call_forget_owner(struct call *c);
 // The call of this tape waits for its turn: *place from 1, of how many. False: it does not.
 bool call_waits(const struct tape *t, unsigned *place, unsigned *waiting);
+// Bytes of a request's body that the tape's writer keeps; 0 if that is no call.
+size_t call_held(const struct tape *t);
 // A tape that was cut has the outcome in t->why.reason, and when to try again in t->why.retry_ms (0: not said).

@@ -26,6 +26,7 @@
 
 #include "base/mem.h"
 #include "gateway/resume.h"
+#include "gateway/room.h"
 #include "gateway/steps.h"
 #include "llm/json.h"
 #include "llm/reply.h"
@@ -61,6 +62,7 @@ bool gather_plan_peek(struct request *r, struct branch_plan *branch, struct str 
         return false;
     }
     branch->places = steps_places(body, &peek);
+    branch->max_tokens = peek.max_tokens;
     return true;
 }
 
@@ -644,7 +646,7 @@ static void start_branch(struct request *r, struct gather *g, unsigned i, const 
         .request_id = str_from(id, (size_t)id_len),
         .setup = g->setup,
         .targets = plan->targets,
-        .client = request_client(r, body.len, &client) ? &client : NULL,
+        .client = request_client(r, body.len, plan->max_tokens, &client) ? &client : NULL,
         .body_kept = true,
         .body = body,
         .take_body = is_made ? &plan->made : NULL,
@@ -660,6 +662,7 @@ static void start_branch(struct request *r, struct gather *g, unsigned i, const 
     if (plan->timeout_ms) {
         timer_set(&g->worker->loop, &b->timeout, plan->timeout_ms);
     }
+    room_take_calls(g->worker, 1);
     tape_open(tape, &b->reader, &branch_events, 0);
     tape_unref(tape);
     tape_read(&b->reader);
@@ -672,6 +675,7 @@ void gather_start(struct request *r, struct tape *tape) {
     bool sooner = r->timeout_ms && (!plan->deadline_ms || r->timeout_ms < plan->deadline_ms);
     plan->deadline_ms = sooner ? r->timeout_ms : plan->deadline_ms;
     r->gather = NULL;
+    r->streams = plan->streams;
     g->worker = w;
     g->setup = setup_ref(r->setup);
     g->plan = plan;

@@ -36,6 +36,7 @@ struct branch_plan {
     struct buf made; // empty: it lies in the request's
     struct call_places places;
     uint64_t timeout_ms; // 0: none
+    uint64_t max_tokens; // as the body asks for; 0: it does not say
 };
 
 // A request's, until its gather is started, then the gather's.

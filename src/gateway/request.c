@@ -11,8 +11,10 @@
 #include "gateway/gather.h"
 #include "gateway/jobs.h"
 #include "gateway/origin.h"
+#include "gateway/patience.h"
 #include "gateway/responses.h"
 #include "gateway/resume.h"
+#include "gateway/room.h"
 #include "gateway/steps.h"
 #include "gateway/tapes.h"
 
@@ -32,6 +34,7 @@ void request_set_state(struct request *r, enum request_state state) {
     if (state == REQUEST_READING) { // again
         r->whole = r->state == REQUEST_FOLLOWING ? buf_str(&r->body) : r->whole;
         r->places = (struct call_places){0};
+        r->max_tokens = 0;
         r->tenant = 0;
         r->targets = NULL;
         r->gather = NULL;
@@ -59,7 +62,11 @@ static void drop_request(struct request *r) {
     struct worker *w = r->worker;
     request_set_state(r, REQUEST_ENDED);
     w->in_flight--;
+    if (r->access) {
+        access_end(r, false);
+    }
     resume_end(r);
+    patience_end(r);
     list_unlink(&r->node);
     if (r->call) {
         call_forget_owner(r->call);
@@ -72,11 +79,14 @@ static void drop_request(struct request *r) {
 // The only way out.
 void request_finish(struct request *r, enum outcome outcome) {
     r->outcome = outcome;
-    r->worker->outcomes[outcome]++;
+    count_add(&r->worker->meter->outcomes[outcome], 1);
     if (log_enabled(LOG_DEBUG)) {
         char id[REQUEST_ID_MAX];
         struct str name = request_id(r, id);
         log_debug("%.*s: %s: %s", STR_ARG(name), outcome_name(outcome), outcome_text(outcome));
+    }
+    if (r->access) {
+        access_end(r, true);
     }
     drop_request(r);
 }
@@ -103,6 +113,7 @@ static struct request *add_request(struct worker *w, struct xchg *x, const struc
     buf_init(&r->body, w->config->max_body);
     list_push_back(&w->requests, &r->node);
     w->in_flight++;
+    r->access = access_begin(r);
     return r;
 }
 
@@ -134,6 +145,13 @@ void request_reject(struct http_server *s, struct xchg *x, enum err e, const cha
     request_error(r, err_status(e), outcome, NULL, NULL, "The request was refused: %s.", problem);
 }
 
+static void count_bytes(struct request *r, size_t in, size_t out) {
+    struct meter *m = r->worker->meter;
+    count_add(&m->bytes_in, in);
+    count_add(&m->bytes_out, out);
+    access_add_bytes(r, in, out);
+}
+
 static void on_head(struct xchg *x UNUSED, struct head *head UNUSED) {} // a request has one, told by request_begin
 
 // A looked-at body is gathered; one that came in a single piece is used where it lies.
@@ -141,6 +159,9 @@ static void gather(struct request *r, struct str bytes, bool end) {
     enum err e = OK;
     if (end && buf_len(&r->body) == 0 && bytes.len <= r->body.cap) {
         r->whole = bytes;
+    } else if (!room_for_body(r->worker, bytes.len)) {
+        room_refuse(r);
+        return;
     } else if ((e = buf_str_append(&r->body, bytes)) == ERR_NOMEM) {
         request_error(r, 503, OUTCOME_EXHAUSTED, NULL, NULL, "There is no memory for the request.");
         return;
@@ -159,6 +180,7 @@ static void gather(struct request *r, struct str bytes, bool end) {
 static void on_body(struct xchg *x, struct str bytes, bool end) {
     struct request *r = x->owner;
     r->body_complete = end;
+    count_bytes(r, bytes.len, 0);
     if (r->call) {
         if (!call_upload(r->call, bytes, end) && !end) {
             xchg_pause(x);
@@ -274,7 +296,7 @@ static void on_drain(struct xchg *x) {
     struct request *r = x->owner;
     if (r->state == REQUEST_ANSWERING) {
         request_send_local(r);
-    } else if (r->state == REQUEST_RELAYING) {
+    } else if (r->state == REQUEST_RELAYING && (!r->patience || patience_drain(r))) {
         tape_read(&r->reader);
     }
 }
@@ -326,8 +348,8 @@ static void add_own_fields(struct request *r, struct fields *fields, const struc
     }
 }
 
-static void on_tape_head(struct tape_reader *reader, const struct tape_head *tape_head) {
-    struct request *r = request_of(reader);
+void request_send_head(struct request *r, const struct tape_head *tape_head) {
+    struct tape_reader *reader = &r->reader;
     char room[REQUEST_ID_MAX];
     struct tape_id id = shelf_id(&r->worker->shelf, reader->tape);
     struct fields fields = worker_scratch(r->worker);
@@ -341,18 +363,34 @@ static void on_tape_head(struct tape_reader *reader, const struct tape_head *tap
     struct head head = {
         .status = tape_head->status, .fields = fields, .body_len = tape_head->body_len < 0 ? BODY_UNKNOWN : left};
     r->head_sent = r->head_sent || head.status >= 200;
+    access_set_status(r, head.status);
     xchg_send_head(r->x, &head);
     if (head.status >= 200 && resume_is_head_only(r) && xchg_send(r->x, STR(""), true) == 0 && xchg_over(r->x)) {
         request_finish(r, OUTCOME_COMPLETE); // whatever becomes of the answer
     }
 }
 
+static void on_tape_head(struct tape_reader *reader, const struct tape_head *head) {
+    struct request *r = request_of(reader);
+    if (!r->patience || !patience_head(r, head)) {
+        request_send_head(r, head);
+    }
+}
+
 static size_t on_tape_bytes(struct tape_reader *reader, const struct iovec *v, int count, bool last) {
     struct request *r = request_of(reader);
+    size_t taken = 0;
+    if (r->patience && !patience_bytes(r, v, count, last, &taken)) {
+        return taken;
+    }
     if (r->resume && !resume_send_prelude(r)) {
         return 0;
     }
-    size_t taken = xchg_sendv(r->x, v, count, last);
+    taken = xchg_sendv(r->x, v, count, last);
+    count_bytes(r, 0, taken);
+    if (r->patience) {
+        patience_sent(r, v, count, taken);
+    }
     if (xchg_over(r->x)) { // not so when the connection failed: then on_fail comes
         request_finish(r, OUTCOME_COMPLETE);
     }
@@ -386,16 +424,19 @@ static void on_tape_end(struct tape_reader *reader, const struct tape_why *why) 
         }
         return;
     }
+    // 410: SDKs do not send that again by themselves.
+    int status = why->end == TAPE_CANCELLED ? 410 : why->error == OK ? 502 : err_status(why->error);
+    const char *said = why->problem ? why->problem : "its call was ended";
+    if (r->patience && patience_fails(r, status, code_of(outcome), said, outcome)) {
+        return;
+    }
     if (r->head_sent && !xchg_retract_head(r->x)) {
         xchg_abort(r->x);
         request_finish(r, outcome);
         return;
     }
-    // 410: SDKs do not send that again by themselves.
-    int status = why->end == TAPE_CANCELLED ? 410 : why->error == OK ? 502 : err_status(why->error);
     r->retry_ms = why->retry_ms;
-    char *problem =
-        str_dup(str_c(why->problem ? why->problem : "its call was ended")); // the tape may go with its last reader
+    char *problem = str_dup(str_c(said)); // the tape may go with its last reader
     if (why->end == TAPE_CANCELLED) {
         request_error(r, status, outcome, NULL, "cancelled", "The answer was cancelled: %s.", problem);
     } else {
@@ -410,12 +451,13 @@ void request_follow(struct request *r, struct tape *t, uint64_t position) {
     request_set_state(r, REQUEST_RELAYING);
     shelf_joined(t);
     tape_open(t, &r->reader, &reader_events, position);
+    patience_begin(r);
     tape_read(&r->reader);
 }
 
 enum { BYTES_PER_TOKEN = 4 }; // of English text (OpenAI's help pages); settled when the call has ended
 
-bool request_client(const struct request *r, size_t body_len, struct call_client *client) {
+bool request_client(const struct request *r, size_t body_len, uint64_t max_tokens, struct call_client *client) {
     const struct config *config = r->setup->config;
     const struct config_client *known = r->client == WHO_NO_CLIENT ? NULL : &config->clients[r->client];
     const struct config_limits *limits = known ? &known->limits : &config->limits;
@@ -429,15 +471,22 @@ bool request_client(const struct request *r, size_t body_len, struct call_client
         .priority = known ? known->priority : 0,
         .rates = {limits->requests_per_minute, limits->tokens_per_minute, limits->in_flight},
         .tokens = body_len / BYTES_PER_TOKEN,
+        .max_tokens = max_tokens,
     };
     memcpy(&client->id, digest.bytes, sizeof client->id);
     return true;
 }
 
+// Something is read in the answer, or put into it.
+static bool is_read_here(const struct request *r) {
+    bool kept_alive = r->setup->config->keepalive_ms && (r->streams || r->blanks);
+    return r->background || kept_alive || r->progress;
+}
+
 static struct call *start_call(struct request *r, struct tape *tape, bool body_kept) {
     char id[REQUEST_ID_MAX];
     struct call_client client;
-    bool limited = request_client(r, r->whole.len, &client);
+    bool limited = request_client(r, r->whole.len, r->max_tokens, &client);
     struct call_request asked = {
         .head = r->head,
         .request_id = request_id(r, id),
@@ -449,12 +498,13 @@ static struct call *start_call(struct request *r, struct tape *tape, bool body_k
         .body = r->whole,
         .take_body = buf_len(&r->body) ? &r->body : NULL,
         .places = r->places,
+        .take_trail = access_trail(r),
         .owner_events = &upload_events,
         .owner = body_kept ? NULL : r,
         .messages = r->route->messages,
         .goes_on = !tape->record && resume_goes_on(r),
         .answered = r->resume && resume_is_async(r),
-        .plain = r->background,
+        .plain = is_read_here(r) || (limited && client.rates.tokens_per_minute),
     };
     return call_start(r->worker, &asked, tape);
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // A request: one client exchange on its way through the steps table (steps.c), from its head to its one outcome.
 #pragma once
+#include "gateway/access.h"
 #include "gateway/answer.h"
 #include "gateway/call.h"
 #include "gateway/worker.h"
 #include "tape/mirror.h"
 
 struct gather_plan;
+struct patience;
 struct question;
 struct resume;
 struct route;
@@ -36,6 +38,7 @@ struct request {
             uint32_t tenant;           // in short (tape/shelf.h), 0: there are no keys
             int client;                // whose key it came with (who.h)
             const struct targets *targets;
+            uint64_t max_tokens;        // as the body asks for; 0: it does not say
             struct gather_plan *gather; // what it asks for when that is several calls (gather.h)
         };
         struct { // FOLLOWING
@@ -44,10 +47,12 @@ struct request {
         };
         struct tape_reader reader; // afterwards
     };
-    struct resume *resume;  // what it wants of tapes; NULL: a plain relay (resume.h)
-    const struct str *cors; // its page's origin as the configuration allows it; NULL: none
-    struct call *call;      // while a body is streamed to it
-    struct buf body;        // of a looked-at request that came in pieces; of a local answer
+    struct resume *resume;     // what it wants of tapes; NULL: a plain relay (resume.h)
+    const struct str *cors;    // its page's origin as the configuration allows it; NULL: none
+    struct patience *patience; // what it hears while it waits; NULL: nothing (patience.h)
+    struct call *call;         // while a body is streamed to it
+    struct access *access;     // its line in the access log; NULL: there is none
+    struct buf body;           // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
     uint64_t timeout_ms; // X-Request-Timeout; 0: none
     uint32_t retry_ms;   // of a local answer: when to ask again; 0: not said
@@ -61,6 +66,8 @@ struct request {
     bool body_complete : 1;
     bool background : 1; // "background": true in the body, and thaw does it
     bool streams : 1;    // "stream": true
+    bool progress : 1;   // it wants to be told its place in a queue
+    bool blanks : 1;     // its route keeps JSON answers alive
     bool preflight : 1;  // a browser asks for a page what it may do
 };
 
@@ -90,8 +97,11 @@ void request_begin_job(struct worker *w, const struct head *head, struct str bod
 void request_again(struct request *r);
 // Starts what writes the answer's tape, a call or whatever the route has instead, and follows it.
 void request_start(struct request *r);
-// Whose calls it makes, with the tokens of a body of that size. False: nothing is limited here.
-MUSTCHECK bool request_client(const struct request *r, size_t body_len, struct call_client *client);
+// Whose calls it makes; the tokens are those of a body of that size. False: nothing is limited here.
+MUSTCHECK bool request_client(const struct request *r, size_t body_len, uint64_t max_tokens,
+                              struct call_client *client);
+// Sends a tape's head, with what thaw adds to it.
+void request_send_head(struct request *r, const struct tape_head *tape_head);
 // Becomes a reader of the tape, from a position that it has.
 void request_follow(struct request *r, struct tape *t, uint64_t position);
 

@@ -104,6 +104,7 @@ static void init_gate(struct setup *s, struct upstream *u) {
         .queue_wait_ms = s->config->queue_wait_ms,
     };
     u->gate = gates_find(s->worker->commons->gates, config->name);
+    u->meter = &s->worker->meter->upstreams[meters_place(s->worker->meters, config->name, u->gate)];
     u->gated = options.limit || options.automatic;
     s->limited = s->limited || u->gated;
     gate_set(u->gate, &options, s->worker->loop.now_ms);

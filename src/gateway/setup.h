@@ -48,10 +48,11 @@ void blueprint_unref(struct blueprint *b); // accepts NULL
 struct upstream {
     const struct config_upstream *config;
     struct origin origin;
-    char *authorization; // "Bearer KEY", secret; NULL: the client's own goes on
-    char *authority;     // for Host
-    struct gate *gate;   // of all workers, by the upstream's name
-    bool gated;          // calls pass through it: there is a limit
+    char *authorization;          // "Bearer KEY", secret; NULL: the client's own goes on
+    char *authority;              // for Host
+    struct gate *gate;            // of all workers, by the upstream's name
+    bool gated;                   // calls pass through it: there is a limit
+    struct meter_upstream *meter; // of this worker
     struct retry_budget budget;
     unsigned in_flight; // calls of this worker
 };

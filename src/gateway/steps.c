@@ -9,9 +9,11 @@
 #include "gateway/gather.h"
 #include "gateway/origin.h"
 #include "gateway/parallel.h"
+#include "gateway/patience.h"
 #include "gateway/recipe.h"
 #include "gateway/responses.h"
 #include "gateway/resume.h"
+#include "gateway/room.h"
 #include "gateway/tapes.h"
 #include "llm/json.h"
 #include "llm/peek.h"
@@ -240,6 +242,10 @@ static enum verdict step_who(struct request *r) {
     case WHO_FINE:
         r->tenant = keys ? shelf_tenant(&found.tenant) : 0;
         r->client = found.client;
+        if (keys) {
+            bool named = found.client != WHO_NO_CLIENT;
+            access_set_key(r, &found.tenant, named ? r->setup->config->clients[found.client].name : STR(""));
+        }
         return NEXT;
     case WHO_NOBODY:
         request_error(
@@ -258,10 +264,11 @@ static enum verdict step_who(struct request *r) {
     return DONE;
 }
 
-// ---- time: how long the client waits (seconds, or as durations are written)
+// ---- time: how long the client waits (seconds, or as durations are written), and what it hears meanwhile
 
 static enum verdict step_time(struct request *r) {
     struct str value = fields_value(&r->head->fields, FIELD_X_REQUEST_TIMEOUT);
+    patience_look(r);
     char seconds[32];
     int n = value.len < sizeof seconds - 1 ? snprintf(seconds, sizeof seconds, "%.*ss", STR_ARG(value)) : 0;
     if (!value.ptr) {
@@ -431,8 +438,10 @@ static enum verdict step_peek(struct request *r) {
     if (!steps_peek(r, r->whole, NULL, &peek, &targets)) {
         return DONE;
     }
+    access_set_model(r, peek.model);
     r->places = steps_places(r->whole, &peek);
     r->targets = targets;
+    r->max_tokens = peek.max_tokens;
     find_background(r, &peek);
     return NEXT;
 }
@@ -454,6 +463,7 @@ const struct step steps[] = {
     {"who", step_who},       // 401
     {"loop", step_loop},     // 508
     {"time", step_time},     // 400: X-Request-Timeout
+    {"room", room_step},     // 503: memory is at the budget
     {"body", step_body},     // 413, 415; waits until a looked-at body is there
     {"peek", step_peek},     // 400: JSON; 404: the model's upstreams
     {"tape", resume_step},   // 422; joins an earlier call and reads its tape

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/jobs.h"
 #include "gateway/request.h"
+#include "gateway/room.h"
 #include "net/tcp.h"
 
 enum {
@@ -14,18 +15,6 @@ enum {
     PACE_MIN_IOS = 64,
     POOL_KEEP = 256
 };
-
-static const struct {
-    const char *name;
-    const char *text;
-} outcomes[] = {
-#define OUTCOME(name, text) {#name, text},
-#include "gateway/outcome.def"
-#undef OUTCOME
-};
-
-const char *outcome_name(enum outcome o) { return outcomes[o].name; }
-const char *outcome_text(enum outcome o) { return outcomes[o].text; }
 
 struct fields worker_scratch(struct worker *w) {
     return (struct fields){.v = w->scratch, .cap = w->server.limits.fields + HEAD_EXTRA};
@@ -90,10 +79,20 @@ struct shelves *worker_shelves(const struct config *config, unsigned workers) {
     return shelves_create(&options);
 }
 
+// What others may read of this worker, as a turn leaves it.
+static void publish(struct loop *loop) {
+    struct worker *w = container_of(loop, struct worker, loop);
+    count_set(&w->meter->in_flight, w->in_flight);
+    count_set(&w->meter->connections, w->server.open);
+    count_set(&w->meter->tapes, w->shelf.running);
+    count_set(&w->meter->draining, w->server.draining);
+}
+
 void worker_reload(struct worker *w, struct blueprint *blueprint) {
     struct setup *old = w->setup;
     w->setup = setup_create(w, blueprint);
     w->config = w->setup->config;
+    count_add(&w->meter->generation, 1);
     w->server.header_ms = w->config->header_ms;
     w->server.idle_ms = w->config->idle_ms;
     if (old) {
@@ -139,6 +138,10 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     const struct config *config = options->blueprint->config;
     w->listener.io.fd = -1;
     list_init(&w->setups);
+    w->meters = options->meters ? options->meters : meters_create(1);
+    w->meter = meters_worker(w->meters, options->meters ? options->number : 0);
+    w->meter->loop = &w->loop;
+    w->loop.after_turn = publish;
     w->commons = options->commons ? options->commons : commons_create();
     w->shelves = options->shelves ? options->shelves : worker_shelves(config, 1);
     shelf_init(&w->shelf, w->shelves, options->number, &w->loop);
@@ -151,10 +154,12 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     struct dns_options dns_options = {.servers = options->dns_servers};
     w->dns = dns_create(&w->loop, &dns_options);
     init_http(w);
+    room_init(w, options->pressure);
     worker_reload(w, options->blueprint);
     w->store = options->store;
     jobs_start(w, options->interrupted);
     e = open_listeners(w);
+    room_listen(w);
     if (e != OK) {
         worker_finish(w);
     }
@@ -170,6 +175,7 @@ void worker_finish(struct worker *w) {
     }
     each_listener(w, listener_close);
     timer_clear(&w->drain);
+    room_finish(w);
     jobs_stop(w);
     w->store = NULL; // it may be closed already, and what is cut now is what it has as running
     w->shelf.on_ended = NULL;
@@ -196,6 +202,10 @@ void worker_finish(struct worker *w) {
     }
     if (!w->options.commons) {
         commons_destroy(w->commons);
+    }
+    w->meter->loop = NULL;
+    if (!w->options.meters) {
+        meters_destroy(w->meters);
     }
 }
 

@@ -4,27 +4,22 @@
 #pragma once
 #include <time.h>
 
+#include "admit/pressure.h"
 #include "base/pool.h"
+#include "gateway/meter.h"
 #include "gateway/setup.h"
 #include "http/server.h"
 #include "net/listen.h"
 #include "store/store.h"
 #include "tape/shelf.h"
 
-enum outcome {
-#define OUTCOME(name, text) OUTCOME_##name,
-#include "gateway/outcome.def"
-#undef OUTCOME
-    OUTCOME_COUNT
-};
-const char *outcome_name(enum outcome o); // the identifier
-const char *outcome_text(enum outcome o);
-
 struct worker_options {
     struct blueprint *blueprint;              // the worker takes a reference
     struct commons *commons;                  // of all workers; NULL: this one is alone and makes its own
     struct shelves *shelves;                  // likewise
-    unsigned number;                          // its shelf's
+    unsigned number;                          // its shelf's and its meter's
+    struct meters *meters;                    // of all workers; NULL: this one counts for itself
+    struct sink *access;                      // of the access log; NULL: none. Outlives the workers
     struct clock *clock;                      // NULL: the monotonic clock
     const struct address *listen;             // NULL: no listener (tests bring their own connections)
     const int *sockets;                       // instead of one of its own: what it accepts from; taken
@@ -33,9 +28,10 @@ struct worker_options {
     void *(*mock_create)(struct loop *loop);
     void *(*mock_context)(void *mock, struct str upstream); // what mock_connect gets for that one; NULL: the mock
     void (*mock_destroy)(void *mock);
-    const char *dns_servers;  // NULL: the system's
-    struct store *store;      // of all workers; NULL: none. Outlives their loops' last turn
-    struct list *interrupted; // jobs that this worker runs again (gateway/jobs.h), or NULL
+    const char *dns_servers;   // NULL: the system's
+    struct store *store;       // of all workers; NULL: none. Outlives their loops' last turn
+    struct pressure *pressure; // of all workers; NULL: no limits. Outlives the worker
+    struct list *interrupted;  // jobs that this worker runs again (gateway/jobs.h), or NULL
 };
 
 struct worker {
@@ -64,18 +60,24 @@ struct worker {
     struct pool request_pool;
     struct pool call_pool;
     struct list requests;
-    unsigned in_flight;           // requests between head and end
+    unsigned in_flight; // requests between head and end
+    struct pressure_gauge gauge;
+    uint64_t grown;               // bytes kept for slow readers since the memory was measured for that
+    struct timer watch;           // while anything is in flight: looks at the memory (room.h)
     uint64_t serial;              // of requests, for ids
     char id_prefix[14];           // "thaw-1a2b3c4d-", random, so that ids of workers and restarts differ
     struct field *scratch;        // for building heads: limits.fields + HEAD_EXTRA
     struct field *answer_scratch; // likewise, of a head that goes on a tape, whose readers build theirs
     time_t date_second;           // of `date`
     char date[32];
+    time_t logged_second; // of `logged`, for the access log
+    char logged[24];
     struct timer drain; // while draining: looks whether everything is done
     uint64_t drain_until_ms;
     bool idle;       // drained
     bool drain_over; // the time is up, clients are being told
-    uint64_t outcomes[OUTCOME_COUNT];
+    struct meters *meters;
+    struct meter *meter; // its own
 };
 
 enum { HEAD_EXTRA = 16 };

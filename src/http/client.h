@@ -9,6 +9,10 @@ struct http_client {
     struct dns *dns;
     struct http_limits limits;
     uint64_t idle_ms; // how long an unused connection is kept
+    size_t
+        read_most; // bytes of an answer at once, up to LOOP_READ_BUFFER as which it begins; what an owner cannot pass on
+                   // it has to keep
+    struct list origins;
     struct h1 *spare; // a parser at rest; a connection has one only while an answer arrives
 };
 
@@ -22,6 +26,7 @@ struct origin {
     struct conn *(*connect_local)(void *context);
     void *context;
 
+    struct list node;      // in client->origins
     struct list idle;      // most recently used first
     struct list open_list; // all connections, for origin_finish
     unsigned idle_count;
@@ -32,6 +37,8 @@ struct origin {
 void http_client_init(struct http_client *client);
 // After its origins.
 void http_client_finish(struct http_client *client);
+// Closes up to `most` kept connections, of every origin those unused for the longest time first. How many.
+unsigned http_client_close_idle(struct http_client *client, unsigned most);
 // The caller has set target and authority (and connect_local), other fields zero.
 void origin_init(struct origin *o, struct http_client *client);
 // Closes all connections; exchanges on them are over without an event.

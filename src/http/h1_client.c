@@ -20,7 +20,7 @@
 #include "http/wire.h"
 
 enum {
-    READS_PER_TURN = 4, // of LOOP_READ_BUFFER each
+    READS_PER_TURN = 4, // of read_most each
     INTERIM_MAX = 8,    // 1xx answers to one request (facts A37)
 };
 
@@ -200,14 +200,23 @@ static void set_paused(struct xchg *x, bool paused) {
 
 static void abort_exchange(struct xchg *x) { close_conn(of(x)); }
 
-static const struct xchg_ops client_ops = {send_head, send_body, retract_head, set_paused, abort_exchange};
+static const struct xchg_ops client_ops = {send_head, send_body, retract_head, set_paused, abort_exchange, NULL};
 
 // ---- receiving
+
+// A read that filled the buffer may have left bytes in the socket, and the owner's next request, which may come at once,
+// must not find them as its answer (facts A15).
+static bool nothing_behind(struct client_conn *c) {
+    char byte;
+    size_t n;
+    c->readable = c->readable && conn_read(c->conn, &byte, 1, &n) != ERR_AGAIN;
+    return !c->readable;
+}
 
 // The connection is free before the owner hears of the end, so that the next exchange finds it.
 static void answered(struct client_conn *c, struct str last, bool keep) {
     struct xchg *x = c->x;
-    keep = keep && wire_complete(&c->wire) && !c->hup;
+    keep = keep && wire_complete(&c->wire) && !c->hup && nothing_behind(c);
     detach(c);
     if (keep) {
         wire_reset(&c->wire);
@@ -316,7 +325,8 @@ static void read_some(struct client_conn *c) {
             loop_defer(loop_of(c), &c->work);
             return;
         }
-        enum err e = conn_read(c->conn, into, LOOP_READ_BUFFER, &n);
+        size_t most = c->origin->client->read_most;
+        enum err e = conn_read(c->conn, into, most, &n);
         if (e == ERR_AGAIN) {
             c->readable = false;
             return;
@@ -329,7 +339,7 @@ static void read_some(struct client_conn *c) {
             fail(c, ERR_PROTOCOL, "the upstream sent an answer before the request");
             return;
         }
-        c->readable = n == LOOP_READ_BUFFER || c->hup;
+        c->readable = n == most || c->hup;
         feed(c, into, n);
         if (!c->readable) {
             return;
@@ -428,7 +438,22 @@ enum err client_start(struct origin *o, struct xchg *x, bool fresh) {
     return ERR_AGAIN;
 }
 
-void http_client_init(struct http_client *client) { client->spare = NULL; }
+void http_client_init(struct http_client *client) {
+    client->spare = NULL;
+    client->read_most = LOOP_READ_BUFFER;
+    list_init(&client->origins);
+}
+
+unsigned http_client_close_idle(struct http_client *client, unsigned most) {
+    unsigned closed = 0;
+    list_each(node, &client->origins) {
+        struct origin *o = container_of(node, struct origin, node);
+        for (; closed < most && !list_empty(&o->idle); closed++) {
+            close_conn(container_of(o->idle.prev, struct client_conn, node));
+        }
+    }
+    return closed;
+}
 
 void http_client_finish(struct http_client *client) {
     h1_destroy(client->spare);
@@ -437,10 +462,12 @@ void http_client_finish(struct http_client *client) {
 
 void origin_init(struct origin *o, struct http_client *client) {
     o->client = client;
+    list_push_back(&client->origins, &o->node);
     list_init(&o->idle);
     list_init(&o->open_list);
 }
 
 void origin_finish(struct origin *o) {
+    list_unlink(&o->node);
     list_each(node, &o->open_list) { close_conn(container_of(node, struct client_conn, open_node)); }
 }

@@ -42,7 +42,7 @@ enum conn_state { S_IDLE, S_HEAD, S_BODY, S_ANSWER, S_LINGER, S_CLOSED };
 struct server_conn {
     struct http_server *server;
     struct conn *conn;
-    struct list node; // in server->connections
+    struct list node; // in server->connections, or while IDLE in server->idle
     struct xchg x;
     struct wire wire;
     struct h1 *parser; // in HEAD and BODY, but while feed() has it
@@ -87,6 +87,10 @@ static void restart_deadline(struct server_conn *s) {
 
 static void set_state(struct server_conn *s, enum conn_state state) {
     assert(s->state != S_CLOSED);
+    if ((s->state == S_IDLE) != (state == S_IDLE)) {
+        list_unlink(&s->node);
+        list_push_back(state == S_IDLE ? &s->server->idle : &s->server->connections, &s->node);
+    }
     s->state = state;
     restart_deadline(s);
 }
@@ -196,6 +200,9 @@ static void leave_conn(struct server_conn *s) {
     s->x.ops = NULL;
     s->conn->owner = NULL;
     loop_bury(server->loop, &s->grave, bury);
+    if (server->on_open) {
+        server->on_open(server, false);
+    }
 }
 
 static void close_conn(struct server_conn *s, bool abort) {
@@ -274,7 +281,12 @@ static void abort_exchange(struct xchg *x) {
     close_conn(s, false);
 }
 
-static const struct xchg_ops server_ops = {send_head, send_body, retract_head, set_paused, abort_exchange};
+static bool peer_of(const struct xchg *x, struct address *a) {
+    const struct server_conn *s = x->impl;
+    return conn_peer(s->conn, a);
+}
+
+static const struct xchg_ops server_ops = {send_head, send_body, retract_head, set_paused, abort_exchange, peer_of};
 
 static void ignore_head(struct xchg *x UNUSED, struct head *head UNUSED) {}
 static void ignore_body(struct xchg *x UNUSED, struct str bytes UNUSED, bool end UNUSED) {}
@@ -527,6 +539,7 @@ static void on_deadline(struct timer *timer) {
 
 void http_server_init(struct http_server *s) {
     list_init(&s->connections);
+    list_init(&s->idle);
     s->linger_ms = s->linger_ms ? s->linger_ms : 2000;
     s->parting_ms = s->parting_ms ? s->parting_ms : 2000;
 }
@@ -540,8 +553,11 @@ void http_server_accept(struct http_server *server, struct conn *take_conn) {
     s->deadline.on_timer = on_deadline;
     wire_init(&s->wire);
     buf_init(&s->unread, UNREAD_CAP);
-    list_push_back(&server->connections, &s->node);
+    list_push_back(&server->idle, &s->node);
     server->open++;
+    if (server->on_open) {
+        server->on_open(server, true);
+    }
     take_conn->owner = s;
     take_conn->on_event = on_event;
     set_state(s, S_IDLE);
@@ -558,19 +574,37 @@ struct conn *http_server_release(struct xchg *x) {
     return s->conn;
 }
 
+void http_server_reset(struct xchg *x) {
+    if (!xchg_over(x)) {
+        close_conn(of(x), true);
+    }
+}
+
+unsigned http_server_close_idle(struct http_server *server, unsigned most, uint64_t idle_ms) {
+    unsigned closed = 0;
+    uint64_t due_ms = server->loop->now_ms + server->idle_ms; // of one that is idle from now on
+    list_each(node, &server->idle) {
+        struct server_conn *s = container_of(node, struct server_conn, node);
+        if (closed == most || s->deadline.due_ms + idle_ms > due_ms) {
+            break;
+        }
+        if (!s->readable && !buf_len(&s->unread)) { // else its next request is there
+            close_conn(s, false);
+            closed++;
+        }
+    }
+    return closed;
+}
+
 // A client that was told nothing else may send its next request at any moment: closing now would lose what is on its way.
 void http_server_drain(struct http_server *server) {
     server->draining = true;
-    list_each(node, &server->connections) {
-        struct server_conn *s = container_of(node, struct server_conn, node);
-        if (s->state == S_IDLE) {
-            restart_deadline(s);
-        }
-    }
+    list_each(node, &server->idle) { restart_deadline(container_of(node, struct server_conn, node)); }
 }
 
 void http_server_finish(struct http_server *server) {
     list_each(node, &server->connections) { close_conn(container_of(node, struct server_conn, node), true); }
+    list_each(node, &server->idle) { close_conn(container_of(node, struct server_conn, node), true); }
     h1_destroy(server->spare);
     server->spare = NULL;
 }

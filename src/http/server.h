@@ -21,12 +21,15 @@ struct http_server {
     // Something came that is no request: send an answer's head before returning, and its body. The connection is
     // closed behind it.
     void (*on_reject)(struct http_server *s, struct xchg *x, enum err e, const char *problem);
+    // A connection was taken (true) or is gone; `open` has it. May be NULL.
+    void (*on_open)(struct http_server *s, bool more);
     void *owner;
 
-    struct list connections;
-    unsigned open;    // connections
-    bool draining;    // no answer keeps its connection alive any more
-    struct h1 *spare; // a parser at rest; a connection has one only while a request arrives
+    struct list connections; // those with a request or an answer on the way
+    struct list idle;        // the others, idle for the longest time first
+    unsigned open;           // connections
+    bool draining;           // no answer keeps its connection alive any more
+    struct h1 *spare;        // a parser at rest; a connection has one only while a request arrives
 };
 
 // The fields above the blank line in http_server are set by the caller before (others zero).
@@ -39,6 +42,11 @@ void http_server_accept(struct http_server *s, struct conn *take_conn);
 // left as far as there was room, and the connection, with nobody listening, is the caller's to write to and to close.
 // NULL if the exchange is over. For thaw mock alone, whose faults are bytes that no server should send.
 struct conn *http_server_release(struct xchg *x);
+// As xchg_abort, but what the client did not take yet is gone with the connection, which is reset: its memory is free now.
+void http_server_reset(struct xchg *x);
+// Closes up to `most` connections that wait for a request since idle_ms or longer, those idle for the longest time first.
+// How many.
+unsigned http_server_close_idle(struct http_server *s, unsigned most, uint64_t idle_ms);
 // Answers say Connection: close from now on. Idle connections, and those whose answer had begun to say otherwise, are
 // closed after parting_ms without a request.
 void http_server_drain(struct http_server *s);

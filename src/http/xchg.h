@@ -26,6 +26,7 @@
 #include <sys/uio.h>
 
 #include "http/msg.h"
+#include "net/conn.h"
 
 struct xchg;
 
@@ -35,6 +36,7 @@ struct xchg_ops {
     bool (*retract_head)(struct xchg *x);
     void (*pause)(struct xchg *x, bool paused);
     void (*abort)(struct xchg *x);
+    bool (*peer)(const struct xchg *x, struct address *a); // of a server's
 };
 
 struct xchg_events {
@@ -85,5 +87,9 @@ static inline void xchg_abort(struct xchg *x) {
     if (x->ops) {
         x->ops->abort(x);
     }
+}
+// The client's address. False: the exchange is over, or it has none.
+MUSTCHECK static inline bool xchg_peer(const struct xchg *x, struct address *a) {
+    return x->ops && x->ops->peer && x->ops->peer(x, a);
 }
 static inline bool xchg_over(const struct xchg *x) { return x->ops == NULL; }

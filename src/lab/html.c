@@ -1,50 +1,27 @@
 // SPDX-License-Identifier: MIT
 // The report: one file with everything in it, no script, light and dark by the reader's setting. The pictures are those
 // of picture.c, as SVG; a bar says on hovering whose it is and whom he waited for.
+#include "draw/page.h"
+#include "draw/text.h"
 #include "lab/draw.h"
 
 enum { LEFT = 70, RIGHT = 20, WIDTH = 960, CHART = WIDTH - LEFT - RIGHT, TOP = 24, WAIT_HEIGHT = 44, MARKS = 10 };
 enum { THICK = 22, THIN = 9, THIN_FROM = 21, LABEL_WIDTH = 9, NAME_EVERY = 5 };
 
-static const char head[] =
-    "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-    "<meta name=\"color-scheme\" content=\"light dark\">\n<title>thaw lab: who waited for whom</title>\n<style>\n"
-    ":root{--bg:#fbfbfa;--fg:#1d2327;--dim:#667079;--line:#dfe3e6;--card:#fff;--p0:#218a7d;--p1:#c48a12;--p2:#e07a3f;"
-    "--p3:#c8443a;--p4:#8c2f39;--wait:#9aa5ad;--on:#fff;--ok:#1f7a5c;--off:#b3261e}\n"
-    "@media (prefers-color-scheme:dark){:root{--bg:#14181b;--fg:#e6eaed;--dim:#97a1a9;--line:#2d3439;--card:#1b2024;"
-    "--p0:#38b2a3;--p1:#e3b657;--p2:#e58a55;--p3:#dd5f55;--p4:#b5505c;--wait:#5b666e;--on:#10141a;--ok:#5cc7a1;"
-    "--off:#ff8a80}}\n"
-    "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,sans-serif}\n"
-    "main{max-width:1040px;margin:0 auto;padding:32px 20px 64px}h1{font-size:1.7rem;margin:0 0 .3em}"
-    "h2{font-size:1.1rem;margin:0 0 .2em}\np{margin:.2em 0 .8em}.dim{color:var(--dim)}"
-    "section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 20px;margin:22px 0}\n"
-    ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;"
+static const char style[] =
+    ":root{--p0:#218a7d;--p1:#c48a12;--p2:#e07a3f;--p3:#c8443a;--p4:#8c2f39;--wait:#9aa5ad;--on:#fff}\n"
+    "@media (prefers-color-scheme:dark){:root{--p0:#38b2a3;--p1:#e3b657;--p2:#e58a55;--p3:#dd5f55;--p4:#b5505c;"
+    "--wait:#5b666e;--on:#10141a}}\n"
+    "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;"
     "font-size:.92rem}th,td{padding:5px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\n"
     "th{font-weight:600;color:var(--dim)}th:first-child,td:first-child{text-align:left}th[colspan]{text-align:center}"
-    "td.g,th.g{border-left:1px solid var(--line)}td.m{font-weight:600}a{color:inherit}\n"
-    ".ok{color:var(--ok)}.off{color:var(--off);font-weight:700}svg{display:block;width:100%;height:auto}"
+    "td.g,th.g{border-left:1px solid var(--line)}td.m{font-weight:600}\n"
+    "svg{display:block;width:100%;height:auto}"
     "svg text{font:12px system-ui,sans-serif;fill:var(--dim)}svg .n{fill:var(--on);font-weight:600}\n"
     ".p0{fill:var(--p0)}.p1{fill:var(--p1)}.p2{fill:var(--p2)}.p3{fill:var(--p3)}.p4{fill:var(--p4)}"
     ".w{fill:var(--wait);opacity:.55}.g{stroke:var(--line)}\n"
     ".key{display:flex;flex-wrap:wrap;gap:6px 18px;font-size:.88rem;color:var(--dim);margin:.6em 0 0;padding:0;"
-    "list-style:none}.key svg{width:14px;height:14px;display:inline-block;vertical-align:-2px;margin-right:6px}\n"
-    "</style>\n</head>\n<body>\n<main>\n";
-
-static void put_html(struct out *o, struct str s) {
-    static const struct {
-        char c;
-        struct str text;
-    } escapes[] = {
-        {'<', STR_INIT("&lt;")}, {'>', STR_INIT("&gt;")}, {'&', STR_INIT("&amp;")}, {'"', STR_INIT("&quot;")}};
-    for (size_t i = 0; i < s.len; i++) {
-        struct str piece = str_from(s.ptr + i, 1);
-        for (size_t e = 0; e < ARRAY_LEN(escapes); e++) {
-            piece = s.ptr[i] == escapes[e].c ? escapes[e].text : piece;
-        }
-        put(o, piece);
-    }
-}
+    "list-style:none}.key svg{width:14px;height:14px;display:inline-block;vertical-align:-2px;margin-right:6px}\n";
 
 // ---- the table
 
@@ -183,7 +160,7 @@ static void put_svg(struct out *o, const struct lab_result *r) {
     struct chart c = {r, seats, seats < THIN_FROM ? THICK : THIN, (double)r->measured.wall_ns};
     put_format(o, "<div class=\"scroll\"><svg viewBox=\"0 0 %d %u\" role=\"img\" aria-label=\"", WIDTH,
                bottom(&c) + WAIT_HEIGHT + 14);
-    put_html(o, str_c(r->row->title));
+    put_xml(o, str_c(r->row->title));
     put_text(o, "\">\n");
     put_axis(o, &c);
     put_names(o, &c);
@@ -196,17 +173,17 @@ static void put_svg(struct out *o, const struct lab_result *r) {
 
 static void put_section(struct out *o, const struct lab_result *r) {
     put_format(o, "<section id=\"%s\"><h2>", r->row->name);
-    put_html(o, str_c(r->row->title));
+    put_xml(o, str_c(r->row->title));
     put_text(o, "</h2>\n<p>");
     if (r->problem[0]) {
         put_text(o, "<span class=\"off\">Failed: ");
-        put_html(o, str_c(r->problem));
+        put_xml(o, str_c(r->problem));
         put_text(o, "</span></p></section>\n");
         return;
     }
     put_who_waited(o, r);
     put_text(o, " <span class=\"dim\">");
-    put_html(o, str_c(r->row->note));
+    put_xml(o, str_c(r->row->note));
     put_text(o, "</span></p>\n");
     put_svg(o, r);
     put_text(o, "</section>\n");
@@ -227,7 +204,7 @@ static void put_key(struct out *o) {
 enum err lab_print_html(struct buf *out, const struct lab_result *v, size_t n) {
     struct out o = {out, OK};
     double scale = n ? v[0].scale : 1;
-    put(&o, str_c(head));
+    page_begin(&o, STR("thaw lab: who waited for whom"), style);
     put_text(&o,
              "<h1>Who waited for whom</h1>\n<p>A row is a seat: a thread, a lock, a call on the event loop. A bar is a "
              "user on it; whoever comes behind it in the row waited for that user.</p>\n");
@@ -239,7 +216,8 @@ enum err lab_print_html(struct buf *out, const struct lab_result *v, size_t n) {
     put_format(&o,
                "<p class=\"dim\">Performed at %g of the published length, shown at full length; a row is off when "
                "measured and predicted differ by more than %g %%. Again: <code>thaw lab --run --scale %g --report "
-               "FILE.html</code>. thaw %s</p>\n</main>\n</body>\n</html>\n",
+               "FILE.html</code>. thaw %s</p>\n",
                scale, 100 * LAB_TOLERANCE, scale, THAW_VERSION);
+    page_end(&o);
     return o.e;
 }

@@ -4,6 +4,7 @@
 // how many wait. Seats whose rows look alike are folded when there are many.
 #include <math.h>
 
+#include "draw/text.h"
 #include "lab/draw.h"
 
 enum {
@@ -183,27 +184,16 @@ static void put_waiting(struct out *o, const struct picture *p) {
 
 // ---- sentences
 
-// Indented, and broken between words.
-static void put_paragraph(struct out *o, struct str words) {
-    struct str word;
-    size_t used = 0;
-    while (str_split(&words, ' ', &word)) {
-        bool fits = used && used + 1 + word.len <= COLUMNS;
-        put(o, fits ? STR(" ") : used ? STR("\n  ") : STR("  "));
-        put(o, word);
-        used = (fits ? used + 1 : 2) + word.len;
-    }
-    put_text(o, "\n");
-}
-
 static void put_sentences(struct out *o, const struct lab_result *r) {
     struct buf room;
     struct out who = {&room, OK};
     buf_init(&room, SENTENCE_CAP);
     put_who_waited(&who, r);
     o->e = o->e == OK ? who.e : o->e;
-    put_paragraph(o, buf_str(&room));
-    put_paragraph(o, str_c(r->row->note));
+    put_text(o, "  ");
+    put_paragraph(o, buf_str(&room), 2, COLUMNS);
+    put_text(o, "  ");
+    put_paragraph(o, str_c(r->row->note), 2, COLUMNS);
     buf_finish(&room);
 }
 

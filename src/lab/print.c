@@ -20,17 +20,6 @@ unsigned patience_of(const struct lab_result *r, const struct sitting *s) {
     return s->after == SITTING_NOBODY ? 0 : MIN(MAX(whole, 1), (unsigned)PATIENCE_MOST);
 }
 
-double axis_step(double length, unsigned marks) {
-    static const double digits[] = {1, 2, 5};
-    double power = pow(10, floor(log10(length / marks)));
-    for (size_t i = 0; i < ARRAY_LEN(digits); i++) {
-        if (length / (digits[i] * power) <= marks) {
-            return digits[i] * power;
-        }
-    }
-    return 10 * power;
-}
-
 void put_who_waited(struct out *o, const struct lab_result *r) {
     const struct waits *w = &r->measured;
     if (w->waited == 0) {

@@ -135,6 +135,14 @@ static void read_background(const struct looking *l, const struct rule *rule UNU
     }
 }
 
+// What is no such number is the upstream's to refuse.
+static void read_max_tokens(const struct looking *l, const struct rule *rule UNUSED, const struct scan_member *member) {
+    uint64_t n = 0;
+    if (parse_u64(member->value, &n) == OK) {
+        l->peek->max_tokens = MAX(l->peek->max_tokens, n);
+    }
+}
+
 static void read_include_usage(const struct looking *l, const struct rule *rule, const struct scan_member *member) {
     read_flag(l, rule, member, &l->peek->include_usage);
 }
@@ -183,8 +191,9 @@ static const struct rule rules[] = {
     RULE("stream", read_stream),
     RULE("stream_options", read_stream_options),
     RULE("background", read_background),
-    RULE("max_tokens", NULL),
-    RULE("max_completion_tokens", NULL),
+    RULE("max_tokens", read_max_tokens),
+    RULE("max_completion_tokens", read_max_tokens),
+    RULE("max_output_tokens", read_max_tokens),
     RULE("n", NULL),
     RULE("user", NULL),
 };
@@ -210,6 +219,7 @@ static bool look(const struct looking *l) {
 static void clear(struct peek *peek) {
     peek->model_raw = peek->model = peek->stream_raw = peek->background_raw = (struct str){NULL, 0};
     peek->stream = peek->include_usage = peek->background = false;
+    peek->max_tokens = 0;
     peek->model_room[0] = '\0';
 }
 

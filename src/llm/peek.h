@@ -20,6 +20,7 @@ struct peek {
     bool include_usage; // "stream_options": {"include_usage": true}
     // "background": the literal true, as the Responses API has it; anything else is somebody else's member.
     bool background;
+    uint64_t max_tokens; // of the answer, by any of its names; 0: not said
     // The bytes of the two literals in the body, so that another can be sent in their place; ptr == NULL where there
     // is no such member (stream: true, false or null), or it is not true (background).
     struct str stream_raw;

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "base/mem.h"
+#include "base/nonce.h"
 
 void journal_init(struct journal *j, size_t room, const struct capacity *capacity) {
     *j = (struct journal){.room = room, .first = 1, .capacity = capacity};
@@ -58,6 +59,13 @@ void journal_asked(struct journal *j, uint64_t id, struct str model, struct str 
     }
     if (session.len) {
         memcpy(r->names + model.len, session.ptr, session.len);
+    }
+}
+
+void journal_nonce(struct journal *j, uint64_t id, uint64_t nonce) {
+    struct journal_record *r = record(j, id);
+    if (r) {
+        r->nonce = nonce;
     }
 }
 
@@ -154,9 +162,14 @@ void journal_put(const struct journal *j, uint64_t id, struct out *o) {
     put_text(o, ",\"session\":");
     put_json(o, str_from(r->names + r->model_len, r->session_len));
     put(o, r->stream ? STR(",\"stream\":true") : STR(",\"stream\":false"));
+    char nonce[NONCE_TEXT];
     put_numbers(o, numbers, ARRAY_LEN(numbers));
     put_text(o, ",\"end\":");
     put_json(o, str_c(ends[r->end]));
+    if (r->nonce) {
+        put_text(o, ",\"probe\":");
+        put_json(o, nonce_format(r->nonce, nonce));
+    }
     put_text(o, "}\n");
 }
 

@@ -24,6 +24,7 @@ struct journal_record {
     uint64_t end_ns;
     uint64_t latency_us; // as drawn, with the prefill: until the whole answer, or until a stream's first token
     uint64_t work_us;    // as drawn: until the last byte
+    uint64_t nonce;      // base/nonce.h: which call of a prober it was made for; 0: unknown
     const char *path;    // constant
     unsigned tokens;     // sent
     unsigned seat;       // 0: none
@@ -56,6 +57,7 @@ void journal_reset(struct journal *j);
 // A call arrived, and is in flight until journal_ended; returns its id.
 uint64_t journal_arrived(struct journal *j, const char *path, uint64_t now_ns);
 void journal_asked(struct journal *j, uint64_t id, struct str model, struct str session, bool stream);
+void journal_nonce(struct journal *j, uint64_t id, uint64_t nonce);
 void journal_drawn(struct journal *j, uint64_t id, uint64_t latency_us, uint64_t work_us);
 void journal_service(struct journal *j, uint64_t id, unsigned seat, uint64_t now_ns);
 // Before its end, that is.

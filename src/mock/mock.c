@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "base/nonce.h"
 #include "llm/peek.h"
 #include "mock/call.h"
 #include "mock/identity.h"
@@ -285,6 +286,12 @@ static void call_admit(struct call *c, struct ask *ask, struct str body, struct 
     }
 }
 
+// The prober's own call has it in a field; of what an app asks for it, it is in the prompt.
+static uint64_t call_nonce(const struct fields *fields, struct str body) {
+    uint64_t nonce = nonce_find(fields_value(fields, FIELD_X_THAW_PROBE));
+    return nonce ? nonce : nonce_find(body);
+}
+
 static void call_read(struct call *c, struct str body) {
     struct mock *mock = c->mock;
     struct ask ask;
@@ -295,6 +302,7 @@ static void call_read(struct call *c, struct str body) {
     bool fine = c->route->read(&ask);
     struct str session = identity_session(&c->head->fields, &ask);
     journal_asked(&mock->journal, c->id, ask.model, session, ask.stream);
+    journal_nonce(&mock->journal, c->id, call_nonce(&c->head->fields, body));
     if (fine) {
         call_admit(c, &ask, body, session);
     } else {
@@ -482,6 +490,8 @@ struct mock *mock_create(struct loop *loop, const struct mock_options *options) 
     buf_init(&mock->text, BODY_CAP);
     return mock;
 }
+
+void mock_set_latency(struct mock *mock, uint64_t ms) { mock->options.times.latency = (struct latency)LATENCY_MS(ms); }
 
 void mock_destroy(struct mock *mock) {
     if (!mock) {

@@ -43,6 +43,8 @@ const char *mock_parse_prefill(struct str text, struct mock_times *times);
 
 // Starts to answer on the loop. `limits` of the HTTP server inside.
 struct mock *mock_create(struct loop *loop, const struct mock_options *options);
+// Calls that come from now on have this constant latency (mock_times).
+void mock_set_latency(struct mock *mock, uint64_t ms);
 // Breaks off what is open.
 void mock_destroy(struct mock *mock);
 // Serves a connection from a listener. As http_server_accept.

@@ -23,6 +23,22 @@ enum conn_event {
     CONN_HUP = 4, // the peer will send no more, or the stream is broken: conn_read tells which
 };
 
+// A socket address of either family. Not a struct sockaddr_storage, which is five times as long: a connection being made
+// has sixteen, and in a burst of calls there are many.
+struct address {
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    };
+    socklen_t len;
+};
+enum { ADDRESS_TEXT = 64 };
+// "127.0.0.1:80", "[::1]:80"; writes at most ADDRESS_TEXT bytes, returns `out`.
+const char *address_format(const struct address *a, char out[ADDRESS_TEXT]);
+// A numeric IPv4 or IPv6 host (no brackets) and a port; ERR_INVALID for names.
+MUSTCHECK enum err address_parse(struct str host, uint16_t port, struct address *a);
+
 struct conn;
 struct conn_ops {
     enum err (*read)(struct conn *c, void *into, size_t room, size_t *n);
@@ -30,7 +46,9 @@ struct conn_ops {
     void (*shutdown)(struct conn *c);
     void (*mark)(struct conn *c);
     bool (*untouched)(struct conn *c);
+    bool (*resent)(struct conn *c); // NULL: never
     void (*close)(struct conn *c, bool abort);
+    bool (*peer)(const struct conn *c, struct address *a); // NULL: it has no address
 };
 
 struct conn {
@@ -55,9 +73,17 @@ static inline void conn_shutdown(struct conn *c) { c->ops->shutdown(c); }
 // have seen a byte: what was sent may safely be sent again elsewhere. May be asked until the close.
 static inline void conn_mark(struct conn *c) { c->ops->mark(c); }
 static inline bool conn_untouched(struct conn *c) { return c->ops->untouched(c); }
+// Did the network lose something, so that the kernel had to send it again? While connecting counts, too. What was timed
+// on such a connection says little about the peer. May be asked until the close.
+static inline bool conn_resent(struct conn *c) { return c->ops->resent && c->ops->resent(c); }
 static inline void conn_close(struct conn *c) { c->ops->close(c, false); }
 // Breaks the stream off (TCP RST): the peer sees that it was not a normal end.
 static inline void conn_abort(struct conn *c) { c->ops->close(c, true); }
+
+// The address of the other end. False: there is none, or not any more.
+MUSTCHECK static inline bool conn_peer(const struct conn *c, struct address *a) {
+    return c->ops->peer && c->ops->peer(c, a);
+}
 
 // Delivers an event to whoever listens. For implementations.
 static inline void conn_emit(struct conn *c, unsigned events) {
@@ -65,19 +91,3 @@ static inline void conn_emit(struct conn *c, unsigned events) {
         c->on_event(c, events);
     }
 }
-
-// A socket address of either family. Not a struct sockaddr_storage, which is five times as long: a connection being made
-// has sixteen, and in a burst of calls there are many.
-struct address {
-    union {
-        struct sockaddr sa;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    };
-    socklen_t len;
-};
-enum { ADDRESS_TEXT = 64 };
-// "127.0.0.1:80", "[::1]:80"; writes at most ADDRESS_TEXT bytes, returns `out`.
-const char *address_format(const struct address *a, char out[ADDRESS_TEXT]);
-// A numeric IPv4 or IPv6 host (no brackets) and a port; ERR_INVALID for names.
-MUSTCHECK enum err address_parse(struct str host, uint16_t port, struct address *a);

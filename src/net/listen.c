@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "net/tcp.h"
 
-enum { ACCEPTS_PER_TURN = 64, FILES_PAUSE_MS = 100 };
+enum { ACCEPTS_PER_TURN = 64, PAUSE_MS = 100, SPARES_MAX = 8 };
 
 static enum err not_to_be_had(int fd) {
     enum err e = errno == EADDRINUSE ? ERR_FULL : err_from_errno(errno);
@@ -51,21 +51,33 @@ enum err listen_claim(struct address *address) {
     return e;
 }
 
+static void out_of_files(struct listener *l) {
+    if (l->refused_files++ == 0) {
+        log_warning("out of file descriptors (or memory): new connections wait. Raise the limit "
+                    "(ulimit -n, LimitNOFILE=)");
+    }
+    timer_set(l->loop, &l->retry, PAUSE_MS);
+}
+
 static void accept_some(struct listener *l) {
+    int spared = 0;
+    timer_clear(&l->retry);
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         if (l->io.fd < 0) {
             return; // closed by the callback
+        }
+        if (l->may_accept && !l->may_accept(l)) {
+            timer_set(l->loop, &l->retry, PAUSE_MS);
+            return;
         }
         int fd = accept4(l->io.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             l->on_accept(l, tcp_adopt(l->loop, fd));
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            if (l->refused_files++ == 0) {
-                log_warning("out of file descriptors (or memory): new connections wait. Raise the limit "
-                            "(ulimit -n, LimitNOFILE=)");
+            if (spared++ == SPARES_MAX || !l->spare_files || !l->spare_files(l)) {
+                out_of_files(l);
+                return;
             }
-            timer_set(l->loop, &l->retry, FILES_PAUSE_MS);
-            return;
         } else if (errno == EAGAIN) {
             return;
         } // else the connection died in the backlog (ECONNABORTED): the next one
@@ -121,6 +133,7 @@ void listener_close(struct listener *l) {
 
 void listener_drain(struct listener *l) {
     if (l->loop && l->io.fd >= 0) {
+        l->may_accept = NULL;
         accept_some(l);
     }
     listener_close(l);

@@ -132,7 +132,14 @@ static void mem_close(struct conn *c, bool abort) {
     }
 }
 
-static const struct conn_ops mem_ops = {mem_read, mem_writev, mem_shutdown, mem_mark, mem_untouched, mem_close};
+static const struct conn_ops mem_ops = {
+    .read = mem_read,
+    .writev = mem_writev,
+    .shutdown = mem_shutdown,
+    .mark = mem_mark,
+    .untouched = mem_untouched,
+    .close = mem_close,
+};
 
 void mem_pair(struct loop *loop, size_t window, struct conn **a, struct conn **b) {
     struct mem_pipe *p = xcalloc(1, sizeof *p);

@@ -102,6 +102,13 @@ static bool tcp_untouched(struct conn *c) {
            (uint64_t)unacknowledged >= t->written - t->marked;
 }
 
+static bool tcp_resent(struct conn *c) {
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    int fd = tcp_of(c)->io.fd;
+    return fd >= 0 && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_total_retrans > 0;
+}
+
 static void bury(struct grave *grave) { free(container_of(grave, struct tcp, grave)); }
 
 static void tcp_close(struct conn *c, bool abort) {
@@ -123,7 +130,22 @@ static void tcp_close(struct conn *c, bool abort) {
     loop_bury(c->loop, &t->grave, bury);
 }
 
-static const struct conn_ops tcp_ops = {tcp_read, tcp_writev, tcp_shutdown, tcp_mark, tcp_untouched, tcp_close};
+static bool tcp_peer(const struct conn *c, struct address *a) {
+    const struct tcp *t = container_of(c, const struct tcp, conn);
+    a->len = sizeof a->v6;
+    return getpeername(t->io.fd, &a->sa, &a->len) == 0;
+}
+
+static const struct conn_ops tcp_ops = {
+    .read = tcp_read,
+    .writev = tcp_writev,
+    .shutdown = tcp_shutdown,
+    .mark = tcp_mark,
+    .untouched = tcp_untouched,
+    .resent = tcp_resent,
+    .close = tcp_close,
+    .peer = tcp_peer,
+};
 
 struct conn *tcp_adopt(struct loop *loop, int fd) {
     struct tcp *t = xcalloc(1, sizeof *t);

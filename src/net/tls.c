@@ -797,6 +797,11 @@ static bool tls_untouched(struct conn *c) {
     return t->state != TLS_CLOSED && conn_untouched(t->below);
 }
 
+static bool tls_resent(struct conn *c) {
+    struct tls *t = tls_of(c);
+    return t->state != TLS_CLOSED && conn_resent(t->below);
+}
+
 static void bury(struct grave *grave) { free(container_of(grave, struct tls, grave)); }
 
 static void tls_close(struct conn *c, bool abort) {
@@ -823,12 +828,19 @@ static void tls_close(struct conn *c, bool abort) {
     loop_bury(c->loop, &t->grave, bury);
 }
 
+static bool tls_peer(const struct conn *c, struct address *a) {
+    const struct tls *t = container_of(c, const struct tls, conn);
+    return t->state != TLS_CLOSED && conn_peer(t->below, a);
+}
+
 static const struct conn_ops tls_ops = {
+    .peer = tls_peer,
     .read = tls_read,
     .writev = tls_writev,
     .shutdown = tls_shutdown,
     .mark = tls_mark,
     .untouched = tls_untouched,
+    .resent = tls_resent,
     .close = tls_close,
 };
 

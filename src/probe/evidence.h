@@ -38,6 +38,7 @@ struct probe_call {
     uint64_t end_ns;         // the answer was complete, or what went wrong went wrong
     uint64_t connect_ns;     // how long connecting took, TLS included: done before it was due, never part of the answer
     uint64_t bytes;          // of the answer's body
+    uint64_t nonce;          // what it was sent with (base/nonce.h)
     uint64_t seen_start_ns;  // ground truth of the mock's journal, mapped to this clock: its service began,
     uint64_t seen_end_ns;    // and ended
     unsigned seen_seat;      // from 1; 0: unknown

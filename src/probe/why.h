@@ -12,6 +12,7 @@ struct trap {
     const char *source;                 // where the number was read
     unsigned (*at_once)(unsigned cpus); // what it gives on that many CPUs
     unsigned models;                    // bits of 1 << enum probe_model that it looks like
+    enum canary_verdict canary;         // what a look at a cheap path shows; CANARY_NONE: anything
     bool client;                        // it is a limit of clients (browsers), which the prober does not have: excluded
 };
 

@@ -146,8 +146,8 @@ static void settle(struct tape *t, uint64_t position) {
             drop_marks(&t->record->marks, tape_start(t));
         }
     }
-    if (t->full && t->written - position <= window_of(t) / 2) {
-        t->full = false;
+    if (t->full && t->written - position <= (t->held ? 0 : window_of(t) / 2)) {
+        t->full = t->held = false;
         if (t->events && t->events->on_room && tape_running(t)) {
             t->events->on_room(t);
         }
@@ -307,6 +307,12 @@ static void append(struct tape *t, struct str bytes, struct tape_block *block, b
         settle(t, give_up_slow(t, slow));
     }
     tape_unref(t);
+}
+
+bool tape_hold(struct tape *t) {
+    t->held = !t->record && tape_running(t) && slowest(t) < t->written;
+    t->full = t->full || t->held;
+    return t->full;
 }
 
 void tape_append(struct tape *t, struct str bytes, bool last) { append(t, bytes, NULL, last); }

@@ -92,6 +92,7 @@ struct tape {
     int status;
     bool has_head;
     bool full;
+    bool held; // full until the slowest reader has taken all
 };
 
 struct tape_reader;
@@ -131,6 +132,8 @@ void tape_put_head(struct tape *t, const struct tape_head *head);
 // `last` completes the answer.
 void tape_append(struct tape *t, struct str bytes, bool last);
 static inline bool tape_full(const struct tape *t) { return t->full; }
+// Where memory is short: a plain tape whose readers have not taken all is full until they have. Is it?
+bool tape_hold(struct tape *t);
 // An event ends at `position`, which is not beyond what the next append completes. Only of kept tapes; without memory
 // the mark is missing, and so are all behind it.
 void tape_mark(struct tape *t, uint64_t position);

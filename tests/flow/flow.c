@@ -262,7 +262,8 @@ static void settle_down(struct config *config, const char *yaml) {
     }
 }
 
-static void open_world(struct world *w, const char *yaml, unsigned workers, const char *dns_servers) {
+static void open_world(struct world *w, const char *yaml, unsigned workers, const char *dns_servers,
+                       struct pressure *pressure) {
     struct config_problem problem = {{0}};
     char sentence[STORE_PROBLEM_MAX];
     memset(w, 0, sizeof *w);
@@ -280,7 +281,9 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
     }
     check_ok(blueprint_create(w->config, &w->blueprint, sentence, sizeof sentence));
     w->commons = workers > 1 ? commons_create() : NULL;
+    w->meters = meters_create(workers);
     struct worker_options options = {
+        .meters = w->meters,
         .blueprint = w->blueprint,
         .commons = w->commons,
         .shelves = w->shelves,
@@ -291,6 +294,7 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
         .mock_destroy = destroy_upstreams,
         .dns_servers = dns_servers,
         .store = w->store,
+        .pressure = pressure,
     };
     for (; w->worker_count < workers; w->worker_count++) {
         options.number = w->worker_count;
@@ -299,18 +303,21 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
     }
 }
 
-void world_open(struct world *w, const char *yaml) { open_world(w, yaml, 1, NULL); }
+void world_open(struct world *w, const char *yaml) { open_world(w, yaml, 1, NULL, NULL); }
 void world_open_with_dns(struct world *w, const char *yaml, const char *dns_servers) {
-    open_world(w, yaml, 1, dns_servers);
+    open_world(w, yaml, 1, dns_servers, NULL);
 }
 void world_open_with_workers(struct world *w, const char *yaml, unsigned workers) {
-    open_world(w, yaml, workers, NULL);
+    open_world(w, yaml, workers, NULL, NULL);
+}
+void world_open_under_pressure(struct world *w, const char *yaml, unsigned workers, struct pressure *pressure) {
+    open_world(w, yaml, workers, NULL, pressure);
 }
 
 uint64_t outcomes_of(const struct world *w, enum outcome o) {
     uint64_t n = 0;
     for (unsigned i = 0; i < w->worker_count; i++) {
-        n += w->workers[i].outcomes[o];
+        n += count_of(&w->workers[i].meter->outcomes[o]);
     }
     return n;
 }
@@ -356,6 +363,7 @@ void world_close(struct world *w) {
     }
     shelves_destroy(w->shelves);
     commons_destroy(w->commons);
+    meters_destroy(w->meters);
     blueprint_unref(w->blueprint);
     config_unref(w->config);
 }

@@ -70,6 +70,7 @@ struct world {
     };
     unsigned worker_count;
     struct shelves *shelves; // NULL: there is one worker, which has its own
+    struct meters *meters;
     struct store *store;     // NULL: the configuration names none (disk.h)
     struct list interrupted; // jobs of the last process
     struct flow_way ways[FLOW_WORKERS][FLOW_UPSTREAMS];
@@ -89,6 +90,7 @@ struct world {
 void world_open(struct world *w, const char *yaml);
 void world_open_with_dns(struct world *w, const char *yaml, const char *dns_servers);
 void world_open_with_workers(struct world *w, const char *yaml, unsigned workers);
+void world_open_under_pressure(struct world *w, const char *yaml, unsigned workers, struct pressure *pressure);
 // Ends the workers; checks that nothing is left and that every request had one outcome. What a client saw of the end
 // can be looked at until world_close: world_finish_worker, then the peers, then world_close.
 void world_finish_worker(struct world *w);

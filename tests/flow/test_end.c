@@ -109,7 +109,7 @@ static void shutdown_with_a_stalled_client_leaves_nothing(void **state UNUSED) {
     answer(upstream_peer(&w, "up", 0), "HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n");
     send_bytes(upstream_peer(&w, "up", 0), str_from(much, small_window() ? 1000 : 4 * MEM_WINDOW));
     world_finish_worker(&w);
-    check_int(w.worker.outcomes[OUTCOME_SHUTDOWN], small_window() ? 2 : 1);
+    check_int(count_of(&w.worker.meter->outcomes[OUTCOME_SHUTDOWN]), small_window() ? 2 : 1);
     free(much);
     world_close(&w);
 }
@@ -158,7 +158,7 @@ static void shutdown_at_any_turn_leaves_nothing(void **state UNUSED) {
             done = outcomes_total(&w) == 1;
         }
         world_finish_worker(&w);
-        check(w.worker.outcomes[OUTCOME_COMPLETE] == done);
+        check(count_of(&w.worker.meter->outcomes[OUTCOME_COMPLETE]) == done);
         check(!message_at(client, 0).whole || done);
         world_close(&w);
         if (done && left) {
@@ -240,7 +240,7 @@ static void draining_ends_when_its_time_is_up(void **state UNUSED) {
     check_has(streaming, "stream_cut");
     check_lacks(streaming, "[DONE]");
     check(!message_at(streaming, 0).whole);
-    check_int(w.worker.outcomes[OUTCOME_SHUTDOWN], 2);
+    check_int(count_of(&w.worker.meter->outcomes[OUTCOME_SHUTDOWN]), 2);
     advance(&w, 1000);
     check(w.worker.loop.stopping);
     world_close(&w);

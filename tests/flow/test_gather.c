@@ -311,7 +311,7 @@ static void a_client_that_leaves_drops_all(void **state UNUSED) {
         reset(s.client);
         check_all_dropped(&s, 0);
         check_int(outcomes_total(&s.w), 1);
-        check_int(s.w.worker.outcomes[i ? OUTCOME_GONE_READING : OUTCOME_GONE_WAITING], 1);
+        check_int(count_of(&s.w.worker.meter->outcomes[i ? OUTCOME_GONE_READING : OUTCOME_GONE_WAITING]), 1);
         world_close(&s.w);
     }
 }
@@ -391,7 +391,7 @@ static void a_stream_that_is_cancelled_says_so(void **state UNUSED) {
     check_has(client, "event: error\ndata: {\"error\":{\"message\":\"its client cancelled it\",\"type\":\"cancelled\"");
     check_lacks(client, "event: done");
     check(!message_at(client, 0).whole);
-    check_int(w.worker.outcomes[OUTCOME_CANCELLED], 1);
+    check_int(count_of(&w.worker.meter->outcomes[OUTCOME_CANCELLED]), 1);
     check_int(w.worker.shelf.running, 0);
     world_close(&w);
 }
@@ -770,7 +770,7 @@ static bool end_after(unsigned turns, const char *json, bool leaves) {
         check_int(w.worker.in_flight, 0);
     }
     world_finish_worker(&w);
-    check(w.worker.outcomes[OUTCOME_COMPLETE] == done);
+    check(count_of(&w.worker.meter->outcomes[OUTCOME_COMPLETE]) == done);
     world_close(&w);
     return done && turns;
 }

@@ -137,14 +137,14 @@ static void answer_without_memory_is_cut(void **state UNUSED) {
         mem_fail_after(0, 0);
         peer_read(client, SIZE_MAX);
         settle(&w);
-        if (w.worker.outcomes[OUTCOME_EXHAUSTED]) {
+        if (count_of(&w.worker.meter->outcomes[OUTCOME_EXHAUSTED])) {
             cut++;
             check(!message_at(client, 0).whole);
             check(client->end != OK);
             check_only(&w, OUTCOME_EXHAUSTED, 1);
             check_int(w.worker.setup->upstreams[0].origin.open, 0);
         }
-        check_int(w.worker.outcomes[OUTCOME_COMPLETE], 0);
+        check_int(count_of(&w.worker.meter->outcomes[OUTCOME_COMPLETE]), 0);
         world_close(&w);
     }
     check(cut > 0);

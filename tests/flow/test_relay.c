@@ -146,8 +146,8 @@ static void pipelined_requests_are_answered_in_order(void **state UNUSED) {
     check_str(one.body, "1");
     check(str_starts(two.body, STR("{\"status\":\"ok\"")));
     check_str(three.body, "3");
-    check_int(w.worker.outcomes[OUTCOME_COMPLETE], 2);
-    check_int(w.worker.outcomes[OUTCOME_LOCAL], 1);
+    check_int(count_of(&w.worker.meter->outcomes[OUTCOME_COMPLETE]), 2);
+    check_int(count_of(&w.worker.meter->outcomes[OUTCOME_LOCAL]), 1);
     world_close(&w);
 }
 
@@ -649,7 +649,7 @@ static void unacceptable_requests_are_refused(void **state UNUSED) {
         }
         check(m.whole);
         check(str_starts(m.body, STR("{\"error\":{\"message\":\"")));
-        check_int(w.worker.outcomes[OUTCOME_REFUSED], i + 1);
+        check_int(count_of(&w.worker.meter->outcomes[OUTCOME_REFUSED]), i + 1);
         close_peer(client);
     }
     check_int(upstream_count(&w, "up"), 0);

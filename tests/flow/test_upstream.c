@@ -381,7 +381,7 @@ static void fresh_connection_that_breaks_is_not_tried_again(void **state UNUSED)
     check_error(f.client, 502, "The upstream 'a' (mock) failed: ");
     check_int(upstream_count(&f.w, "a"), 2);
     check_int(upstream_count(&f.w, "b"), 0);
-    check_int(f.w.worker.outcomes[OUTCOME_UPSTREAM_LOST], 1);
+    check_int(count_of(&f.w.worker.meter->outcomes[OUTCOME_UPSTREAM_LOST]), 1);
     world_close(&f.w);
 }
 
@@ -398,7 +398,7 @@ static void idempotent_call_on_a_kept_connection_is_tried_once_more(void **state
     close_peer(upstream_peer(&w, "up", 1));
     check_int(upstream_count(&w, "up"), 2);
     check_int(last_message(client).status, 502);
-    check_int(w.worker.outcomes[OUTCOME_UPSTREAM_LOST], 1);
+    check_int(count_of(&w.worker.meter->outcomes[OUTCOME_UPSTREAM_LOST]), 1);
     world_close(&w);
 }
 
@@ -416,7 +416,7 @@ static void touched_kept_connection_is_not_tried_again(void **state UNUSED) {
     check_error(f.client, 502, "The upstream 'a' (mock) failed: ");
     check_int(upstream_count(&f.w, "a"), 1);
     check_int(upstream_count(&f.w, "b"), 0);
-    check_int(f.w.worker.outcomes[OUTCOME_UPSTREAM_LOST], 1);
+    check_int(count_of(&f.w.worker.meter->outcomes[OUTCOME_UPSTREAM_LOST]), 1);
     world_close(&f.w);
 }
 
@@ -492,6 +492,28 @@ static void call_without_a_descriptor_is_refused(void **state UNUSED) {
     check_has(client, "out of file descriptors");
     check_int(upstream_count(&w, "up"), 0);
     check_only(&w, OUTCOME_EXHAUSTED, 1);
+    world_close(&w);
+    close(fd);
+}
+
+// A connection that only waits is closed for it, and the call tried once more; in memory that frees none.
+static void call_without_a_descriptor_has_idle_connections_closed(void **state UNUSED) {
+    struct world w;
+    char yaml[200];
+    unsigned port = 0;
+    int fd = refusing_port(&port);
+    snprintf(yaml, sizeof yaml,
+             "upstreams: {out: {url: 'http://127.0.0.1:%u/v1'}, up: {url: mock}}\nmodels: {m: {use: [out]}}\n", port);
+    world_open(&w, yaml);
+    struct peer *idle = client_open(&w);
+    client_ask(idle, "GET /healthz", "", NULL);
+    struct rlimit before = take_descriptors();
+    struct peer *client = client_open(&w);
+    client_post(client, CHAT_PATH, CHAT);
+    check_int(setrlimit(RLIMIT_NOFILE, &before), 0);
+    check_int(idle->end, ERR_EOF);
+    check_error(client, 503, "out of file descriptors");
+    check_int(outcomes_of(&w, OUTCOME_EXHAUSTED), 1);
     world_close(&w);
     close(fd);
 }
@@ -605,7 +627,7 @@ static void upstream_that_does_not_read_is_a_timeout(void **state UNUSED) {
     advance(&f.w, 1);
     struct parsed m = message_at(f.client, 0);
     check_int(m.status, 504);
-    check_int(f.w.worker.outcomes[OUTCOME_TIMEOUT_FIRST_BYTE], 1);
+    check_int(count_of(&f.w.worker.meter->outcomes[OUTCOME_TIMEOUT_FIRST_BYTE]), 1);
     free(body);
     world_close(&f.w);
 }
@@ -771,11 +793,11 @@ FLOWS(TEST(upstream_end_before_its_answer_is_told), TEST(upstream_half_close_bef
       TEST(dead_kept_connection_is_tried_once_more), TEST(fresh_connection_that_breaks_is_not_tried_again),
       TEST(idempotent_call_on_a_kept_connection_is_tried_once_more), TEST(touched_kept_connection_is_not_tried_again),
       TEST(upload_that_was_begun_is_not_tried_again), TEST(upstream_that_refuses_connections_is_told),
-      TEST(call_without_a_descriptor_is_refused), TEST(refused_connection_falls_on_the_next_upstream),
-      TEST(connecting_that_hangs_is_given_up), TEST(silence_before_the_answer_is_a_timeout),
-      TEST(half_a_head_and_interim_answers_are_silence), TEST(upstream_that_does_not_read_is_a_timeout),
-      TEST(silence_in_a_stream_is_a_timeout), TEST(comments_and_half_events_are_silence),
-      TEST(silence_in_an_answer_breaks_it_off), TEST(calls_take_no_longer_than_they_may),
-      TEST(total_time_counts_before_the_answer_too), TEST(upstreams_own_timeouts_hold),
-      TEST(early_answer_reaches_the_uploader), TEST(early_answer_of_an_upstream_that_closes_is_not_lost),
-      TEST(upload_goes_on_beside_the_answer))
+      TEST(call_without_a_descriptor_is_refused), TEST(call_without_a_descriptor_has_idle_connections_closed),
+      TEST(refused_connection_falls_on_the_next_upstream), TEST(connecting_that_hangs_is_given_up),
+      TEST(silence_before_the_answer_is_a_timeout), TEST(half_a_head_and_interim_answers_are_silence),
+      TEST(upstream_that_does_not_read_is_a_timeout), TEST(silence_in_a_stream_is_a_timeout),
+      TEST(comments_and_half_events_are_silence), TEST(silence_in_an_answer_breaks_it_off),
+      TEST(calls_take_no_longer_than_they_may), TEST(total_time_counts_before_the_answer_too),
+      TEST(upstreams_own_timeouts_hold), TEST(early_answer_reaches_the_uploader),
+      TEST(early_answer_of_an_upstream_that_closes_is_not_lost), TEST(upload_goes_on_beside_the_answer))

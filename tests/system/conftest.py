@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+import browser  # noqa: E402
 import process  # noqa: E402
 import rawhttp  # noqa: E402
 import upstream  # noqa: E402
@@ -47,14 +48,17 @@ class World:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def serve(self, to=None, *args, config=None, workers=1, ready=True, **more):
-        """A gateway that listens. to: an Upstream or URL to relay to; config: YAML text instead."""
+    def serve(self, to=None, *args, config=None, workers=1, ready=True, admin="off", **more):
+        """A gateway that listens. to: an Upstream or URL to relay to; config: YAML text instead. admin: a port, or off
+        (its default port is there once)."""
         if config is not None:
             args = ("--config", self.config(config), *args)
         if to is not None:
             args = ("--upstream", getattr(to, "url", to), *args)
         if workers:
             args = (*args, "--workers", workers)
+        if admin:
+            args = (*args, "--admin", admin if admin == "off" else f"127.0.0.1:{admin}")
         return self._start("serve", args, ready, more)
 
     def mock(self, *args, ready=True, **more):
@@ -98,6 +102,21 @@ def world(tmp_path):
     world = World(tmp_path)
     yield world
     world.end()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    chromium = browser.Browser()
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture
+def tab(world, chromium):
+    """Opens a tab; all of them are one user's."""
+    tab = chromium.user()
+    yield tab
+    tab.leave()
 
 
 @pytest.fixture(scope="session")

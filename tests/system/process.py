@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Runs the binary under test: start, wait until it listens, look at it from outside, end it, judge how it ended."""
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -71,11 +72,11 @@ class Result:
         return f"exit {self.code}\nstdout: {self.out}\nstderr: {self.err}"
 
 
-def check_output(raw):
-    """What no output of thaw may ever contain."""
+def check_output(raw, secret=CANARY):
+    """What no output of thaw may ever contain. secret: another one, where the tool itself speaks of canaries."""
     assert not SANITIZER.search(raw), f"a sanitizer reported:\n{raw.decode(errors='replace')}"
     assert not ASSERTION.search(raw), f"an assertion failed:\n{raw.decode(errors='replace')}"
-    assert CANARY not in raw, f"a secret or a prompt was printed:\n{raw.decode(errors='replace')}"
+    assert secret not in raw, f"a secret or a prompt was printed:\n{raw.decode(errors='replace')}"
     assert COLOUR not in raw, f"colours without a terminal:\n{raw.decode(errors='replace')}"
 
 
@@ -93,7 +94,7 @@ def with_parent(before=None):
     return prepare
 
 
-def run(*args, env=None, timeout=LIMIT, before=None):
+def run(*args, env=None, timeout=LIMIT, before=None, secret=CANARY):
     """thaw with these arguments, to its end, which has to come by itself."""
     try:
         done = subprocess.run([THAW, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -102,9 +103,26 @@ def run(*args, env=None, timeout=LIMIT, before=None):
     except subprocess.TimeoutExpired as still:
         raise AssertionError(f"thaw {' '.join(map(str, args))} did not end by itself; it said "
                              f"{(still.stderr or b'').decode(errors='replace')}") from None
-    check_output(done.stdout + done.stderr)
+    check_output(done.stdout + done.stderr, secret)
     assert done.returncode >= 0, f"ended by signal {-done.returncode}: {done.stderr.decode(errors='replace')}"
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def listening(pid):
+    """How many of a process's descriptors are listening sockets; 0 when it has ended."""
+    if not os.path.exists(f"/proc/{pid}"):
+        return 0
+    inodes = {line.split()[9] for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}").readlines()[1:]
+              if line.split()[3] == "0A"}
+    count = 0
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                link = os.readlink(f"/proc/{pid}/fd/{name}")
+                count += link.startswith("socket:[") and link[8:-1] in inodes
+    except (FileNotFoundError, PermissionError):  # it ended just now
+        return 0
+    return count
 
 
 class Successor:
@@ -231,13 +249,15 @@ class Thaw:
         self.signal(signal.SIGCONT)
 
     def upgrade(self):
-        """The binary on disk takes over: from now on this is the new process. The old one, which is draining."""
+        """The binary on disk takes over: from now on this is the new process, and alone accepts. The old one, which is
+        draining."""
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
         self.upgrades += 1
         said = rf"(?s)(?:the new thaw serves \(process (\d+)\).*?){{{self.upgrades}}}"
         self.signal(signal.SIGUSR2)
         self.pid = int(self.wait_text(said)[1])
         old, self.process = self.process, Successor(self.pid)
+        poll(lambda: listening(old.pid) == 0, "the old process to accept nothing more")
         return old
 
     # --- the end ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from browser import LIMIT, Browser
+from browser import LIMIT
 from openai_api import DONE, LAST, event
 from process import ROOT, free_port
 from rawhttp import request
@@ -22,21 +22,6 @@ from waiting import Board, poll
 WORDS = [f"w{i}" for i in range(60)]
 READERS = ["fetch", "eventsource"]
 BUSY = "document.querySelector('#ask').hidden"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    browser = Browser()
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def tab(world, browser):
-    """Opens a tab; all of them are one user's."""
-    tab = browser.user()
-    yield tab
-    tab.leave()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -34,7 +34,7 @@ def test_without_a_verb_it_says_which_there_are():
 @pytest.mark.parametrize("option", ["--help", "-h", "help"])
 def test_help_lists_the_verbs(option):
     result = run(option)
-    assert result.code == 0 and all(f"\n  {verb} " in result.out for verb in ("serve", "mock", "lab")), result
+    assert result.code == 0 and all(f"\n  {verb} " in result.out for verb in ("serve", "mock", "lab", "plan")), result
     assert result.err == "" and all(len(line) <= 80 for line in result.out.splitlines()), result
 
 
@@ -48,6 +48,7 @@ def test_version():
                "--store", "--admin", "--drain", "--access-log"]),
     ("mock", ["--listen", "--latency", "--capacity", "--fault", "--record", "--replay", "--watch"]),
     ("lab", ["--listen", "--cpus", "--upstream", "--run", "--report"]),
+    ("plan", ["--pool", "--time", "--users", "--runtime", "--platform", "--think", "--rate", "--from", "--json", "--list"]),
 ])
 def test_help_of_a_verb_has_its_options_and_an_example(verb, options):
     result = run(verb, "--help")

@@ -12,7 +12,8 @@ struct caller {
     enum gate_answer answer;
     unsigned order; // the how many-th to be let in, from 1; 0: never
     unsigned late;  // how often it was told so
-    bool leaves;    // as soon as it is in
+    unsigned pushed;
+    bool leaves; // as soon as it is in
 };
 
 struct room {
@@ -61,6 +62,12 @@ static inline void caller_late(void *owner) {
     c->late++;
 }
 
+static inline void caller_pushed(void *owner) {
+    struct caller *c = owner;
+    check(!c->ticket.gate);
+    c->pushed++;
+}
+
 struct as { // 0: weight 1, no deadline
     uint64_t client;
     unsigned weight, priority;
@@ -73,6 +80,7 @@ static inline enum gate_answer enter(struct room *r, struct caller *c, struct as
     asker.deadline_ms = as.deadline_ms ? as.deadline_ms : UINT64_MAX;
     asker.on_in = caller_in;
     asker.on_late = caller_late;
+    asker.on_pushed = caller_pushed;
     asker.owner = c;
     c->room = r;
     c->answer = gate_enter(r->gate, &asker, &c->ticket, &c->refusal);

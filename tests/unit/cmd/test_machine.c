@@ -241,6 +241,20 @@ static int remove_one(const char *path, const struct stat *stat UNUSED, int type
     return remove(path);
 }
 
+// The group that has the limit is told, with its generation: there its use can be read.
+static void check_group(const struct machine_case *c, const struct machine *m, const char *root) {
+    char name[sizeof m->memory_group + 32];
+    snprintf(name, sizeof name, "%s/%s", m->memory_group, m->memory_group_v1 ? "memory.limit_in_bytes" : "memory.max");
+    bool told = false;
+    for (size_t i = 0; i < ARRAY_LEN(c->files) && c->files[i].path; i++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s%s", root, c->files[i].path);
+        told = told || (strcmp(path, name) == 0 && strtoull(c->files[i].text, NULL, 10) == m->memory_bytes);
+    }
+    check(told == c->memory_from_cgroup);
+    check((m->memory_group[0] != '\0') == c->memory_from_cgroup);
+}
+
 static void check_case(const struct machine_case *c) {
     const char *temporary = getenv("TMPDIR");
     char root[PATH_MAX];
@@ -258,6 +272,7 @@ static void check_case(const struct machine_case *c) {
         fail_msg("%s: quota %g, %u CPUs, %llu bytes (%s)", c->name, m.cpu_quota, m.cpus_usable,
                  (unsigned long long)m.memory_bytes, m.memory_from_cgroup ? "cgroup" : "machine");
     }
+    check_group(c, &m, root);
 }
 
 static void the_smallest_limit_counts(void **state UNUSED) {

@@ -432,6 +432,52 @@ static void bytes_behind_an_answer_do_not_go_to_the_next_call(void **state) {
     }
 }
 
+// The answer fills a read to the last byte, what is behind it is still in the socket.
+static void bytes_behind_an_answer_that_fills_a_read_do_not_go_to_the_next_call(void **state) {
+    (void)state;
+    struct net net;
+    char *answer = xmalloc(LOOP_READ_BUFFER + sizeof OK_5);
+    int head = snprintf(answer, LOOP_READ_BUFFER, "HTTP/1.1 200 OK" RN "Content-Length: 65000" RN "X: ");
+    memset(answer + head, 'x', LOOP_READ_BUFFER + sizeof OK_5 - (size_t)head);
+    memcpy(answer + LOOP_READ_BUFFER - 65000 - 4, RN RN, 4);
+    for (unsigned behind = 0; behind < 2; behind++) {
+        net_init(&net, (size_t)2 * LOOP_READ_BUFFER);
+        memcpy(answer + LOOP_READ_BUFFER, OK_5, sizeof OK_5);
+        answer[LOOP_READ_BUFFER] = behind ? 'H' : '\0';
+        net.calls[0].again_at = AT_END;
+        begin(&net, 0);
+        say(&net, 0, answer);
+        check_int(net.peer_count, behind ? 2 : 1); // kept where there is nothing
+        check_str(asked(&net, 0), behind ? GET : GET GET);
+        buf_clear(&net.calls[0].log);
+        say(&net, behind, OK_5);
+        check_str(heard(&net, 0), HEARD_5);
+        net_finish(&net);
+    }
+    free(answer);
+}
+
+static void kept_connections_are_closed_when_asked_for(void **state) {
+    (void)state;
+    struct net net;
+    net_init(&net, MEM_WINDOW);
+    for (unsigned i = 0; i < 4; i++) {
+        begin(&net, i);
+    }
+    say(&net, 2, OK_5);
+    say(&net, 0, OK_5);
+    say(&net, 1, OK_5);
+    check_int(net.origin.idle_count, 3);
+    check_int(http_client_close_idle(&net.client, 2), 2);
+    settle(&net.world);
+    check(closed(&net, 2) && closed(&net, 0) && !closed(&net, 1)); // unused for the longest time first
+    check_int(http_client_close_idle(&net.client, 2), 1);
+    check_int(http_client_close_idle(&net.client, 2), 0);
+    say(&net, 3, OK_5); // was in use
+    check_str(heard(&net, 3), HEARD_5);
+    net_finish(&net);
+}
+
 // ---- interim answers, answers without a body
 
 static void interim(size_t window) {
@@ -992,8 +1038,9 @@ TESTS(TEST(a_call_is_answered), TEST(a_call_carries_a_body), TEST(connections_ar
       TEST(a_kept_connection_that_dies_under_a_new_call_is_untouched), TEST(bytes_on_a_kept_connection_close_it),
       TEST(bytes_before_the_request_are_no_answer_to_it), TEST(bytes_before_the_waiting_head_left_are_no_answer_to_it),
       TEST(bytes_behind_an_answer_go_to_nobody), TEST(bytes_behind_an_answer_do_not_go_to_the_next_call),
-      TEST(interim_answers_are_told), TEST(a_storm_of_interim_answers_is_refused),
-      TEST(an_answer_to_head_has_no_body_behind_interim_ones_either),
+      TEST(bytes_behind_an_answer_that_fills_a_read_do_not_go_to_the_next_call),
+      TEST(kept_connections_are_closed_when_asked_for), TEST(interim_answers_are_told),
+      TEST(a_storm_of_interim_answers_is_refused), TEST(an_answer_to_head_has_no_body_behind_interim_ones_either),
       TEST(answers_that_never_have_a_body_end_with_their_head), TEST(a_connection_that_is_not_to_be_kept_is_closed),
       TEST(a_kept_connection_is_closed_after_a_while), TEST(an_answer_may_end_with_the_connection),
       TEST(an_answer_that_is_cut_fails_the_call), TEST(an_answer_that_is_not_http_fails_the_call),

@@ -37,6 +37,7 @@ struct app {
     struct conn *released;
     unsigned count;
     unsigned rejects;
+    unsigned opened, gone; // connections
     // What the owner does:
     enum moment answer_at;
     enum moment abort_at;
@@ -169,6 +170,13 @@ static void on_reject(struct http_server *s, struct xchg *x, enum err e, const c
     send_rest(a);
 }
 
+static void on_open(struct http_server *s, bool more) {
+    struct app *app = s->owner;
+    app->opened += more;
+    app->gone += !more;
+    check_int(s->open, app->opened - app->gone);
+}
+
 static void app_init(struct app *app, size_t window) {
     struct conn *end;
     struct conn *far;
@@ -184,6 +192,7 @@ static void app_init(struct app *app, size_t window) {
         .parting_ms = PARTING_MS,
         .on_request = on_request,
         .on_reject = on_reject,
+        .on_open = on_open,
         .owner = app,
     };
     http_server_init(&app->server);
@@ -1122,6 +1131,74 @@ static void finishing_the_server_calls_nobody(void **state) {
     app_finish(&app);
 }
 
+// ---- closing what only waits
+
+enum { CLIENTS = 4 };
+
+static void connect_clients(struct app *app, struct peer clients[CLIENTS]) {
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        struct conn *near;
+        struct conn *far;
+        mem_pair(&app->world.loop, MEM_WINDOW, &near, &far);
+        peer_init(&clients[i], far);
+        http_server_accept(&app->server, near);
+    }
+}
+
+static void ask(struct app *app, struct peer *client, const char *bytes) {
+    peer_say(client, str_c(bytes));
+    settle(&app->world);
+}
+
+static void those_idle_for_the_longest_time_are_closed_first(void **state) {
+    (void)state;
+    struct app app;
+    struct peer clients[CLIENTS];
+    app_init(&app, MEM_WINDOW); // with a connection that is older than all
+    connect_clients(&app, clients);
+    ask(&app, &clients[0], GET("/0")); // idle again, since later than the others
+    app.answer_at = NEVER;
+    ask(&app, &clients[1], GET("/1"));                       // is not idle
+    ask(&app, &clients[2], "GET");                           // nor is a request that has begun to come
+    check_int(http_server_close_idle(&app.server, 2, 1), 0); // just now
+    pass(&app.world, 500);
+    check_int(http_server_close_idle(&app.server, 2, 501), 0);
+    check_int(http_server_close_idle(&app.server, 2, 500), 2);
+    settle(&app.world);
+    check(closed(&app));
+    check(clients[3].eof);
+    check(!clients[0].eof && !clients[1].eof && !clients[2].eof);
+    check_int(http_server_close_idle(&app.server, 2, 0), 1);
+    settle(&app.world);
+    check(clients[0].eof && !clients[1].eof && !clients[2].eof);
+    check_int(http_server_close_idle(&app.server, 2, 0), 0);
+    check_int(app.server.open, 2);
+    check_int(app.opened, 1 + CLIENTS);
+    check_int(app.gone, CLIENTS - 1);
+    http_server_finish(&app.server);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        peer_finish(&clients[i]);
+    }
+    app_finish(&app);
+    check_int(app.gone, app.opened);
+}
+
+// What a deaf client did not take is not waited for.
+static void resetting_an_exchange_breaks_its_connection_off(void **state) {
+    (void)state;
+    struct app app;
+    app_init(&app, MEM_WINDOW);
+    app.answer_at = NEVER;
+    say(&app, GET("/"));
+    http_server_reset(app.asks[0].x);
+    check(xchg_over(app.asks[0].x));
+    let_go(&app.asks[0]);
+    settle(&app.world);
+    check(app.client.reset);
+    check_int(app.server.open, 0);
+    app_finish(&app);
+}
+
 // ---- drain
 
 // A client may have sent its next request already, or be about to.
@@ -1296,7 +1373,8 @@ TESTS(TEST(requests_follow_each_other_on_a_connection), TEST(an_answer_may_be_gi
       TEST(a_paused_request_is_not_read), TEST(an_answer_waits_for_its_reader),
       TEST(an_exchange_may_be_given_up_in_every_callback), TEST(a_connection_can_be_taken_out_of_http),
       TEST(a_head_of_an_answer_without_body_is_not_sent_by_giving_up), TEST(a_body_of_the_wrong_length_fails),
-      TEST(finishing_the_server_calls_nobody), TEST(draining_answers_one_more_request_of_an_idle_connection),
+      TEST(finishing_the_server_calls_nobody), TEST(those_idle_for_the_longest_time_are_closed_first),
+      TEST(resetting_an_exchange_breaks_its_connection_off), TEST(draining_answers_one_more_request_of_an_idle_connection),
       TEST(draining_closes_connections_that_stay_idle), TEST(draining_in_an_answer_keeps_what_its_head_said),
       TEST(draining_lets_a_request_finish), TEST(draining_serves_what_was_sent_before),
       TEST(draining_lets_a_half_read_request_finish), TEST(draining_answers_no_pipelined_request_more),

@@ -255,6 +255,40 @@ static void tape_that_is_not_kept_is_full_behind_its_window(void **state UNUSED)
     check_int(w.abandoned, 1);
 }
 
+static void tape_that_is_held_is_full_until_all_is_taken(void **state UNUSED) {
+    struct writer w;
+    struct eyes slow;
+    struct eyes quick;
+    struct tape *t = create(&w, false);
+    eyes_open(&slow, t, 100);
+    eyes_open(&quick, t, SIZE_MAX);
+    append(t, 100, false);
+    check(!tape_hold(t)); // all have taken all
+    append(t, 1000, false);
+    check(tape_hold(t));
+    go_on(&slow, 999);
+    check(tape_full(t));
+    check_int(w.rooms, 0);
+    go_on(&slow, 1);
+    check(!tape_full(t));
+    check_int(w.rooms, 1);
+    append(t, 1000, false); // held once, not for ever
+    check(!tape_full(t));
+    tape_leave(&slow.r);
+    tape_leave(&quick.r);
+    check_int(w.abandoned, 1);
+}
+
+static void kept_tape_is_not_held(void **state UNUSED) {
+    struct writer w;
+    struct eyes slow;
+    struct tape *t = create(&w, true);
+    eyes_open(&slow, t, 0);
+    append(t, 1000, false);
+    check(!tape_hold(t)); // others may come, and are not to wait for this one
+    tape_leave(&slow.r);
+}
+
 static void writer_that_is_done_is_not_told_of_room(void **state UNUSED) {
     struct writer w;
     struct eyes e;
@@ -1135,7 +1169,8 @@ static void failed_append_leaves_nothing_behind(void **state UNUSED) {
     tape_unref(t);
 }
 
-TAPE_TESTS(TEST(head_bytes_and_end_arrive), TEST(empty_answer_is_whole),
+TAPE_TESTS(TEST(tape_that_is_held_is_full_until_all_is_taken), TEST(kept_tape_is_not_held),
+           TEST(head_bytes_and_end_arrive), TEST(empty_answer_is_whole),
            TEST(reader_that_takes_a_part_gets_the_rest_when_it_asks),
            TEST(cut_and_cancelled_ends_come_behind_the_bytes),
            TEST(reader_of_a_tape_that_was_cut_before_it_came_hears_of_it), TEST(last_reader_leaving_abandons_the_tape),

@@ -1,0 +1,928 @@
+// SPDX-License-Identifier: MIT
+#include "probe/infer.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+#include "probe/fit.h"
+#include "probe/lots.h"
+
+static const double BIC_BARE = 10;
+static const double VARIES = 0.05; // CV of calls alone
+static const double UNFAIR = 4;    // so much likelier is it that who is next is not who came first
+static const double CONFIDENCE_BARE = 0.95;
+static const double ODDS_MOST = 1e12;
+// A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
+static const double WAIT_SEEN = 0.2;
+static const double SLOWER_SEEN = 0.07; // so much more of all of them together is
+static const double WAIT_FLAT = 0.5;
+static const double SHARE_MOST = 0.9; // of a lock: above, it is one for the whole call
+// The journal says otherwise.
+static const double SEEN_OTHERWISE = -20;
+// What letting in in another order than that of coming costs.
+static const double ORDER_PRICE[ORDERS] = {0, 1, 2, 2};
+
+enum {
+    ALL_TRIED = 64, // up to so many at once every N is a candidate
+    NEAR = 3,       // beyond, those so near to what is seen
+    FINALISTS = 12, // that are resampled
+    RESAMPLES = 200,
+    LOTS_TRIED = 14, // ways to divide seats among workers
+    LOTS_GUESSES = 8,
+    LOTS_AGAIN = 4,
+    LOTS_CALLS = 400,
+    WORKERS_MOST = 40,
+    DIVIDED_MOST = 160, // seats in all
+};
+
+struct candidate {
+    struct hypothesis h;
+    double score; // logarithm of the likelihood, less the price
+    double fixed; // of it, what belongs to no call
+    double *part; // of it, each call's; then each refusal's
+    double odd;   // calls in bursts that it does not explain
+    double waited;
+    double slower; // logarithm of the factor of the trials with the latency doubled; 0: there were none
+};
+
+struct search {
+    const struct evidence *e;
+    struct scene s;
+    struct account trying, chosen;
+    struct fit fit;
+    struct candidate *v;
+    size_t count, room;
+    uint64_t random;
+};
+
+// ---- the models, and what their numbers cost: half of BIC's parameters * log(n), for the sizes that are usual here
+
+static double price_of(const struct hypothesis *h) {
+    switch (h->model) {
+    case PROBE_FLAT: return h->share > 0 ? 0.5 : 0;
+    case PROBE_SERIAL: return 1;
+    case PROBE_SESSION: return 2;
+    case PROBE_POOL:
+    case PROBE_CPU:
+    case PROBE_CAP: return 2 + log(h->at_once); // there are more large ones to choose from
+    case PROBE_PARTIAL_LOCK: return 4;
+    case PROBE_PARTITIONED: return 5;
+    case PROBE_POLL: return 6;
+    case PROBE_BUCKET: return 8;
+    case PROBE_INCONCLUSIVE: break;
+    }
+    return 0;
+}
+
+bool hypothesis_same(const struct hypothesis *a, const struct hypothesis *b) {
+    return a->model == b->model && a->at_once == b->at_once;
+}
+
+// ---- one candidate
+
+static double *doubles(size_t n) { return xcalloc(n + 1, sizeof(double)); }
+
+static void account_init(struct account *a, const struct scene *s) {
+    *a = (struct account){.service = doubles(s->n), .chance = doubles(s->n), .refused = doubles(s->refused)};
+}
+
+static void account_finish(struct account *a) {
+    free(a->service);
+    free(a->chance);
+    free(a->refused);
+}
+
+static void copy_part(struct account *to, const struct account *from, const struct span *p) {
+    memcpy(to->service + p->from, from->service + p->from, span_len(p) * sizeof(double));
+    memcpy(to->chance + p->from, from->chance + p->from, span_len(p) * sizeof(double));
+    memcpy(to->refused + p->refused_from, from->refused + p->refused_from,
+           (p->refused_to - p->refused_from) * sizeof(double));
+    to->waited = MAX(to->waited, from->waited);
+    to->full = from->full;
+}
+
+static double weigh_part(const struct search *f, const struct account *a, unsigned trial) {
+    const struct span *p = &f->s.spans[trial];
+    double sum = 0;
+    double odd = 0;
+    for (size_t i = p->from; i < p->to; i++) {
+        double density = f->s.v[i].counts ? log(fit_density(&f->s, &f->fit, trial, a->service[i], &odd)) : 0;
+        sum += density + a->chance[i];
+    }
+    for (size_t r = p->refused_from; r < p->refused_to; r++) {
+        sum += a->refused[r];
+    }
+    return sum;
+}
+
+// Where calls wait for tokens, those alone do, too.
+static double about_ms(const struct scene *s, const struct hypothesis *h) {
+    return h->model == PROBE_BUCKET ? s->fastest_ms : s->alone_ms;
+}
+
+// Of each trial the order that explains it best. *unfair: by how much others than first come first served do better.
+static double turn_all(struct search *f, const struct hypothesis *h, double *unfair) {
+    double price = 0;
+    *unfair = 0;
+    fit_start(&f->s, about_ms(&f->s, h), &f->fit);
+    f->chosen.waited = 0;
+    f->chosen.full = 0;
+    for (unsigned t = 0; t < f->s.span_count; t++) {
+        double full = f->chosen.full;
+        double fair = -INFINITY;
+        double best = -INFINITY;
+        double paid = 0;
+        for (enum order order = 0; order < ORDERS; order++) {
+            f->trying.full = full;
+            f->trying.waited = 0;
+            if (!mechanism_turn(h, &f->s, t, order, &f->trying)) {
+                continue;
+            }
+            double weight = weigh_part(f, &f->trying, t) - ORDER_PRICE[order];
+            fair = order < ORDER_LAST ? MAX(fair, weight) : fair;
+            if (weight > best) {
+                best = weight;
+                paid = ORDER_PRICE[order];
+                copy_part(&f->chosen, &f->trying, &f->s.spans[t]);
+            }
+        }
+        *unfair += best - fair;
+        price += paid;
+    }
+    return price;
+}
+
+// How many the mechanism would have in service when so many come.
+static unsigned would_serve(const struct hypothesis *h, unsigned calls) {
+    switch (h->model) {
+    case PROBE_FLAT: return calls;
+    case PROBE_SERIAL:
+    case PROBE_POOL:
+    case PROBE_POLL:
+    case PROBE_CAP: return MIN(calls, h->at_once);
+    case PROBE_PARTIAL_LOCK:
+    case PROBE_PARTITIONED:
+    case PROBE_CPU:
+    case PROBE_BUCKET:
+    case PROBE_SESSION:
+    case PROBE_INCONCLUSIVE: break;
+    }
+    return 0; // it depends
+}
+
+static double weigh_journal(const struct scene *s, const struct hypothesis *h) {
+    double sum = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        unsigned serves = would_serve(h, p->calls);
+        bool told = p->most_seen && serves && (p->kind == TRIAL_BURST || p->kind == TRIAL_SLOWER);
+        sum += told && p->most_seen != serves ? SEEN_OTHERWISE : 0;
+    }
+    return sum;
+}
+
+static struct candidate *add(struct search *f, const struct hypothesis *h) {
+    if (f->count == f->room) {
+        struct candidate *v = xcalloc(2 * f->room + 16, sizeof *v);
+        if (f->count) {
+            memcpy(v, f->v, f->count * sizeof *v);
+        }
+        free(f->v);
+        f->v = v;
+        f->room = 2 * f->room + 16;
+    }
+    struct candidate *c = &f->v[f->count++];
+    *c = (struct candidate){.h = *h, .part = doubles(f->s.n + f->s.refused)};
+    return c;
+}
+
+static void finish_candidate(const struct search *f, struct candidate *c) {
+    c->fixed = fit_shift_price(&f->s, &f->fit) + weigh_journal(&f->s, &c->h) - price_of(&c->h);
+    c->score = c->fixed;
+    for (size_t i = 0; i < f->s.n + f->s.refused; i++) {
+        c->score += c->part[i];
+    }
+    for (unsigned t = 0; t < f->s.span_count; t++) {
+        c->slower = f->s.spans[t].kind == TRIAL_SLOWER ? f->fit.shift[t] : c->slower;
+    }
+}
+
+// Its score, as if it were added: for climbing.
+static double weigh(struct search *f, const struct hypothesis *h, bool keep) {
+    double unfair = 0;
+    double paid = turn_all(f, h, &unfair);
+    double odd = 0;
+    fit_service(&f->s, &f->chosen, about_ms(&f->s, h), &f->fit);
+    struct candidate *c = add(f, h);
+    for (size_t i = 0; i < f->s.n; i++) {
+        const struct sight *me = &f->s.v[i];
+        double density = me->counts ? log(fit_density(&f->s, &f->fit, me->trial, f->chosen.service[i], &odd)) : 0;
+        c->part[i] = density + f->chosen.chance[i];
+        c->odd += me->counts && f->s.spans[me->trial].kind != TRIAL_SOLO ? odd : 0;
+    }
+    memcpy(c->part + f->s.n, f->chosen.refused, f->s.refused * sizeof *c->part);
+    c->waited = f->chosen.waited;
+    c->h.random_order = unfair > UNFAIR;
+    finish_candidate(f, c);
+    c->score -= paid;
+    c->fixed -= paid;
+    double score = c->score;
+    if (!keep) {
+        free(c->part);
+        f->count--;
+    }
+    return score;
+}
+
+// ---- what might be
+
+static double latency(const struct scene *s, size_t i) { return s->v[i].done - s->v[i].came; }
+
+// Calls of a trial that took less than so many T.
+static unsigned sooner(const struct scene *s, const struct span *p, double rounds) {
+    unsigned n = 0;
+    for (size_t i = p->from; i < p->to; i++) {
+        n += latency(s, i) < rounds * s->alone_ms;
+    }
+    return n;
+}
+
+static double latest(const struct scene *s, const struct span *p) {
+    double most = 0;
+    for (size_t i = p->from; i < p->to; i++) {
+        most = MAX(most, latency(s, i));
+    }
+    return most;
+}
+
+static bool anybody_waits(const struct scene *s) {
+    for (unsigned t = 0; t < s->span_count; t++) {
+        if (s->spans[t].kind != TRIAL_SOLO && latest(s, &s->spans[t]) > (1 + SLOWER_SEEN) * s->alone_ms) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool near(unsigned n, double seen) { return fabs((double)n - seen) <= NEAR; }
+
+// Is n worth a try, by what the trials look like?
+static bool worth(const struct scene *s, enum probe_model model, unsigned n) {
+    bool is = s->most <= ALL_TRIED || n <= 2;
+    for (unsigned t = 0; t < s->span_count && !is; t++) {
+        const struct span *p = &s->spans[t];
+        double calls = (double)span_len(p);
+        double last = latest(s, p);
+        if (p->kind != TRIAL_SOLO && calls > 0) {
+            is = model == PROBE_CPU ? near(n, calls * s->alone_ms / last)
+                                    : near(n, sooner(s, p, 1.5)) || near(n, calls * s->alone_ms / last);
+        }
+    }
+    return is;
+}
+
+static void try_flat(struct search *f) {
+    static const double own_work[] = {0, 0.001, 0.003, 0.01, 0.02, 0.04};
+    for (size_t i = 0; i < ARRAY_LEN(own_work) && own_work[i] * f->s.most <= WAIT_FLAT; i++) {
+        struct hypothesis h = {.model = PROBE_FLAT, .share = own_work[i]};
+        weigh(f, &h, true);
+    }
+}
+
+static void try_seats(struct search *f) {
+    for (unsigned n = 1; n < f->s.most; n++) {
+        if (worth(&f->s, PROBE_POOL, n)) {
+            struct hypothesis h = {.model = n == 1 ? PROBE_SERIAL : PROBE_POOL, .at_once = n};
+            weigh(f, &h, true);
+        }
+    }
+}
+
+static void try_cpu(struct search *f) {
+    for (unsigned n = 1; n * (1 + SLOWER_SEEN + f->s.cv) < f->s.most; n++) {
+        if (worth(&f->s, PROBE_CPU, n)) {
+            struct hypothesis h = {.model = PROBE_CPU, .at_once = n};
+            weigh(f, &h, true);
+        }
+    }
+}
+
+// The best value of one number of a hypothesis, near where it stands: steps that halve.
+static double climb(struct search *f, struct hypothesis *h, double (*get)(const struct hypothesis *),
+                    void (*set)(struct hypothesis *, double), double step) {
+    double best = weigh(f, h, false);
+    for (int halvings = 0; halvings < 8; halvings++, step /= 2) {
+        double at = get(h);
+        for (int side = -1; side <= 1; side += 2) {
+            struct hypothesis other = *h;
+            set(&other, at * (1 + side * step));
+            double score = weigh(f, &other, false);
+            if (score > best) {
+                best = score;
+                *h = other;
+            }
+        }
+    }
+    return best;
+}
+
+static double get_share(const struct hypothesis *h) { return h->share; }
+static void set_share(struct hypothesis *h, double x) { h->share = MIN(x, SHARE_MOST); }
+
+static void try_lock(struct search *f) {
+    const struct scene *s = &f->s;
+    struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
+    double most = -INFINITY;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        double share = (latest(s, p) / s->alone_ms - 1) / ((double)span_len(p) - 1);
+        if (p->kind == TRIAL_BURST && span_len(p) > 1 && share > 0.001) {
+            struct hypothesis h = {.model = PROBE_PARTIAL_LOCK, .at_once = 1, .share = MIN(share, SHARE_MOST)};
+            double score = climb(f, &h, get_share, set_share, 0.1);
+            best = score > most ? h : best;
+            most = MAX(most, score);
+        }
+    }
+    if (best.model == PROBE_PARTIAL_LOCK && best.share * (s->most - 1) > WAIT_FLAT) {
+        weigh(f, &best, true);
+    }
+}
+
+static double get_period(const struct hypothesis *h) { return (double)h->period_ns; }
+static void set_period(struct hypothesis *h, double x) { h->period_ns = (uint64_t)MAX(x, 1e6); }
+
+// Of a burst, looks fall together: endings are a whole number of periods apart.
+static double usual_gap(const struct scene *s) {
+    double gap = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        if (p->kind == TRIAL_BURST && span_len(p) > 2) {
+            double first = s->v[s->by_done[p->from]].done;
+            gap = (s->v[s->by_done[p->to - 1]].done - first) / ((double)span_len(p) - 1);
+        }
+    }
+    return gap;
+}
+
+static void try_poll(struct search *f) {
+    enum { PARTS = 20 };
+    static const double round_ms[] = {10, 20, 25, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 1000, 2000, 5000};
+    const struct scene *s = &f->s;
+    double gap = usual_gap(s);
+    struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
+    double most = -INFINITY;
+    double least = MAX(10, MAX(0.05, s->cv) * s->alone_ms); // less is not seen for the noise
+    for (int i = 0; i < PARTS + (int)ARRAY_LEN(round_ms) && gap > 0.8 * s->alone_ms; i++) {
+        double period = i < PARTS ? gap / (i + 1) : round_ms[i - PARTS];
+        if (period < least || period > 4 * s->alone_ms) {
+            continue;
+        }
+        struct hypothesis h = {.model = PROBE_POLL, .at_once = 1, .period_ns = (uint64_t)(period * 1e6)};
+        double score = climb(f, &h, get_period, set_period, 0.02);
+        best = score > most ? h : best;
+        most = MAX(most, score);
+    }
+    if (best.model == PROBE_POLL) {
+        weigh(f, &best, true);
+    }
+}
+
+static double get_rate(const struct hypothesis *h) { return h->rate; }
+static void set_rate(struct hypothesis *h, double x) { h->rate = x; }
+
+static int by_value(const void *a, const void *b) {
+    const double *x = a;
+    const double *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+// Who waited in a burst leaves as tokens come: their usual distance, or their mean. 0: nobody did.
+static double token_ms(const struct scene *s, const struct span *p, bool mean) {
+    double *gaps = doubles(span_len(p));
+    size_t n = 0;
+    for (size_t k = p->from + 1; k < p->to; k++) {
+        if (latency(s, s->by_done[k]) > (1 + WAIT_SEEN) * s->fastest_ms) {
+            gaps[n++] = s->v[s->by_done[k]].done - s->v[s->by_done[k - 1]].done;
+        }
+    }
+    qsort(gaps, n, sizeof *gaps, by_value);
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += gaps[i];
+    }
+    double distance = n == 0 ? 0 : mean ? sum / (double)n : gaps[n / 2];
+    free(gaps);
+    return distance;
+}
+
+static void try_bucket_of(struct search *f, const struct span *p, double interval) {
+    const struct scene *s = &f->s;
+    double seen = (double)span_len(p) - (latest(s, p) - s->fastest_ms) / interval;
+    struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
+    double most = -INFINITY;
+    for (double size = MAX(floor(seen) - 1, 1); size <= MAX(seen, 1) + 10 && size < s->most; size++) {
+        struct hypothesis h = {.model = PROBE_BUCKET, .at_once = (unsigned)size, .rate = 1e3 / interval};
+        double score = weigh(f, &h, false);
+        best = score > most ? h : best;
+        most = MAX(most, score);
+    }
+    for (int i = -1; i <= 1 && best.model == PROBE_BUCKET; i++) {
+        struct hypothesis h = best;
+        h.at_once += (unsigned)i;
+        if (h.at_once) {
+            climb(f, &h, get_rate, set_rate, 0.02);
+            weigh(f, &h, true);
+        }
+    }
+}
+
+static void try_bucket(struct search *f) {
+    const struct scene *s = &f->s;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        for (int mean = 0; mean < 2 && p->kind == TRIAL_BURST && span_len(p) >= 4; mean++) {
+            double interval = token_ms(s, p, mean);
+            if (interval > 2) {
+                try_bucket_of(f, p, interval);
+            }
+        }
+    }
+}
+
+static void try_strict_bucket(struct search *f) {
+    const struct scene *s = &f->s;
+    int status = s->refusals[0].status;
+    for (unsigned t = 0; t < s->span_count && status; t++) {
+        const struct span *p = &s->spans[t];
+        for (double interval = 5; p->refused_to > p->refused_from && interval < 70000; interval *= 1.4) {
+            for (size_t less = 0; less < 4 && less < span_len(p); less++) {
+                struct hypothesis h = {.model = PROBE_BUCKET,
+                                       .at_once = (unsigned)(span_len(p) - less),
+                                       .rate = 1e3 / interval,
+                                       .refused_status = status};
+                weigh(f, &h, true);
+            }
+        }
+        if (p->refused_to > p->refused_from) {
+            break;
+        }
+    }
+}
+
+static void try_cap(struct search *f) {
+    const struct scene *s = &f->s;
+    for (unsigned n = 1; n < s->most && s->refused; n++) {
+        if (worth(s, PROBE_CAP, n)) {
+            struct hypothesis h = {.model = PROBE_CAP, .at_once = n, .refused_status = s->refusals[0].status};
+            weigh(f, &h, true);
+        }
+    }
+    if (s->refused) {
+        try_strict_bucket(f);
+    }
+}
+
+static void try_session(struct search *f) {
+    for (unsigned t = 0; t < f->s.span_count; t++) {
+        if (f->s.spans[t].kind == TRIAL_SESSION) {
+            struct hypothesis h = {.model = PROBE_SESSION, .at_once = 1};
+            weigh(f, &h, true);
+            return;
+        }
+    }
+}
+
+// ---- seats divided among workers
+
+static int by_score(const void *a, const void *b) {
+    const struct candidate *x = a;
+    const struct candidate *y = b;
+    return (x->score < y->score) - (x->score > y->score);
+}
+
+// Mean and variance of min(K, most), K of n by lot among so many.
+static void truncated(unsigned n, unsigned workers, double most, double *mean, double *variance) {
+    double p = 1.0 / workers;
+    double sum = 0;
+    double squares = 0;
+    for (unsigned k = 0; k <= n; k++) {
+        double chance = exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) + (n - k) * log1p(-p));
+        double x = MIN(k, most);
+        sum += chance * x;
+        squares += chance * x * x;
+    }
+    *mean = sum;
+    *variance = MAX(squares - sum * sum, 0);
+}
+
+// How far the batches are from what is expected.
+static double batches_off(const struct scene *s, unsigned workers, unsigned each) {
+    double off = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        for (unsigned round = 1; p->kind == TRIAL_BURST && round <= 3; round++) {
+            double mean = 0;
+            double variance = 0;
+            truncated((unsigned)span_len(p), workers, (double)each * round, &mean, &variance);
+            double z = sooner(s, p, round + 0.5) - workers * mean;
+            off += z * z / (workers * variance + 0.25);
+        }
+    }
+    return off;
+}
+
+static void weigh_lots(struct search *f, const struct hypothesis *h, unsigned guesses) {
+    struct lots lots = {h->workers, h->each, guesses, &f->random};
+    const struct scene *s = &f->s;
+    struct candidate *c = add(f, h);
+    double paid = 0;
+    double *density = f->trying.chance;
+    // First by the calls alone, then by what service times came out of that.
+    for (int round = 0; round < 2; round++) {
+        if (round == 0) {
+            fit_start(s, s->alone_ms, &f->fit);
+        } else {
+            fit_service(s, &f->chosen, s->alone_ms, &f->fit);
+        }
+        paid = 0;
+        for (unsigned t = 0; t < s->span_count; t++) {
+            const struct span *p = &s->spans[t];
+            double best = -INFINITY;
+            for (enum order order = ORDER_SENT; order <= ORDER_SHUFFLED; order++) {
+                bool possible = order == ORDER_SENT || span_is_burst(p);
+                double all =
+                    possible ? lots_density(&lots, s, &f->fit, t, order, density, f->trying.service) : -INFINITY;
+                all -= ORDER_PRICE[order];
+                if (all > best) {
+                    paid += order == ORDER_SHUFFLED ? ORDER_PRICE[order] : 0;
+                    best = all;
+                    memcpy(c->part + p->from, density + p->from, span_len(p) * sizeof *density);
+                    memcpy(f->chosen.service + p->from, f->trying.service + p->from, span_len(p) * sizeof(double));
+                }
+            }
+        }
+    }
+    for (size_t r = 0; r < s->refused; r++) {
+        c->part[s->n + r] = -7;
+    }
+    c->waited = s->alone_ms;
+    finish_candidate(f, c);
+    c->score -= paid;
+    c->fixed -= paid;
+}
+
+struct division {
+    double off;
+    unsigned workers, each;
+};
+
+// The likeliest, the best first.
+static size_t keep_best(struct division *best, size_t count, struct division d) {
+    size_t at = count < LOTS_TRIED ? count++ : LOTS_TRIED;
+    for (; at > 0 && d.off < best[at - 1].off; at--) {
+        if (at < LOTS_TRIED) {
+            best[at] = best[at - 1];
+        }
+    }
+    if (at < LOTS_TRIED) {
+        best[at] = d;
+    }
+    return count;
+}
+
+// The best of few guesses are weighed again by more.
+static void weigh_divisions(struct search *f, const struct division *v, size_t count) {
+    size_t first = f->count;
+    for (size_t i = 0; i < count; i++) {
+        struct hypothesis h = {.model = PROBE_PARTITIONED,
+                               .at_once = v[i].workers * v[i].each,
+                               .workers = v[i].workers,
+                               .each = v[i].each};
+        weigh_lots(f, &h, LOTS_GUESSES);
+    }
+    qsort(f->v + first, count, sizeof *f->v, by_score);
+    for (size_t i = 0; i < MIN(count, (size_t)LOTS_AGAIN); i++) {
+        struct hypothesis h = f->v[first + i].h;
+        weigh_lots(f, &h, LOTS_GUESSES_MOST);
+    }
+}
+
+// The seats that explain most if nobody divides them.
+static unsigned best_pool(const struct search *f) {
+    const struct candidate *best = NULL;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct candidate *c = &f->v[i];
+        best = c->h.model == PROBE_POOL && (!best || c->score > best->score) ? c : best;
+    }
+    return best ? best->h.at_once : 0;
+}
+
+static void try_lots(struct search *f) {
+    const struct scene *s = &f->s;
+    struct division best[LOTS_TRIED];
+    size_t count = 0;
+    unsigned pool = best_pool(f);
+    for (unsigned t = 0; t < s->span_count; t++) {
+        if (span_len(&s->spans[t]) > LOTS_CALLS) {
+            return;
+        }
+    }
+    for (unsigned workers = 2; workers <= WORKERS_MOST; workers++) {
+        for (unsigned each = 1; workers * each <= DIVIDED_MOST && each < s->most; each++) {
+            double off = batches_off(s, workers, each);
+            count = keep_best(best, count, (struct division){workers * each == pool ? 0 : off, workers, each});
+        }
+    }
+    weigh_divisions(f, best, count);
+}
+
+static void try_all(struct search *f) {
+    try_flat(f);
+    try_cap(f);
+    if (anybody_waits(&f->s)) {
+        try_seats(f);
+        try_cpu(f);
+        try_lock(f);
+        try_poll(f);
+        try_bucket(f);
+        try_session(f);
+        try_lots(f);
+    }
+}
+
+// ---- the choice
+
+// Best first, of those that say the same only the best; who would have nobody wait is not told from FLAT.
+static void rank(struct search *f) {
+    size_t kept = 0;
+    qsort(f->v, f->count, sizeof *f->v, by_score);
+    for (size_t i = 0; i < f->count; i++) {
+        struct candidate c = f->v[i];
+        bool keep = c.h.model == PROBE_FLAT || c.h.model == PROBE_CAP || c.h.refused_status ||
+                    c.waited >= (c.h.model == PROBE_CPU ? SLOWER_SEEN * 0.9 : WAIT_SEEN) * f->s.alone_ms;
+        for (size_t k = 0; k < kept && keep; k++) {
+            keep = !hypothesis_same(&c.h, &f->v[k].h);
+        }
+        if (keep) {
+            f->v[kept++] = c;
+        } else {
+            free(c.part);
+        }
+    }
+    f->count = kept;
+}
+
+// The share of resamples of the calls in which the first candidate stays the first (the logarithms are resampled, not
+// fitted anew: RELL; Kishino, Miyata, Hasegawa 1990).
+static double resample(struct search *f) {
+    size_t n = f->s.n + f->s.refused;
+    size_t finalists = MIN(f->count, FINALISTS);
+    unsigned agree = 0;
+    for (int round = 0; round < RESAMPLES; round++) {
+        double sum[FINALISTS] = {0};
+        for (size_t k = 0; k < n; k++) {
+            size_t i = MIN((size_t)(lots_draw(&f->random) * (double)n), n - 1);
+            for (size_t c = 0; c < finalists; c++) {
+                sum[c] += f->v[c].part[i];
+            }
+        }
+        bool first = true;
+        for (size_t c = 1; c < finalists; c++) {
+            first = first && sum[c] + f->v[c].fixed < sum[0] + f->v[0].fixed;
+        }
+        agree += first;
+    }
+    return (double)agree / RESAMPLES;
+}
+
+// ---- reasons not to believe it
+
+// TCP sends again after 1 s, then 2, then 4: steps at 1, 3 and 7 s. A resolver asks again after 5.
+static bool steps_of_the_network(const struct scene *s) {
+    static const double steps[] = {1000, 3000, 5000, 7000};
+    unsigned waits = 0;
+    unsigned calls = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        double wait = latency(s, i) - s->alone_ms;
+        bool step = false;
+        if (s->spans[s->v[i].trial].kind == TRIAL_SOLO || s->alone_ms > 700) {
+            continue;
+        }
+        for (size_t k = 0; k < ARRAY_LEN(steps); k++) {
+            step = step || fabs(wait - steps[k]) < MAX(40, 0.1 * s->alone_ms);
+        }
+        if (wait > s->alone_ms / 2 && !step) {
+            return false;
+        }
+        waits += step;
+        calls++;
+    }
+    return waits >= 2 && waits <= calls / 2;
+}
+
+static bool faster_than_alone(const struct scene *s) {
+    unsigned n = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        n += s->v[i].counts && s->spans[s->v[i].trial].kind != TRIAL_SOLO && latency(s, i) < s->fastest_ms / 2;
+    }
+    return n >= 2;
+}
+
+// Alone they vary, together they end as one.
+static bool end_as_one(const struct scene *s) {
+    for (unsigned t = 0; t < s->span_count && s->cv > VARIES; t++) {
+        const struct span *p = &s->spans[t];
+        if (p->kind == TRIAL_BURST && span_len(p) >= 4 &&
+            s->v[s->by_done[p->to - 1]].done - s->v[s->by_done[p->from]].done < s->cv * s->alone_ms / 10) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static double middle(const struct scene *s, const struct span *p) {
+    double sum = 0;
+    for (size_t i = p->from; i < p->to; i++) {
+        sum += latency(s, i);
+    }
+    return sum / (double)span_len(p);
+}
+
+// A trial of a kind and a size took clearly longer than the last such.
+static bool got_faster(const struct scene *s) {
+    for (unsigned t = 0; t < s->span_count; t++) {
+        for (unsigned later = t + 1; later < s->span_count; later++) {
+            const struct span *a = &s->spans[t];
+            const struct span *b = &s->spans[later];
+            if (a->kind == b->kind && a->kind != TRIAL_SOLO && span_len(a) == span_len(b) && span_len(a) &&
+                middle(s, a) > (1.3 + 2 * s->cv) * middle(s, b)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static unsigned calls_in_bursts(const struct scene *s) {
+    unsigned n = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        n += s->spans[t].kind != TRIAL_SOLO ? s->spans[t].calls : 0;
+    }
+    return n;
+}
+
+static unsigned refusals_left(const struct scene *s, const struct candidate *c) {
+    unsigned n = 0;
+    for (size_t r = 0; r < s->refused; r++) {
+        n += c->part[s->n + r] < -1;
+    }
+    return n;
+}
+
+// Of two that fit: neighbours of one kind where times vary, or two kinds.
+static enum doubt doubt_between(const struct search *f) {
+    if (got_faster(&f->s)) {
+        return DOUBT_COLD;
+    }
+    return f->count > 1 && f->v[0].h.model == f->v[1].h.model && f->s.cv > VARIES ? DOUBT_NOISE : DOUBT_TIE;
+}
+
+// Divided seats (whose weight is an estimate, a bad one where times vary): were they ever all taken at once? A division that was never full may as well have fewer or more.
+static bool seen_full(const struct scene *s, unsigned at_once) {
+    unsigned most = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        most = s->spans[t].kind == TRIAL_BURST ? MAX(most, sooner(s, &s->spans[t], 1.5)) : most;
+    }
+    return most == at_once;
+}
+
+static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
+    const struct scene *s = &f->s;
+    const struct candidate *best = &f->v[0];
+    unsigned calls = calls_in_bursts(s);
+    bool flat = best->h.model == PROBE_FLAT;
+    bool odd = best->odd > 1.5 && best->odd > 0.1 * calls;
+    if (calls < 2) {
+        return s->unsound ? DOUBT_PROBER : DOUBT_BUDGET;
+    }
+    if (2 * s->unsound > s->span_count || (f->e->cpu_share > 0.9 && !flat)) {
+        return DOUBT_PROBER;
+    }
+    if (s->resent * 10 > calls || steps_of_the_network(s)) {
+        return DOUBT_NETWORK;
+    }
+    if ((s->failed + refusals_left(s, best)) * 5 > calls) {
+        return DOUBT_ERRORS;
+    }
+    if (faster_than_alone(s) || end_as_one(s)) {
+        return DOUBT_CACHED;
+    }
+    if (odd) {
+        return got_faster(s) ? DOUBT_COLD : DOUBT_NOISE;
+    }
+    if (best->h.model == PROBE_CPU && got_faster(s)) {
+        return DOUBT_COLD;
+    }
+    bool lots = best->h.model == PROBE_PARTITIONED;
+    if (lots && (s->cv > VARIES || !seen_full(s, best->h.at_once))) {
+        return doubt_between(f);
+    }
+    if (f->count > 1 && (2 * (best->score - f->v[1].score) < BIC_BARE || v->confidence < CONFIDENCE_BARE)) {
+        return doubt_between(f);
+    }
+    // Who looks now and then also comes out of turn, and how often they look is lost in the noise.
+    return best->h.model == PROBE_SERIAL && best->h.random_order && s->cv > VARIES ? DOUBT_TIE : DOUBT_NONE;
+}
+
+// A look that took most of a call's time, over and over; or looks that take longer than they would.
+static enum canary_verdict canary_of(const struct evidence *e, double alone_ms) {
+    double longest_ms = 0;
+    double frozen_ms = 0;
+    double whole_ms = 0;
+    unsigned looks = 0;
+    unsigned slow = 0;
+    for (unsigned i = 0; i < e->count && e->canary_alone_ns; i++) {
+        const struct trial *t = e->trials[i];
+        for (unsigned k = 0; k < t->canary_count && t->plan.calls > 1 && t->plan.kind != TRIAL_SOLO; k++) {
+            const struct probe_canary *c = &t->canaries[k];
+            double took_ms = (double)(c->end_ns - MIN(c->sent_ns, c->end_ns)) / 1e6;
+            longest_ms = MAX(longest_ms, took_ms);
+            frozen_ms += took_ms > 0.4 * alone_ms ? took_ms : 0;
+            slow += took_ms > 3 * (double)e->canary_alone_ns / 1e6 + 5;
+            looks++;
+        }
+        whole_ms += t->plan.calls > 1 && t->plan.kind != TRIAL_SOLO ? (double)(t->to_ns - t->from_ns) / 1e6 : 0;
+    }
+    if (!looks) {
+        return CANARY_NONE;
+    }
+    return frozen_ms > 0.25 * whole_ms ? CANARY_FROZEN : 4 * slow > looks ? CANARY_SLOW : CANARY_FINE;
+}
+
+static void measure(const struct evidence *e, const struct scene *s, struct verdict *v) {
+    v->solo_ns = (uint64_t)(s->alone_ms * 1e6);
+    v->solo_cv = s->cv;
+    v->canary = canary_of(e, s->alone_ms);
+    for (unsigned i = 0; i < e->count; i++) {
+        const struct trial *t = e->trials[i];
+        bool together = t->plan.kind == TRIAL_BURST || t->plan.kind == TRIAL_SESSION;
+        v->tried_up_to = MAX(v->tried_up_to, t->plan.kind == TRIAL_SOLO ? 1 : t->plan.calls);
+        v->skew_ns = together ? MAX(v->skew_ns, t->skew_ns) : v->skew_ns;
+        v->lag_ns = MAX(v->lag_ns, t->lag_ns);
+    }
+}
+
+// From a burst with the latency doubled, which had to wait: does the step follow?
+static void tell_hold(const struct search *f, struct verdict *v) {
+    const struct candidate *c = &f->v[0];
+    bool seats = c->h.model == PROBE_SERIAL || c->h.model == PROBE_POOL || c->h.model == PROBE_PARTITIONED ||
+                 c->h.model == PROBE_PARTIAL_LOCK || c->h.model == PROBE_POLL;
+    for (unsigned t = 0; t < f->s.span_count && seats; t++) {
+        if (f->s.spans[t].kind == TRIAL_SLOWER && f->s.spans[t].calls > c->h.at_once) {
+            v->holds_known = true;
+            v->holds_upstream = c->slower > log(1.5);
+        }
+    }
+}
+
+static void decide(struct search *f, struct verdict *v) {
+    const struct hypothesis *best = &f->v[0].h;
+    bool two = f->count > 1;
+    v->confidence = resample(f);
+    v->odds = two ? MIN(exp(MIN(f->v[0].score - f->v[1].score, 100)), ODDS_MOST) : ODDS_MOST;
+    v->runner_up = two ? f->v[1].h : v->runner_up;
+    v->doubt = doubt_of(f, v);
+    v->likely = *best;
+    v->likely.share = best->model == PROBE_FLAT ? 0 : best->share;
+    tell_hold(f, v);
+    if (v->doubt == DOUBT_NONE) {
+        v->best = v->likely;
+        v->exact = f->e->journal && would_serve(best, f->s.most) && weigh_journal(&f->s, best) >= 0;
+    }
+}
+
+void infer(const struct evidence *e, uint64_t seed, struct verdict *v) {
+    struct search f = {.e = e, .random = seed * 2 + 1};
+    *v = (struct verdict){.best.model = PROBE_INCONCLUSIVE,
+                          .runner_up.model = PROBE_INCONCLUSIVE,
+                          .likely.model = PROBE_INCONCLUSIVE,
+                          .doubt = e->calls_spent ? DOUBT_ERRORS : DOUBT_BUDGET};
+    if (!scene_init(&f.s, e)) {
+        return;
+    }
+    measure(e, &f.s, v);
+    account_init(&f.trying, &f.s);
+    account_init(&f.chosen, &f.s);
+    f.fit.shift = doubles(f.s.span_count);
+    try_all(&f);
+    rank(&f);
+    decide(&f, v);
+    for (size_t i = 0; i < f.count; i++) {
+        free(f.v[i].part);
+    }
+    free(f.v);
+    free(f.fit.shift);
+    account_finish(&f.trying);
+    account_finish(&f.chosen);
+    scene_finish(&f.s);
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+#include "probe/scene.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+
+// A machine that has nothing else to do answers within so much of when it should.
+static const double NOISE_MS = 1.5;
+static const double NOISE_SHARE = 0.01;
+// Beyond these the prober's own lateness is of the size of what it wants to see.
+static const double LATE_SHARE = 0.25;
+
+static double ms(uint64_t ns) { return (double)ns / 1e6; }
+
+static int by_value(const void *a, const void *b) {
+    const double *x = a;
+    const double *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static int by_coming(const void *a, const void *b) {
+    const struct sight *x = a;
+    const struct sight *y = b;
+    return (x->came > y->came) - (x->came < y->came);
+}
+
+static int by_being_done(const void *a, const void *b, void *arg) {
+    const struct sight *v = arg;
+    const struct sight *x = &v[*(const uint32_t *)a];
+    const struct sight *y = &v[*(const uint32_t *)b];
+    return (x->done > y->done) - (x->done < y->done);
+}
+
+static bool answered(const struct probe_call *c) { return c->error == OK && c->status >= 200 && c->status < 400; }
+
+static double took(const struct probe_call *c) { return ms(c->end_ns - MIN(c->sent_ns, c->end_ns)); }
+
+static size_t count_calls(const struct evidence *e) {
+    size_t n = 0;
+    for (unsigned i = 0; i < e->count; i++) {
+        n += e->trials[i]->plan.calls;
+    }
+    return n;
+}
+
+// What a call takes when nobody else is there.
+static bool calibrate(struct scene *s, const struct evidence *e) {
+    double *v = xcalloc(count_calls(e) + 1, sizeof *v);
+    size_t n = 0;
+    double sum = 0;
+    double squares = 0;
+    for (unsigned i = 0; i < e->count; i++) {
+        const struct trial *t = e->trials[i];
+        for (unsigned k = 0; t->plan.kind == TRIAL_SOLO && !t->plan.warm_up && k < t->plan.calls; k++) {
+            const struct probe_call *c = &t->calls[k];
+            if (answered(c) && !c->retransmitted) {
+                v[n++] = took(c);
+                sum += took(c);
+                squares += took(c) * took(c);
+            }
+        }
+    }
+    if (n) {
+        qsort(v, n, sizeof *v, by_value);
+        s->fastest_ms = MAX(v[0], 0.01);
+        s->alone_ms = MAX((v[(n - 1) / 2] + v[n / 2]) / 2, 0.01);
+        double mean = sum / (double)n;
+        double variance = n > 1 ? (squares - sum * mean) / (double)(n - 1) : 0;
+        s->cv = variance > 0 && mean > 0 ? sqrt(variance) / mean : 0;
+        for (size_t i = 0; i < n; i++) {
+            v[i] = fabs(v[i] - s->alone_ms);
+        }
+        qsort(v, n, sizeof *v, by_value);
+        double deviation = 1.4826 * (v[(n - 1) / 2] + v[n / 2]) / 2; // of a normal distribution, from the median's
+        s->spread = MIN(MAX(deviation, MAX(NOISE_MS, NOISE_SHARE * s->alone_ms)) / s->alone_ms, 1.0);
+    }
+    free(v);
+    return n > 0;
+}
+
+// Most calls that the mock served at the same time. Those that touch for less than a hundredth of T follow one another.
+static unsigned most_seen(const struct trial *t, double alone_ms) {
+    unsigned most = 0;
+    for (unsigned i = 0; i < t->plan.calls; i++) {
+        double at = ms(t->calls[i].seen_start_ns) + alone_ms / 100;
+        unsigned n = 0;
+        for (unsigned k = 0; k < t->plan.calls && t->calls[i].seen_end_ns; k++) {
+            n += t->calls[k].seen_end_ns && ms(t->calls[k].seen_start_ns) <= at && at < ms(t->calls[k].seen_end_ns);
+        }
+        most = MAX(most, n);
+    }
+    return most;
+}
+
+static void take_call(struct scene *s, const struct probe_call *c) {
+    if (answered(c) || took(c) > s->alone_ms / 2) {
+        s->v[s->n++] = (struct sight){.came = ms(c->sent_ns),
+                                      .done = ms(MAX(c->end_ns, c->sent_ns)),
+                                      .session = c->session,
+                                      .trial = s->span_count,
+                                      .counts = answered(c) && !c->retransmitted};
+        s->failed += !answered(c);
+    } else {
+        s->refusals[s->refused++] = (struct refusal){ms(c->sent_ns), s->span_count, c->status};
+    }
+    s->resent += c->retransmitted;
+}
+
+static bool sound(const struct trial *t, double alone_ms) {
+    return ms(t->lag_ns) <= LATE_SHARE * alone_ms &&
+           (t->plan.kind == TRIAL_STAGGERED || t->plan.kind == TRIAL_OPEN || ms(t->skew_ns) <= LATE_SHARE * alone_ms);
+}
+
+static void take_trial(struct scene *s, const struct trial *t, bool journal) {
+    struct span *p = &s->spans[s->span_count];
+    *p = (struct span){.from = s->n, .refused_from = s->refused, .kind = t->plan.kind, .calls = t->plan.calls};
+    for (unsigned i = 0; i < t->plan.calls; i++) {
+        take_call(s, &t->calls[i]);
+    }
+    p->to = s->n;
+    p->refused_to = s->refused;
+    qsort(s->v + p->from, span_len(p), sizeof *s->v, by_coming);
+    for (size_t i = p->from; i < p->to; i++) {
+        s->by_done[i] = (uint32_t)i;
+    }
+    qsort_r(s->by_done + p->from, span_len(p), sizeof *s->by_done, by_being_done, s->v);
+    if (t->plan.kind != TRIAL_SOLO) {
+        s->most = MAX(s->most, t->plan.calls);
+        p->most_seen = journal ? most_seen(t, s->alone_ms) : 0;
+    }
+    s->span_count++;
+}
+
+bool scene_init(struct scene *s, const struct evidence *e) {
+    size_t calls = count_calls(e) + 1;
+    *s = (struct scene){0};
+    if (!calibrate(s, e)) {
+        return false;
+    }
+    s->v = xcalloc(calls, sizeof *s->v);
+    s->by_done = xcalloc(calls, sizeof *s->by_done);
+    s->refusals = xcalloc(calls, sizeof *s->refusals);
+    s->spans = xcalloc(e->count + 1, sizeof *s->spans);
+    for (unsigned i = 0; i < e->count; i++) {
+        const struct trial *t = e->trials[i];
+        if (t->plan.warm_up) {
+            continue;
+        }
+        if (sound(t, s->alone_ms)) {
+            take_trial(s, t, e->journal);
+        } else {
+            s->unsound++;
+        }
+    }
+    return true;
+}
+
+void scene_finish(struct scene *s) {
+    free(s->v);
+    free(s->by_done);
+    free(s->refusals);
+    free(s->spans);
+    *s = (struct scene){0};
+}
