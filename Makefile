@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 CI ?=
 WERROR = $(if $(CI),-Dwerror=true)
 
-.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-overload bench-infer bench-tools fmt install clean
+.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-life bench-overload bench-infer bench-tools fmt install clean
 
 all: build
 
@@ -87,6 +87,9 @@ bench: bench-tools
 
 bench-tapes: bench-tools
 	@python3 bench/tapes.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
+bench-life: bench-tools
+	@python3 bench/life.py --thaw build/thaw --tools build/release/bench $(BENCH)
 
 # In a memory cgroup of its own: as root.
 bench-overload: bench-tools

@@ -156,9 +156,9 @@ class Process:
             self.ended = True
 
 
-def start_sim(bench, folder):
+def start_sim(bench, folder, lifetime_s=120):
     log = Path(folder) / "sim.log"
-    sim = Process([str(bench.sim), "--port", "0", "--lifetime", "120"], log)
+    sim = Process([str(bench.sim), "--port", "0", "--lifetime", str(lifetime_s)], log)
     end = time.monotonic() + 5
     while time.monotonic() < end and sim.alive():
         found = re.search(r"listening on 127.0.0.1:(\d+)\n", read(log))

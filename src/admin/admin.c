@@ -407,7 +407,8 @@ enum err admin_open(const struct admin_options *options, struct admin **result) 
     admin->stop.deliver = deliver_stop;
     learn_keys(admin, options->config);
     init_server(admin);
-    e = listener_open(&admin->listener, &admin->loop, options->listen, on_accept, admin);
+    e = options->socket >= 0 ? listener_adopt(&admin->listener, &admin->loop, options->socket, on_accept, admin)
+                             : listener_open(&admin->listener, &admin->loop, options->listen, on_accept, admin);
     e = e == OK ? start_thread(admin) : e;
     if (e != OK) {
         destroy(admin);
@@ -416,6 +417,8 @@ enum err admin_open(const struct admin_options *options, struct admin **result) 
     *result = admin;
     return OK;
 }
+
+int admin_socket(const struct admin *admin) { return admin->listener.io.fd; }
 
 void admin_close(struct admin *admin) {
     if (admin) {

@@ -20,6 +20,7 @@
 struct admin;
 struct admin_options {
     const struct address *listen;
+    int socket;            // inherited, instead of one of its own; taken. -1: none
     struct config *config; // for its keys, where `listen` is not on loopback; a reference is taken
     struct meters *meters;
     struct shelves *shelves;
@@ -32,6 +33,8 @@ struct admin_options {
 
 // What it was given outlives it. ERR_FULL: the address is in use.
 MUSTCHECK enum err admin_open(const struct admin_options *options, struct admin **admin);
+// The listening one, for a successor.
+int admin_socket(const struct admin *admin);
 void admin_close(struct admin *take_admin); // accepts NULL
 // After a reload. Any thread.
 void admin_configure(struct admin *admin, struct config *config);

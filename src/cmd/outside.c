@@ -16,6 +16,11 @@ static int claim_admin(struct outside *o, const struct config *config) {
     if (is_off(config->admin)) {
         return EXIT_FINE;
     }
+    if (o->socket >= 0) {
+        o->address.len = sizeof o->address.v6;
+        o->has_admin = getsockname(o->socket, &o->address.sa, &o->address.len) == 0;
+        return EXIT_FINE;
+    }
     if (config->admin_asked) {
         int wrong = claim_address("serve", "admin", config->admin, &o->address);
         o->has_admin = !wrong;
@@ -47,7 +52,8 @@ static int open_access(struct outside *o, const struct config *config) {
     return EXIT_FINE;
 }
 
-int outside_claim(struct outside *o, const struct config *config) {
+int outside_claim(struct outside *o, const struct config *config, int socket) {
+    o->socket = socket;
     int wrong = claim_admin(o, config);
     return wrong ? wrong : open_access(o, config);
 }
@@ -67,6 +73,7 @@ int outside_open(struct outside *o, const struct admin_options *options) {
         o->log = NULL; // lines go the short way
     }
     admin.listen = &o->address;
+    admin.socket = o->socket;
     admin.access = o->access;
     admin.log = o->log;
     enum err e = o->has_admin ? admin_open(&admin, &o->admin) : OK;
@@ -82,6 +89,8 @@ void outside_begin(struct outside *o) {
         log_set_writer(&o->writer);
     }
 }
+
+int outside_socket(const struct outside *o) { return o->admin ? admin_socket(o->admin) : -1; }
 
 void outside_reopen(struct outside *o) {
     if (o->access) {

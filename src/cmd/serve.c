@@ -1,31 +1,20 @@
 // SPDX-License-Identifier: MIT
-// thaw serve: arguments and configuration in, workers wired together and run until a signal.
-#include <errno.h>
+// thaw serve: arguments and configuration in, workers (crew.h) and their keeper (keeper.h) wired together.
 #include <limits.h>
-#include <pthread.h>
-#include <signal.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include "admit/pressure.h"
 #include "base/log.h"
-#include "base/mem.h"
 #include "cmd/claim.h"
+#include "cmd/keeper.h"
 #include "cmd/key.h"
 #include "cmd/machine.h"
 #include "cmd/outside.h"
-#include "cmd/signals.h"
 #include "cmd/verbs.h"
-#include "gateway/jobs.h"
-#include "gateway/worker.h"
-#include "mock/mock.h"
-#include "net/digest.h"
 
 enum {
     FILES_RESERVED = 32, // descriptors that no call gets: the store, DNS, logs, admin
     FILES_PER_WORKER = 4,
     FILES_PER_CALL = 2,
-    WAIT_FOR_OTHERS_MS = 1000,
 };
 
 static const char OPENAI_URL[] = "https://api.openai.com/v1";
@@ -35,8 +24,8 @@ static const char OPENAI_URL[] = "https://api.openai.com/v1";
 enum { UPSTREAMS_MAX = 16 };
 
 struct serve {
-    struct config *config;
     const char *config_file;
+    struct digest config_seen; // before it was read
     const char *ca_file;
     const char *upstreams[UPSTREAMS_MAX];
     size_t upstream_count;
@@ -52,12 +41,9 @@ struct serve {
     bool mock;
     bool check;
     bool example;
+    struct outside outside;
+    _Atomic(struct keeper *) keeper; // NULL: not yet
 };
-
-static int say(const struct config_problem *problem) {
-    fprintf(stderr, "thaw serve: %s\n", problem->text);
-    return EXIT_USAGE;
-}
 
 static int take_listen(void *options, const struct args_option *o UNUSED, const char *value) {
     ((struct serve *)options)->listen = value;
@@ -159,64 +145,69 @@ static const struct args_option serve_options[] = {
 
 // ---- the configuration from file, environment and arguments
 
-static int add_upstreams(struct serve *s) {
-    struct config_problem problem;
+static enum err add_upstreams(const struct serve *s, struct config *config, struct config_problem *problem) {
     struct str ca = str_c(s->ca_file ? s->ca_file : "");
     for (size_t i = 0; i < s->upstream_count; i++) {
         struct str key = environment_key(s->upstreams[i]);
-        if (config_add_upstream(s->config, STR(""), str_c(s->upstreams[i]), key, ca, &problem) != OK) {
-            return say(&problem);
+        enum err e = config_add_upstream(config, STR(""), str_c(s->upstreams[i]), key, ca, problem);
+        if (e != OK) {
+            return e;
         }
     }
-    if (s->mock && config_add_mock(s->config, &problem) != OK) {
-        return say(&problem);
-    }
-    if (s->config->upstream_count) {
-        return EXIT_FINE;
+    enum err e = s->mock ? config_add_mock(config, problem) : OK;
+    if (e != OK || config->upstream_count) {
+        return e;
     }
     const char *key = getenv("OPENAI_API_KEY");
     if (!key || !*key) {
-        fprintf(stderr,
-                "thaw serve: nothing to send calls to. Set OPENAI_API_KEY for api.openai.com, or use --upstream URL, "
-                "--mock, or --config FILE\n");
-        return EXIT_USAGE;
+        snprintf(problem->text, sizeof problem->text,
+                 "nothing to send calls to. Set OPENAI_API_KEY for api.openai.com, or use --upstream URL, --mock, or "
+                 "--config FILE");
+        return ERR_INVALID;
     }
-    if (config_add_upstream(s->config, STR("openai"), str_c(OPENAI_URL), str_c(key), ca, &problem) != OK) {
-        return say(&problem);
-    }
-    return EXIT_FINE;
+    return config_add_upstream(config, STR("openai"), str_c(OPENAI_URL), str_c(key), ca, problem);
 }
 
-static int build_config(struct serve *s) {
-    struct config_problem problem;
-    if (!s->config_file) {
-        s->config = config_create();
-    } else if (config_read_file(s->config_file, &s->config, &problem) != OK) {
-        return say(&problem);
+static enum err read_config(const struct serve *s, struct config **config, struct config_problem *problem) {
+    if (s->config_file) {
+        enum err e = config_read_file(s->config_file, config, problem);
+        if (e != OK) {
+            return e;
+        }
+    } else {
+        *config = config_create();
     }
     const char *settings[][2] = {
         {"listen", s->listen}, {"workers", s->workers}, {"open", s->open ? "true" : NULL}, {"default_model", s->model},
         {"store", s->store},   {"admin", s->admin},     {"access_log", s->access_log},     {"drain", s->drain}};
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
-        if (settings[i][1] && config_set(s->config, settings[i][0], settings[i][1], &problem) != OK) {
-            return say(&problem);
+        enum err e = settings[i][1] ? config_set(*config, settings[i][0], settings[i][1], problem) : OK;
+        if (e != OK) {
+            return e;
         }
     }
-    int wrong = add_upstreams(s);
-    if (wrong) {
-        return wrong;
-    }
-    return config_check(s->config, &problem) == OK ? EXIT_FINE : say(&problem);
+    enum err e = add_upstreams(s, *config, problem);
+    return e == OK ? config_check(*config, problem) : e;
 }
 
-// ---- what is made once and shared by the workers
+// At the start, and for each reload: options of the command line go over the file's keys every time. On another thread
+// then; nothing of `owner`, a struct serve, is written.
+static enum err make_blueprint(void *owner, struct blueprint **blueprint, char *problem, size_t size) {
+    struct config_problem wrong;
+    struct config *config = NULL;
+    enum err e = read_config(owner, &config, &wrong);
+    if (e != OK) {
+        snprintf(problem, size, "%s", wrong.text);
+    } else {
+        e = blueprint_create(config, blueprint, problem, size);
+    }
+    if (config) {
+        config_unref(config);
+    }
+    return e;
+}
 
-struct shared {
-    struct address listen;
-    struct blueprint *blueprint;
-    struct commons *commons;
-    struct pressure *pressure;
-};
+// ---- what it has
 
 // A client's connection may need another one, to the upstream.
 static unsigned connections_by_files(const struct machine *m, unsigned workers) {
@@ -235,208 +226,6 @@ static struct pressure *make_pressure(const struct config *config, const struct 
         .connections = config->max_connections ? config->max_connections : connections_by_files(m, workers),
     };
     return pressure_create(&options);
-}
-
-static int make_blueprint(struct config *config, struct shared *shared) {
-    char problem[400];
-    if (blueprint_create(config, &shared->blueprint, problem, sizeof problem) != OK) {
-        fprintf(stderr, "thaw serve: %s\n", problem);
-        return EXIT_USAGE;
-    }
-    shared->commons = commons_create();
-    return EXIT_FINE;
-}
-
-// ---- workers and their threads
-
-// The first worker runs on the main thread, which also takes the signals; the others have threads of their own.
-enum crew_state { CREW_RUNNING, CREW_DRAINING, CREW_STOPPING };
-
-struct crew;
-struct hand {
-    struct worker worker;
-    struct crew *crew;
-    pthread_t thread;
-    struct message drain; // to its loop
-    struct message stop;
-    struct message finished; // to the first one's
-};
-struct crew {
-    struct outside outside;
-    struct meters *meters;
-    struct message drain; // asked for by the admin
-    atomic_bool drain_asked;
-    struct io usr1;
-    struct shelves *shelves;
-    struct store *store;
-    struct list interrupted; // jobs of the last process
-    struct hand *hands;
-    unsigned count;
-    unsigned threads_running;
-    struct io signals;
-    enum crew_state state;
-};
-
-static void deliver_drain(struct message *m) {
-    struct worker *w = &container_of(m, struct hand, drain)->worker;
-    worker_drain(w, w->config->drain_ms);
-}
-static void deliver_stop(struct message *m) { loop_stop(&container_of(m, struct hand, stop)->worker.loop); }
-static void deliver_finished(struct message *m) { container_of(m, struct hand, finished)->crew->threads_running--; }
-
-static void *run_hand(void *arg) {
-    struct hand *hand = arg;
-    worker_run(&hand->worker);
-    loop_post(&hand->crew->hands[0].worker.loop, &hand->finished);
-    return NULL;
-}
-
-static void crew_set_state(struct crew *crew, enum crew_state state) {
-    crew->state = state;
-    for (unsigned i = 0; i < crew->count; i++) { // each message is posted once: it is part of its hand
-        struct hand *hand = &crew->hands[i];
-        loop_post(&hand->worker.loop, state == CREW_DRAINING ? &hand->drain : &hand->stop);
-    }
-}
-
-// The first signal drains, the second one stops, more have nothing to add.
-static void on_signal(struct io *io, unsigned events UNUSED) {
-    struct crew *crew = container_of(io, struct crew, signals);
-    struct signalfd_siginfo info;
-    while (read(io->fd, &info, sizeof info) == sizeof info) {
-        switch (crew->state) {
-        case CREW_RUNNING:
-            log_info("taking no new calls, finishing the running ones; a second signal stops at once");
-            crew_set_state(crew, CREW_DRAINING);
-            break;
-        case CREW_DRAINING: crew_set_state(crew, CREW_STOPPING); break;
-        case CREW_STOPPING: break;
-        }
-    }
-}
-
-// ---- what the admin is asked for
-
-static void deliver_admin_drain(struct message *m) {
-    struct crew *crew = container_of(m, struct crew, drain);
-    if (crew->state == CREW_RUNNING) {
-        log_info("taking no new calls, finishing the running ones; the admin asked for it");
-        crew_set_state(crew, CREW_DRAINING);
-    }
-}
-
-static void on_admin_drain(void *owner) {
-    struct crew *crew = owner;
-    if (!atomic_exchange(&crew->drain_asked, true)) { // the message is posted once
-        loop_post(&crew->hands[0].worker.loop, &crew->drain);
-    }
-}
-
-// SIGUSR1: the logs' files have been moved away.
-static void on_usr1(struct io *io, unsigned events UNUSED) {
-    struct crew *crew = container_of(io, struct crew, usr1);
-    struct signalfd_siginfo info;
-    while (read(io->fd, &info, sizeof info) == sizeof info) {
-        outside_reopen(&crew->outside);
-    }
-}
-
-static void *make_mock(struct loop *loop) {
-    uint32_t from; // each worker has one, and after a restart a store knows the ids of the last ones
-    random_bytes(&from, sizeof from);
-    struct mock_options options = {.numbers_from = (uint64_t)from << 24}; // the rest: what the model's name says
-    return mock_create(loop, &options);
-}
-
-static void free_mock(void *mock) { mock_destroy(mock); }
-
-static int open_crew(struct crew *crew, const struct serve *s, const struct shared *shared) {
-    struct worker_options options = {
-        .blueprint = shared->blueprint,
-        .commons = shared->commons,
-        .listen = &shared->listen,
-        .mock_connect = mock_connect,
-        .mock_create = make_mock,
-        .mock_destroy = free_mock,
-        .pressure = shared->pressure,
-    };
-    char problem[STORE_PROBLEM_MAX];
-    crew->shelves = worker_shelves(s->config, crew->count);
-    crew->meters = meters_create(crew->count);
-    crew->drain.deliver = deliver_admin_drain;
-    if (jobs_open(s->config, crew->shelves, &crew->store, &crew->interrupted, problem) != OK) {
-        fprintf(stderr, "thaw serve: %s\n", problem);
-        crew->count = 0;
-        return EXIT_UNREACHABLE;
-    }
-    options.shelves = crew->shelves;
-    options.store = crew->store;
-    options.meters = crew->meters;
-    options.access = crew->outside.access;
-    crew->hands = xcalloc(crew->count, sizeof *crew->hands);
-    for (unsigned i = 0; i < crew->count; i++) {
-        struct hand *hand = &crew->hands[i];
-        options.number = i;
-        options.interrupted = i == 0 ? &crew->interrupted : NULL;
-        enum err e = worker_init(&hand->worker, &options);
-        if (e != OK) {
-            fprintf(stderr, "thaw serve: worker %u did not start: %s\n", i + 1, err_text(e));
-            crew->count = i;
-            return EXIT_UNREACHABLE;
-        }
-        hand->crew = crew;
-        hand->drain.deliver = deliver_drain;
-        hand->stop.deliver = deliver_stop;
-        hand->finished.deliver = deliver_finished;
-    }
-    struct loop *first = &crew->hands[0].worker.loop;
-    if (signals_open(first, &crew->signals, on_signal) != OK ||
-        signals_watch(first, &crew->usr1, SIGUSR1, on_usr1) != OK) {
-        fprintf(stderr, "thaw serve: signals cannot be watched: %s\n", strerror(errno));
-        return EXIT_UNREACHABLE;
-    }
-    return EXIT_FINE;
-}
-
-static void run_crew(struct crew *crew) {
-    for (unsigned i = 1; i < crew->count; i++) {
-        int problem = pthread_create(&crew->hands[i].thread, NULL, run_hand, &crew->hands[i]);
-        if (problem) {
-            log_error("worker %u has no thread: %s", i + 1, strerror(problem));
-            abort();
-        }
-        crew->threads_running++;
-    }
-    struct loop *first = &crew->hands[0].worker.loop;
-    loop_run(first);
-    while (crew->threads_running) { // a second signal still counts
-        loop_turn(first, WAIT_FOR_OTHERS_MS);
-    }
-    for (unsigned i = 1; i < crew->count; i++) {
-        pthread_join(crew->hands[i].thread, NULL);
-    }
-}
-
-static void close_crew(struct crew *crew) {
-    outside_close(&crew->outside);
-    if (crew->shelves) {
-        shelves_close(crew->shelves);
-        store_close(crew->store); // its last results are delivered as the workers end
-        jobs_drop(&crew->interrupted);
-    }
-    for (unsigned i = crew->count; i-- > 0;) {
-        if (i == 0 && crew->signals.on_ready) {
-            io_close(&crew->hands[0].worker.loop, &crew->signals);
-        }
-        if (i == 0 && crew->usr1.on_ready) {
-            io_close(&crew->hands[0].worker.loop, &crew->usr1);
-        }
-        worker_finish(&crew->hands[i].worker);
-    }
-    free(crew->hands);
-    shelves_destroy(crew->shelves);
-    meters_destroy(crew->meters);
-    outside_finish(&crew->outside);
 }
 
 // ---- start-up lines
@@ -472,48 +261,137 @@ static void describe_machine(const struct machine *m, const struct pressure *p, 
              connections < by_memory ? "descriptors" : "memory", (double)p->budget / 1e6);
 }
 
-static int show_crew(struct crew *crew, struct config *config) {
-    struct admin_options options = {
-        .config = config,
-        .meters = crew->meters,
-        .shelves = crew->shelves,
-        .on_drain = on_admin_drain,
-        .owner = crew,
-    };
-    return outside_open(&crew->outside, &options);
+// ---- life
+
+static unsigned worker_count(const struct config *config, const struct machine *machine) {
+    return config->workers ? config->workers : MIN(machine->cpus_usable, (unsigned)CREW_MAX);
 }
 
-static int serve(struct serve *s) {
+static int check(const struct config *config) {
     struct machine machine;
-    struct shared shared = {0};
-    struct crew crew = {0};
-    char text[ADDRESS_TEXT];
     machine_read(&machine, "", true);
-    crew.count = s->config->workers ? s->config->workers : machine.cpus_usable;
-    shared.pressure = make_pressure(s->config, &machine, crew.count);
-    int wrong = make_blueprint(s->config, &shared);
-    if (!wrong && s->check) {
-        describe_upstreams(s->config);
-        describe_machine(&machine, shared.pressure, crew.count);
-        log_info("all is fine; without --check it would listen on %.*s", STR_ARG(s->config->listen));
-    } else if (!wrong && !(wrong = claim_address("serve", "listen", s->config->listen, &shared.listen)) &&
-               !(wrong = outside_claim(&crew.outside, s->config))) {
-        wrong = open_crew(&crew, s, &shared);
-        if (!wrong) {
-            wrong = show_crew(&crew, s->config);
-        }
-        if (!wrong) {
-            log_info("listening on http://%s", address_format(&shared.listen, text));
-            describe_upstreams(s->config);
-            describe_machine(&machine, shared.pressure, crew.count);
-            outside_begin(&crew.outside);
-            run_crew(&crew);
-        }
-        close_crew(&crew);
+    unsigned workers = worker_count(config, &machine);
+    struct pressure *pressure = make_pressure(config, &machine, workers);
+    describe_upstreams(config);
+    describe_machine(&machine, pressure, workers);
+    log_info("all is fine; without --check it would listen on %.*s", STR_ARG(config->listen));
+    pressure_destroy(pressure);
+    return EXIT_FINE;
+}
+
+// What the admin is asked for.
+static void on_drain(void *owner) {
+    struct keeper *keeper = atomic_load(&((struct serve *)owner)->keeper);
+    if (keeper) {
+        keeper_drain(keeper);
     }
-    commons_destroy(shared.commons);
-    blueprint_unref(shared.blueprint);
-    pressure_destroy(shared.pressure);
+}
+static void on_reload(void *owner) {
+    struct keeper *keeper = atomic_load(&((struct serve *)owner)->keeper);
+    if (keeper) {
+        keeper_reload(keeper);
+    }
+}
+
+static void on_reloaded(void *owner, struct config *config) {
+    struct serve *s = owner;
+    if (s->outside.admin) {
+        admin_configure(s->outside.admin, config);
+    }
+}
+static void on_reopen(void *owner) { outside_reopen(&((struct serve *)owner)->outside); }
+
+struct running {
+    struct blueprint *blueprint;
+    struct inherited *in;
+    struct machine machine;
+    struct pressure *pressure;
+    struct address listen;
+    struct crew *crew;
+    unsigned workers;
+};
+
+static int run_crew(struct serve *s, struct running *r) {
+    struct keeper *keeper = NULL;
+    char text[ADDRESS_TEXT];
+    struct keeper_options options = {
+        .crew = r->crew,
+        .config_file = s->config_file,
+        .config_seen = s->config_seen,
+        .start = r->blueprint,
+        .listen = &r->listen,
+        .admin = outside_socket(&s->outside),
+        .make = make_blueprint,
+        .reloaded = on_reloaded,
+        .reopen = on_reopen,
+        .owner = s,
+    };
+    int wrong = keeper_open(&keeper, &options);
+    if (!wrong) { // from here on a signal drains
+        atomic_store(&s->keeper, keeper);
+        log_info("listening on http://%s", address_format(&r->listen, text));
+        describe_upstreams(r->blueprint->config);
+        describe_machine(&r->machine, r->pressure, r->workers);
+        outside_begin(&s->outside);
+        inherit_tell(r->in);
+        crew_run(r->crew);
+    }
+    keeper_stop(keeper);
+    outside_close(&s->outside); // the last that may wish for something
+    keeper_close(keeper);
+    return wrong;
+}
+
+static int show(struct serve *s, const struct running *r) {
+    struct admin_options options = {
+        .config = r->blueprint->config,
+        .meters = crew_meters(r->crew),
+        .shelves = crew_shelves(r->crew),
+        .on_drain = on_drain,
+        .on_reload = on_reload,
+        .owner = s,
+    };
+    return outside_open(&s->outside, &options);
+}
+
+static int open_and_run(struct serve *s, struct running *r) {
+    struct crew_options options = {
+        .blueprint = r->blueprint,
+        .count = r->workers,
+        .listen = &r->listen,
+        .sockets = r->in->sockets,
+        .socket_count = r->in->socket_count,
+        .pressure = r->pressure,
+        .access = s->outside.access,
+        .beside = r->in->upgrade,
+    };
+    int wrong = crew_open(&r->crew, &options);
+    wrong = wrong ? wrong : show(s, r);
+    wrong = wrong ? wrong : run_crew(s, r);
+    outside_close(&s->outside);
+    crew_close(r->crew);
+    outside_finish(&s->outside);
+    return wrong;
+}
+
+static int serve(struct serve *s, struct blueprint *blueprint, struct inherited *in) {
+    const struct config *config = blueprint->config;
+    struct running r = {.blueprint = blueprint, .in = in};
+    int wrong = EXIT_FINE;
+    machine_read(&r.machine, "", true); // for as many calls as may be
+    r.workers = worker_count(config, &r.machine);
+    inherit_match(in, config, r.workers);
+    if (in->socket_count) {
+        r.listen = inherit_address(in);
+    } else {
+        wrong = claim_address("serve", "listen", config->listen, &r.listen);
+    }
+    wrong = wrong ? wrong : outside_claim(&s->outside, config, in->admin);
+    if (!wrong) {
+        r.pressure = make_pressure(config, &r.machine, r.workers);
+        wrong = open_and_run(s, &r);
+        pressure_destroy(r.pressure);
+    }
     return wrong;
 }
 
@@ -537,11 +415,21 @@ static int run(const struct verb *verb, int argc, char **argv) {
     if (s.example) {
         return print_example();
     }
-    wrong = build_config(&s);
-    wrong = wrong ? wrong : serve(&s);
-    if (s.config) {
-        config_unref(s.config);
+    char problem[sizeof((struct config_problem *)0)->text];
+    struct blueprint *blueprint = NULL;
+    struct inherited inherited;
+    keeper_prepare();
+    s.config_seen = reload_digest(s.config_file);
+    if (make_blueprint(&s, &blueprint, problem, sizeof problem) != OK) {
+        fprintf(stderr, "thaw serve: %s\n", problem);
+        return EXIT_USAGE;
     }
+    wrong = inherit_take(&inherited);
+    if (!wrong) {
+        wrong = s.check ? check(blueprint->config) : serve(&s, blueprint, &inherited);
+    }
+    inherit_finish(&inherited);
+    blueprint_unref(blueprint);
     return wrong;
 }
 

@@ -5,11 +5,16 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-typedef void on_signals(struct io *io, unsigned events);
-
-static enum err open_set(struct loop *loop, struct io *io, const sigset_t *set, on_signals *on_ready) {
-    pthread_sigmask(SIG_BLOCK, set, NULL);
-    int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+enum err signals_watch(struct loop *loop, struct io *io, const int *numbers, size_t count,
+                       void (*on_ready)(struct io *io, unsigned events)) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < count; i++) {
+        sigaddset(&set, numbers[i]);
+    }
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0) {
         return ERR_SYS;
     }
@@ -21,17 +26,6 @@ static enum err open_set(struct loop *loop, struct io *io, const sigset_t *set, 
 }
 
 enum err signals_open(struct loop *loop, struct io *io, void (*on_ready)(struct io *io, unsigned events)) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    signal(SIGPIPE, SIG_IGN);
-    return open_set(loop, io, &set, on_ready);
-}
-
-enum err signals_watch(struct loop *loop, struct io *io, int number, on_signals *on_ready) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, number);
-    return open_set(loop, io, &set, on_ready);
+    static const int ends[] = {SIGINT, SIGTERM};
+    return signals_watch(loop, io, ends, ARRAY_LEN(ends), on_ready);
 }

@@ -37,6 +37,7 @@ enum err loop_init(struct loop *loop, const struct loop_options *options) {
     list_init(&loop->flush_tasks);
     read_clock(loop);
     wheel_init(&loop->wheel, loop->now_ms);
+    loop->wheel.activity = &loop->activity;
     if (loop->epoll_fd < 0 || loop->wake_fd < 0 || watch(loop, EPOLL_CTL_ADD, loop->wake_fd, IO_READ, NULL) != OK) {
         enum err e = err_from_errno(errno);
         loop_finish(loop);
@@ -57,6 +58,7 @@ static void deliver_posted(struct loop *loop) {
     }
     while (oldest) {
         struct message *next = oldest->next;
+        activity_set(&loop->activity, (activity_callback *)oldest->deliver);
         oldest->deliver(oldest);
         oldest = next;
     }
@@ -66,6 +68,7 @@ static void bury_all(struct loop *loop) {
     while (loop->graves) {
         struct grave *grave = loop->graves;
         loop->graves = grave->next;
+        activity_set(&loop->activity, (activity_callback *)grave->bury);
         grave->bury(grave);
     }
 }
@@ -88,12 +91,13 @@ void loop_finish(struct loop *loop) {
     *loop = (struct loop){0};
 }
 
-static void run_tasks(struct list *tasks) {
+static void run_tasks(struct loop *loop, struct list *tasks) {
     struct list now;
     struct list *node;
     list_move_all(&now, tasks); // what they put off belongs to a later round
     while ((node = list_pop_front(&now))) {
         struct task *task = container_of(node, struct task, node);
+        activity_set(&loop->activity, (activity_callback *)task->run);
         task->run(task);
     }
 }
@@ -128,7 +132,7 @@ static int wait_ms(struct loop *loop, unsigned max_wait_ms) {
     return (int)MIN(wait, MIN((uint64_t)max_wait_ms, (uint64_t)INT_MAX));
 }
 
-static void dispatch(const struct loop *loop, const struct epoll_event *e) {
+static void dispatch(struct loop *loop, const struct epoll_event *e) {
     struct io *io = e->data.ptr;
     if (!io) {
         uint64_t drained;
@@ -143,6 +147,7 @@ static void dispatch(const struct loop *loop, const struct epoll_event *e) {
     events |= (e->events & EPOLLIN) ? IO_READ : 0u;
     events |= (e->events & EPOLLOUT) ? IO_WRITE : 0u;
     events |= (e->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) ? IO_HUP : 0u;
+    activity_set(&loop->activity, (activity_callback *)io->on_ready);
     io->on_ready(io, events);
 }
 
@@ -171,6 +176,13 @@ static void measure_lag(struct loop *loop) {
     measure_busy(loop, now_ns);
 }
 
+activity_callback *loop_running(const struct loop *loop, uint64_t *for_ns) {
+    uint64_t since = count_of(&loop->in_turn_ns);
+    uint64_t now_ns = loop->clock->now_ns(loop->clock);
+    *for_ns = since && since < now_ns ? now_ns - since : 0;
+    return since ? activity_of(&loop->activity) : NULL;
+}
+
 uint64_t loop_lag_ns(const struct loop *loop) {
     uint64_t since = count_of(&loop->in_turn_ns);
     uint64_t now_ns = loop->clock->now_ns(loop->clock);
@@ -196,11 +208,11 @@ bool loop_turn(struct loop *loop, unsigned max_wait_ms) {
     for (int i = 0; i < n; i++) {
         dispatch(loop, &events[i]);
     }
-    run_tasks(&tasks);
+    run_tasks(loop, &tasks);
     deliver_posted(loop);
     wheel_advance(&loop->wheel, loop->now_ms);
     while (!list_empty(&loop->flush_tasks)) {
-        run_tasks(&loop->flush_tasks);
+        run_tasks(loop, &loop->flush_tasks);
     }
     bury_all(loop);
     measure_lag(loop);
@@ -246,6 +258,9 @@ void io_want_write(struct loop *loop, struct io *io) {
 
 void io_close(struct loop *loop, struct io *io) {
     if (io->fd >= 0) {
+        if (UNLIKELY(loop->files_shared)) {
+            (void)watch(loop, EPOLL_CTL_DEL, io->fd, 0, NULL);
+        }
         close(io->fd); // leaves the epoll set by itself
         io->fd = -1;
         loop->open_ios--;

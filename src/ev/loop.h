@@ -18,6 +18,7 @@
 #include "base/count.h"
 #include "base/err.h"
 #include "base/list.h"
+#include "ev/activity.h"
 #include "ev/clock.h"
 #include "ev/timer.h"
 
@@ -79,6 +80,8 @@ struct loop {
     struct count lag_second;
     struct count in_turn_ns;
     void (*after_turn)(struct loop *loop); // NULL: nobody wants to know
+    struct activity activity;              // the callback it is in, or was in last
+    bool files_shared;                     // see loop_share_files
     bool stopping;
     char *read_buffer; // LOOP_READ_BUFFER bytes
 };
@@ -106,6 +109,10 @@ MUSTCHECK enum err io_open(struct loop *loop, struct io *io, int fd, unsigned ev
 void io_want_write(struct loop *loop, struct io *io);
 // Closes the descriptor; idempotent. Events already polled for it in this turn are dropped.
 void io_close(struct loop *loop, struct io *io);
+// Another process has, or is about to have, copies of this one's descriptors (between fork and exec): closing one does
+// not take it out of the set then, and events would come for what was freed. True: io_close takes it out itself, which
+// costs a system call. Loop's thread only.
+static inline void loop_share_files(struct loop *loop, bool shared) { loop->files_shared = shared; }
 // As io_close, but leaves the descriptor open: for one that a library owns. Must come before its close.
 void io_detach(struct loop *loop, struct io *io);
 
@@ -122,5 +129,8 @@ void loop_bury(struct loop *loop, struct grave *grave, void (*bury)(struct grave
 // The only call that other threads may make. A message may be posted again only after it was delivered.
 void loop_post(struct loop *loop, struct message *message);
 
+// The callback that the loop is in, and for how long the turn has been going on; NULL: it polls, or has called nothing yet.
+// Any thread; what is told may be over by then.
+activity_callback *loop_running(const struct loop *loop, uint64_t *for_ns);
 // The longest time the loop was away from polling during the last one to two seconds, or is now. Any thread.
 uint64_t loop_lag_ns(const struct loop *loop);

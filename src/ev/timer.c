@@ -104,6 +104,9 @@ static void visit(struct wheel *w) {
     }
     while ((node = list_pop_front(&due))) {
         struct timer *t = container_of(node, struct timer, node);
+        if (w->activity) {
+            activity_set(w->activity, (activity_callback *)t->on_timer);
+        }
         t->on_timer(t);
     }
 }

@@ -5,6 +5,7 @@
 // ones come round again and are re-filed.
 #pragma once
 #include "base/list.h"
+#include "ev/activity.h"
 
 enum { WHEEL_LEVELS = 4, WHEEL_BITS = 6, WHEEL_SLOTS = 1 << WHEEL_BITS };
 
@@ -19,6 +20,7 @@ struct wheel {
     uint64_t target_ms;              // where a running wheel_advance goes to, else now_ms
     uint64_t occupied[WHEEL_LEVELS]; // a bit per slot that may hold timers
     struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
+    struct activity *activity; // told of each callback; NULL: nobody asks
 };
 
 void wheel_init(struct wheel *w, uint64_t now_ms);

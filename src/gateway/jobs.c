@@ -23,7 +23,7 @@
 #include "gateway/resume.h"
 #include "gateway/tapes.h"
 
-enum { SWEEP_MS = 60 * 1000, LOOKS_MAX = 4 };
+enum { SWEEP_MS = 60 * 1000, BESIDE_MS = 1000, LOOKS_MAX = 4, ELSEWHERE_RETRY_MS = 1000 };
 
 // ---- packing
 
@@ -426,6 +426,17 @@ bool jobs_find(struct request *r, const struct tape_id *id, jobs_then *then) {
     return true;
 }
 
+bool jobs_elsewhere(struct request *r, const struct store_record *record) {
+    if (!record->elsewhere) {
+        return false;
+    }
+    r->retry_ms = ELSEWHERE_RETRY_MS;
+    request_error(
+        r, 503, OUTCOME_EXHAUSTED, NULL, "job_elsewhere",
+        "The answer is being made by the thaw that this one has taken over from. Ask again when it is whole.");
+    return true;
+}
+
 void jobs_forget(struct worker *w, const struct tape_id *id) {
     if (w->store && store_forget(w->store, NULL, str_c(id->text)) != OK) {
         log_warning("an answer was not deleted from the store: too much waits for the disk");
@@ -530,6 +541,37 @@ static void on_sweep(struct timer *timer) {
     timer_set(&w->loop, timer, SWEEP_MS);
 }
 
+// ---- the process before, which still has the store
+
+// What it had not finished when it ended is run again here.
+static void on_interrupted(struct store_op *op) {
+    struct worker *w = container_of(op, struct worker, beside);
+    if (op->result == OK && op->record.id.len == TAPE_ID_LEN) {
+        struct rerun *rerun = xcalloc(1, sizeof *rerun);
+        memcpy(rerun->id.text, op->record.id.ptr, TAPE_ID_LEN);
+        rerun->worker = w;
+        list_push_back(&w->reruns, &rerun->node);
+        next_rerun(w);
+    }
+    if (op->result != ERR_MISSING) { // else that process has ended
+        timer_set(&w->loop, &w->beside_look, op->result == OK ? 0 : BESIDE_MS);
+    }
+}
+
+static void on_beside_look(struct timer *timer) {
+    struct worker *w = container_of(timer, struct worker, beside_look);
+    if (w->server.draining) {
+        return; // what is not begun is the next one's
+    }
+    w->beside.loop = &w->loop;
+    w->beside.on_done = on_interrupted;
+    if (store_interrupt(w->store, &w->beside, clock_unix_s()) != OK) {
+        timer_set(&w->loop, timer, BESIDE_MS);
+    }
+}
+
+// ---- life
+
 struct opening {
     struct shelves *shelves;
     struct list *interrupted;
@@ -553,8 +595,8 @@ static void on_record(void *context, const struct store_record *record) {
     }
 }
 
-enum err jobs_open(const struct config *config, struct shelves *shelves, struct store **store, struct list *interrupted,
-                   char problem[STORE_PROBLEM_MAX]) {
+enum err jobs_open(const struct config *config, bool beside, struct shelves *shelves, struct store **store,
+                   struct list *interrupted, char problem[STORE_PROBLEM_MAX]) {
     char url[4200];
     struct opening opening = {shelves, interrupted};
     list_init(interrupted);
@@ -563,7 +605,7 @@ enum err jobs_open(const struct config *config, struct shelves *shelves, struct 
         return OK;
     }
     snprintf(url, sizeof url, "sqlite://%.*s", STR_ARG(config->store));
-    struct store_options options = {.url = str_c(url), .now_s = clock_unix_s()};
+    struct store_options options = {.url = str_c(url), .now_s = clock_unix_s(), .beside = beside};
     enum err e = store_open(&options, store, problem);
     return e == OK ? store_each(*store, on_record, &opening, problem) : e;
 }
@@ -581,6 +623,8 @@ void jobs_start(struct worker *w, struct list *interrupted) {
         w->sweep.on_timer = on_sweep;
         timer_set(&w->loop, &w->sweep, 0);
         next_rerun(w);
+        w->beside_look.on_timer = on_beside_look;
+        timer_set(&w->loop, &w->beside_look, 0);
     }
 }
 
@@ -591,6 +635,8 @@ void jobs_drop(struct list *interrupted) {
 
 void jobs_stop(struct worker *w) {
     timer_clear(&w->sweep);
+    timer_clear(&w->beside_look);
+    store_cancel(&w->beside);
     list_each(node, &w->reruns) {
         struct rerun *rerun = container_of(node, struct rerun, node);
         if (rerun->op.task) {

@@ -10,7 +10,8 @@ struct request;
 
 // Opens the store that the configuration names; *store stays NULL where there is none. Fills the table of keys with
 // what is in it, and *interrupted with the jobs that ran when the last process ended. Before the workers.
-MUSTCHECK enum err jobs_open(const struct config *config, struct shelves *shelves, struct store **store,
+// `beside`: the process that this one takes over from still has it.
+MUSTCHECK enum err jobs_open(const struct config *config, bool beside, struct shelves *shelves, struct store **store,
                              struct list *interrupted, char problem[STORE_PROBLEM_MAX]);
 // Interrupted jobs that no worker was given.
 void jobs_drop(struct list *interrupted);
@@ -39,6 +40,9 @@ MUSTCHECK bool jobs_find(struct request *r, const struct tape_id *id, jobs_then 
 static inline bool jobs_unfinished(const struct store_record *record) {
     return record->state == STORE_RUNNING || record->state == STORE_INTERRUPTED;
 }
+// Answers a request for a job that runs in the process which this one has taken over from: 503, and when to ask again.
+// False: it is none.
+bool jobs_elsewhere(struct request *r, const struct store_record *record);
 // A record as a tape that has ended; one reference. It is on no shelf and lives as long as its readers.
 struct tape *jobs_restore(struct worker *w, const struct store_record *record);
 // A tape is to be forgotten: by the store as well.

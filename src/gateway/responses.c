@@ -394,6 +394,9 @@ static void answer_deleted(struct request *r) {
 }
 
 static void on_stored(struct request *r, const struct store_record *record) {
+    if (record && jobs_elsewhere(r, record)) {
+        return;
+    }
     if (record) {
         jobs_forget(r->worker, &r->resume->id);
         answer_deleted(r);

@@ -310,6 +310,9 @@ static void on_stored(struct request *r, const struct store_record *record) {
         find(r);
         return;
     }
+    if (record && jobs_elsewhere(r, record)) {
+        return;
+    }
     if (record && !r->resume->reads && jobs_unfinished(record)) {
         resume_missing(r, SHELF_GONE); // nobody's answer
         return;

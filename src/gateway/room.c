@@ -224,6 +224,9 @@ static void on_open(struct http_server *s, bool more) {
     atomic_fetch_add_explicit(&w->gauge.all->connections, more ? 1u : UINT32_MAX, memory_order_relaxed);
     if (!more) {
         listener_resume(&w->listener);
+        for (unsigned i = 0; i < w->other_count; i++) {
+            listener_resume(&w->others[i]);
+        }
     }
 }
 
@@ -252,8 +255,11 @@ void room_init(struct worker *w, struct pressure *pressure) {
 }
 
 void room_listen(struct worker *w) {
-    w->listener.may_accept = w->gauge.all ? may_accept : NULL;
-    w->listener.spare_files = spare_files;
+    for (unsigned i = 0; i <= w->other_count; i++) {
+        struct listener *l = i == 0 ? &w->listener : &w->others[i - 1];
+        l->may_accept = w->gauge.all ? may_accept : NULL;
+        l->spare_files = spare_files;
+    }
 }
 
 void room_finish(struct worker *w) { timer_clear(&w->watch); }

@@ -10,6 +10,7 @@
 #include "admit/gate.h"
 #include "admit/quota.h"
 #include "admit/retry.h"
+#include "base/count.h"
 #include "config/config.h"
 #include "gateway/who.h"
 #include "http/client.h"
@@ -17,9 +18,18 @@
 
 struct worker;
 
+// How reloads went; one thread writes.
+struct reload_counts {
+    struct count accepted, refused;
+    struct count last_unix_s;  // when the last one was; 0: there was none
+    struct count last_refused; // 1: it was refused
+};
+
 struct commons {
     struct gates *gates;
     struct quotas *quotas;
+    struct reload_counts reloads;
+    struct count stalls; // turns of a worker's loop that took far too long (cmd/lookout.c)
 };
 struct commons *commons_create(void);
 void commons_destroy(struct commons *c); // accepts NULL

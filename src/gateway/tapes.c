@@ -164,6 +164,9 @@ static void on_stored(struct request *r, const struct store_record *record) {
         tapes_ask(r, &r->resume->id, deletes ? TAPES_DELETE : TAPES_LOOK, on_state);
         return;
     }
+    if (deletes && jobs_elsewhere(r, record)) {
+        return;
+    }
     struct tape *t = jobs_restore(r->worker, record);
     struct tape_state state = look(t);
     tape_unref(t);
@@ -221,7 +224,7 @@ static void on_promised(struct request *r, const struct store_record *record) {
 }
 
 static void on_adopted_stored(struct request *r, const struct store_record *record) {
-    if (record && !jobs_unfinished(record)) {
+    if (record && (!jobs_unfinished(record) || record->elsewhere)) {
         resume_acknowledge(r, &r->resume->id, state_name(record->state));
     } else {
         resume_missing(r, SHELF_UNKNOWN);

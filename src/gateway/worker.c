@@ -100,6 +100,30 @@ void worker_reload(struct worker *w, struct blueprint *blueprint) {
     }
 }
 
+// A socket that somebody has connected to must be accepted from by somebody: inherited ones are all taken, whatever the
+// number of workers.
+static enum err open_listeners(struct worker *w) {
+    const struct worker_options *o = &w->options;
+    enum err e = OK;
+    if (o->socket_count == 0) {
+        return o->listen ? listener_open(&w->listener, &w->loop, o->listen, on_accept, w) : OK;
+    }
+    w->other_count = o->socket_count - 1;
+    w->others = xcalloc(MAX(w->other_count, 1u), sizeof *w->others);
+    for (unsigned i = 0; i < o->socket_count && e == OK; i++) {
+        struct listener *l = i == 0 ? &w->listener : &w->others[i - 1];
+        e = listener_adopt(l, &w->loop, o->sockets[i], on_accept, w);
+    }
+    return e;
+}
+
+static void each_listener(struct worker *w, void (*what)(struct listener *l)) {
+    what(&w->listener);
+    for (unsigned i = 0; i < w->other_count; i++) {
+        what(&w->others[i]);
+    }
+}
+
 enum err worker_init(struct worker *w, const struct worker_options *options) {
     *w = (struct worker){.options = *options};
     struct loop_options loop_options = {
@@ -134,10 +158,8 @@ enum err worker_init(struct worker *w, const struct worker_options *options) {
     worker_reload(w, options->blueprint);
     w->store = options->store;
     jobs_start(w, options->interrupted);
-    if (options->listen) {
-        e = listener_open(&w->listener, &w->loop, options->listen, on_accept, w);
-        room_listen(w);
-    }
+    e = open_listeners(w);
+    room_listen(w);
     if (e != OK) {
         worker_finish(w);
     }
@@ -151,7 +173,7 @@ void worker_finish(struct worker *w) {
     if (!w->options.shelves) {
         shelves_close(w->shelves);
     }
-    listener_close(&w->listener);
+    each_listener(w, listener_close);
     timer_clear(&w->drain);
     room_finish(w);
     jobs_stop(w);
@@ -169,6 +191,7 @@ void worker_finish(struct worker *w) {
     setup_unref(w->setup);
     shelf_finish(&w->shelf);
     buf_finish(&w->events);
+    free(w->others);
     free(w->scratch);
     free(w->answer_scratch);
     loop_finish(&w->loop); // buries the last requests and calls
@@ -210,7 +233,7 @@ void worker_drain(struct worker *w, uint64_t drain_ms) {
     if (timer_is_set(&w->drain)) {
         return;
     }
-    listener_drain(&w->listener);
+    each_listener(w, listener_drain);
     http_server_drain(&w->server);
     w->drain_until_ms = w->loop.now_ms + drain_ms;
     w->drain.on_timer = look_whether_done;

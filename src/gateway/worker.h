@@ -10,6 +10,7 @@
 #include "gateway/setup.h"
 #include "http/server.h"
 #include "net/listen.h"
+#include "store/store.h"
 #include "tape/shelf.h"
 
 struct worker_options {
@@ -21,6 +22,8 @@ struct worker_options {
     struct sink *access;                      // of the access log; NULL: none. Outlives the workers
     struct clock *clock;                      // NULL: the monotonic clock
     const struct address *listen;             // NULL: no listener (tests bring their own connections)
+    const int *sockets;                       // instead of one of its own: what it accepts from; taken
+    unsigned socket_count;                    // 0: it makes its own
     struct conn *(*mock_connect)(void *mock); // for upstreams whose URL is `mock`
     void *(*mock_create)(struct loop *loop);
     void *(*mock_context)(void *mock, struct str upstream); // what mock_connect gets for that one; NULL: the mock
@@ -40,11 +43,15 @@ struct worker {
     struct http_server server;
     struct http_client client;
     struct listener listener;
+    struct listener *others; // where it inherited several
+    unsigned other_count;
     struct shelves *shelves;
     struct shelf shelf;
     struct store *store;
-    struct list reruns; // jobs to be run again
-    struct timer sweep; // of the store
+    struct list reruns;     // jobs to be run again
+    struct timer sweep;     // of the store
+    struct store_op beside; // what the process before has left unfinished
+    struct timer beside_look;
     struct xchg nobody; // the client of a request that has none
     struct buf events;  // of an event stream with ids, for the time of one call_on_body
     struct dns *dns;

@@ -12,7 +12,7 @@
 //    |                      v                                                       |
 //    +---------------  CLOSED                       IDLE <--------------------------+ kept alive
 //
-//   IDLE    no parser, no exchange; deadline idle_ms
+//   IDLE    no parser, no exchange; deadline idle_ms, while the server drains parting_ms
 //   HEAD    a parser (it goes back as soon as the request is complete); deadline header_ms
 //   BODY    the owner has the exchange and hears of the body; it may be answering already; deadline idle_ms
 //           between two reads, or writes. Without a parser nothing is read any more: a rejected request is being
@@ -26,7 +26,6 @@
 // The exchange is its owner's until all of the answer was taken: the connection may still have to send the end of it
 // then, but that is nobody else's business.
 #include <assert.h>
-#include <limits.h>
 
 #include "base/mem.h"
 #include "http/server.h"
@@ -72,7 +71,7 @@ static struct server_conn *of(struct xchg *x) { return x->impl; }
 static void restart_deadline(struct server_conn *s) {
     uint64_t wait_ms = 0;
     switch (s->state) {
-    case S_IDLE:
+    case S_IDLE: wait_ms = s->server->draining ? s->server->parting_ms : s->server->idle_ms; break;
     case S_BODY: wait_ms = s->server->idle_ms; break;
     case S_HEAD: wait_ms = s->server->header_ms; break;
     case S_LINGER: wait_ms = s->server->linger_ms; break;
@@ -137,7 +136,7 @@ static void start_linger(struct server_conn *s) {
 }
 
 static bool may_keep(const struct server_conn *s) {
-    return s->keep_alive && !s->server->draining && !s->hup && s->wire.framing != H1_UNTIL_CLOSE;
+    return s->keep_alive && !s->hup && s->wire.framing != H1_UNTIL_CLOSE;
 }
 
 // The answer left completely.
@@ -224,7 +223,7 @@ static void close_conn(struct server_conn *s, bool abort) {
 static void send_head(struct xchg *x, const struct head *head) {
     struct server_conn *s = of(x);
     enum h1_framing framing = H1_NO_BODY;
-    bool close = !may_keep(s) || s->state != S_ANSWER;
+    bool close = !may_keep(s) || s->state != S_ANSWER || s->server->draining;
     if (s->wire.state != WIRE_IDLE || (head->status < 200 && s->minor == 0)) {
         return; // broken: the owner is about to hear of it; or an interim answer, which HTTP/1.0 does not know
     }
@@ -426,9 +425,6 @@ static void read_some(struct server_conn *s) {
         }
         if (e == ERR_AGAIN) {
             s->readable = false;
-            if (s->state == S_IDLE && s->server->draining) {
-                close_conn(s, false);
-            }
             return;
         }
         if (e != OK) {
@@ -545,6 +541,7 @@ void http_server_init(struct http_server *s) {
     list_init(&s->connections);
     list_init(&s->idle);
     s->linger_ms = s->linger_ms ? s->linger_ms : 2000;
+    s->parting_ms = s->parting_ms ? s->parting_ms : 2000;
 }
 
 void http_server_accept(struct http_server *server, struct conn *take_conn) {
@@ -599,9 +596,10 @@ unsigned http_server_close_idle(struct http_server *server, unsigned most, uint6
     return closed;
 }
 
+// A client that was told nothing else may send its next request at any moment: closing now would lose what is on its way.
 void http_server_drain(struct http_server *server) {
     server->draining = true;
-    (void)http_server_close_idle(server, UINT_MAX, 0);
+    list_each(node, &server->idle) { restart_deadline(container_of(node, struct server_conn, node)); }
 }
 
 void http_server_finish(struct http_server *server) {

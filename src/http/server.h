@@ -10,6 +10,9 @@ struct http_server {
     uint64_t header_ms; // from a request's first byte to its last header byte, else 408
     uint64_t idle_ms;   // between requests; between two reads of a body; for a client that takes nothing of its answer
     uint64_t linger_ms; // reading on after an early answer, so that the client can see it; 0: 2000
+    // Draining: a connection that was kept alive may bring one request more for so long, whose answer says that it is the
+    // last one. 0: 2000
+    uint64_t parting_ms;
 
     // A request's head arrived: set x->events and x->owner; the answer may be sent at once (no on_body comes then).
     // An owner that expects a body from a client which waits for leave (head->expect_continue) sends an interim head
@@ -25,7 +28,7 @@ struct http_server {
     struct list connections; // those with a request or an answer on the way
     struct list idle;        // the others, idle for the longest time first
     unsigned open;           // connections
-    bool draining;           // no connection is kept alive any more
+    bool draining;           // no answer keeps its connection alive any more
     struct h1 *spare;        // a parser at rest; a connection has one only while a request arrives
 };
 
@@ -44,5 +47,6 @@ void http_server_reset(struct xchg *x);
 // Closes up to `most` connections that wait for a request since idle_ms or longer, those idle for the longest time first.
 // How many.
 unsigned http_server_close_idle(struct http_server *s, unsigned most, uint64_t idle_ms);
-// Idle connections are closed, the others after their current answer.
+// Answers say Connection: close from now on. Idle connections, and those whose answer had begun to say otherwise, are
+// closed after parting_ms without a request.
 void http_server_drain(struct http_server *s);

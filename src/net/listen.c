@@ -95,23 +95,26 @@ enum err listener_open(struct listener *l, struct loop *loop, const struct addre
                        void (*on_accept)(struct listener *l, struct conn *c), void *owner) {
     int fd = -1;
     struct address bound = *address;
+    *l = (struct listener){.io.fd = -1};
+    enum err e = bind_socket(&bound, true, &fd);
+    return e == OK ? listener_adopt(l, loop, fd, on_accept, owner) : e;
+}
+
+enum err listener_adopt(struct listener *l, struct loop *loop, int take_fd,
+                        void (*on_accept)(struct listener *l, struct conn *c), void *owner) {
+    int on = 1;
+    int lowat = LISTEN_NOTSENT_LOWAT;
     *l = (struct listener){.loop = loop, .on_accept = on_accept, .owner = owner, .io.fd = -1};
     l->retry.on_timer = on_retry;
     l->more.run = on_more;
-    enum err e = bind_socket(&bound, true, &fd);
-    if (e != OK) {
-        return e;
+    (void)setsockopt(take_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(take_fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+    if (listen(take_fd, LISTEN_BACKLOG) != 0) { // of one that listens already: the length of its backlog
+        return not_to_be_had(take_fd);
     }
-    int on = 1;
-    int lowat = LISTEN_NOTSENT_LOWAT;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
-    if (listen(fd, LISTEN_BACKLOG) != 0) {
-        return not_to_be_had(fd);
-    }
-    e = io_open(loop, &l->io, fd, IO_READ, on_ready);
+    enum err e = io_open(loop, &l->io, take_fd, IO_READ, on_ready);
     if (e != OK) {
-        close(fd);
+        close(take_fd);
     }
     return e;
 }
@@ -120,7 +123,11 @@ void listener_close(struct listener *l) {
     if (l->loop) {
         timer_clear(&l->retry);
         task_cancel(&l->more);
-        io_close(l->loop, &l->io);
+        int fd = l->io.fd;
+        io_detach(l->loop, &l->io); // another process may have the socket, too: closing alone would leave it in the set
+        if (fd >= 0) {
+            close(fd);
+        }
     }
 }
 

@@ -34,6 +34,10 @@ static inline void listener_resume(struct listener *l) {
         loop_defer(l->loop, &l->more);
     }
 }
-// What waits in the backlog is accepted first: closing would reset it.
+// The same with a socket that is bound, and mostly listens already: inherited from another process. It is closed on an
+// error as well.
+MUSTCHECK enum err listener_adopt(struct listener *l, struct loop *loop, int take_fd,
+                                  void (*on_accept)(struct listener *l, struct conn *c), void *owner);
+// What waits in the backlog is accepted first: closing would reset it, unless another process has the socket, too.
 void listener_drain(struct listener *l);
 void listener_close(struct listener *l);

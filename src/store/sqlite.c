@@ -8,6 +8,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +28,7 @@ enum {
     LOG_PAGES = 500,  // the log is moved into the file when it has so many
     SWEEP_ROWS = 128, // of one piece of a sweep
     SWEEP_BYTES = 8 << 20,
+    BUSY_MS = 10 * 1000,
 };
 
 // From format n to n + 1. A change of the tables is a row added here; rows that were released are never changed.
@@ -55,10 +58,13 @@ static const char *const migrations[] = {
     "CREATE TRIGGER tape_gone AFTER DELETE ON tape BEGIN DELETE FROM bytes WHERE n = old.n; END;"
     "CREATE INDEX tape_running ON tape (n) WHERE state = 0;"
     "CREATE INDEX tape_expires ON tape (expires_s) WHERE state != 0;",
+    // Of a running job: the process that runs it, by the byte it has locked (see owners_open).
+    "ALTER TABLE tape ADD COLUMN owner INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX tape_owner ON tape (owner, n) WHERE state = 0;",
 };
 _Static_assert(STORE_RUNNING == 0 && STORE_INTERRUPTED == 4, "the numbers are the file's");
 
-#define TAPE_COLUMNS "id, tenant, key, asked, state, created_s, expires_s, status, error, reason, problem"
+#define TAPE_COLUMNS "id, tenant, key, asked, state, created_s, expires_s, status, error, reason, problem, owner"
 enum column {
     COLUMN_ID,
     COLUMN_TENANT,
@@ -71,6 +77,7 @@ enum column {
     COLUMN_ERROR,
     COLUMN_REASON,
     COLUMN_PROBLEM,
+    COLUMN_OWNER,
     COLUMN_REQUEST, // from here on only where the bytes are joined
     COLUMN_HEAD,
     COLUMN_BODY,
@@ -78,15 +85,17 @@ enum column {
 };
 
 #define STATEMENTS(SQL)                                                                                                \
-    SQL(BEGIN, "BEGIN")                                                                                                \
+    SQL(BEGIN, "BEGIN IMMEDIATE")                                                                                      \
     SQL(COMMIT, "COMMIT")                                                                                              \
     SQL(ROLLBACK, "ROLLBACK")                                                                                          \
-    SQL(INTERRUPT, "UPDATE tape SET state = 4, expires_s = ?1 + max(expires_s - created_s, 0) WHERE state = 0")        \
+    SQL(INTERRUPT, "UPDATE tape SET state = 4, expires_s = ?1 + max(expires_s - created_s, 0)"                         \
+                   " WHERE n = (SELECT n FROM tape WHERE state = 0 AND owner = ?2 ORDER BY n LIMIT 1) RETURNING id")   \
+    SQL(OWNERS, "SELECT owner FROM tape WHERE state = 0 AND owner > ?1 ORDER BY owner LIMIT 1")                        \
     SQL(EACH, "SELECT " TAPE_COLUMNS " FROM tape NOT INDEXED WHERE expires_s > ?1 ORDER BY n")                         \
     SQL(PUT_TAPE,                                                                                                      \
         "INSERT INTO tape (" TAPE_COLUMNS ", size) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"              \
-        " ?12) ON CONFLICT (id) DO UPDATE SET tenant = ?2, key = ?3, asked = ?4, state = ?5, created_s = ?6,"          \
-        " expires_s = ?7, status = ?8, error = ?9, reason = ?10, problem = ?11, size = ?12 RETURNING n")               \
+        " ?12, ?13) ON CONFLICT (id) DO UPDATE SET tenant = ?2, key = ?3, asked = ?4, state = ?5, created_s = ?6,"     \
+        " expires_s = ?7, status = ?8, error = ?9, reason = ?10, problem = ?11, owner = ?12, size = ?13 RETURNING n")  \
     SQL(PUT_BYTES, "REPLACE INTO bytes (n, request, head, body, marks) VALUES (?1, ?2, ?3, ?4, ?5)")                   \
     SQL(LOAD, "SELECT " TAPE_COLUMNS ", request, head, body, marks FROM tape JOIN bytes USING (n) WHERE id = ?1")      \
     SQL(FORGET, "DELETE FROM tape WHERE id = ?1")                                                                      \
@@ -108,12 +117,21 @@ static const char *const statement_texts[] = {
 #undef SQL
 };
 
+struct owners {
+    char path[PATH_MAX];
+    int fd;       // -1: closed
+    uint64_t own; // the byte that this store has locked
+};
+
 struct sqlite {
     sqlite3 *db;
     sqlite3_stmt *statements[SQL_COUNT];
+    struct owners owners;
     const char *problem;
     uint64_t failures;
     int log_pages;
+    char interrupted[STORE_ID_MAX]; // the last one's id
+    size_t interrupted_len;
     bool opening; // its caller tells of errors
 };
 
@@ -286,6 +304,7 @@ static enum err put_tape(struct sqlite *db, const struct store_record *r, uint64
     bind_text(&b, r->error);
     bind_text(&b, r->reason);
     bind_text(&b, r->problem);
+    bind_number(&b, r->state == STORE_RUNNING ? db->owners.own : 0);
     bind_number(&b, size_of(r));
     return run(db, &b, row);
 }
@@ -322,7 +341,7 @@ static bool read_digest(sqlite3_stmt *stmt, int at, unsigned char digest[STORE_D
 }
 
 // False where it holds what was never written.
-static bool read_tape(sqlite3_stmt *stmt, struct store_record *r) {
+static bool read_tape(const struct sqlite *db, sqlite3_stmt *stmt, struct store_record *r) {
     uint64_t state = column_number(stmt, COLUMN_STATE);
     *r = (struct store_record){
         .id = column(stmt, COLUMN_ID),
@@ -333,6 +352,7 @@ static bool read_tape(sqlite3_stmt *stmt, struct store_record *r) {
         .error = column(stmt, COLUMN_ERROR),
         .reason = column(stmt, COLUMN_REASON),
         .problem = column(stmt, COLUMN_PROBLEM),
+        .elsewhere = state == STORE_RUNNING && column_number(stmt, COLUMN_OWNER) != db->owners.own,
     };
     return state <= STORE_INTERRUPTED && r->id.len > 0 && r->id.len <= STORE_ID_MAX &&
            read_digest(stmt, COLUMN_TENANT, r->tenant) && read_digest(stmt, COLUMN_KEY, r->key) &&
@@ -343,7 +363,7 @@ enum err sqlite_load(struct sqlite *db, struct str id, struct store_record *r) {
     struct binder b = bind(db, SQL_LOAD);
     bind_text(&b, id);
     int code = b.code ? b.code : sqlite3_step(b.stmt);
-    if (code == SQLITE_ROW && read_tape(b.stmt, r)) {
+    if (code == SQLITE_ROW && read_tape(db, b.stmt, r)) {
         r->request = column(b.stmt, COLUMN_REQUEST);
         r->head = column(b.stmt, COLUMN_HEAD);
         r->body = column(b.stmt, COLUMN_BODY);
@@ -370,7 +390,7 @@ enum err sqlite_each(struct sqlite *db, uint64_t now_s,
     struct binder b = bind(db, SQL_EACH);
     bind_number(&b, now_s);
     int code = b.code ? b.code : sqlite3_step(b.stmt);
-    while (code == SQLITE_ROW && read_tape(b.stmt, &r)) {
+    while (code == SQLITE_ROW && read_tape(db, b.stmt, &r)) {
         on_record(context, &r);
         code = sqlite3_step(b.stmt);
     }
@@ -459,6 +479,143 @@ void sqlite_tidy(struct sqlite *db) {
     }
 }
 
+// ---- Processes that have it open ----
+
+// Each has a byte of a file beside the store locked, which the system lets go when it ends, however that is: the byte's
+// number is the owner of its running jobs. The last one takes the file away; byte 0 is held by whoever is coming or
+// going. Locks of an open file description (fcntl(2), Linux 3.15), for SQLite's kind goes with the first descriptor that
+// is closed.
+enum { OWNER_BITS = 48, DOOR = 0 };
+
+static struct flock bytes_at(uint64_t start, off_t len) {
+    return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)start, .l_len = len};
+}
+
+// By another open file description than ours; true also where it cannot be found out.
+static bool is_locked(const struct owners *o, uint64_t owner) {
+    struct flock lock = bytes_at(owner, 1);
+    return fcntl(o->fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
+static bool is_alone(const struct owners *o) {
+    struct flock lock = bytes_at(DOOR + 1, 0);
+    return fcntl(o->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+}
+
+static bool take_lock(const struct owners *o, uint64_t byte) {
+    struct flock lock = bytes_at(byte, 1);
+    int result = 0;
+    do {
+        result = fcntl(o->fd, F_OFD_SETLKW, &lock);
+    } while (result != 0 && errno == EINTR);
+    return result == 0;
+}
+
+static void let_go(const struct owners *o, uint64_t byte) {
+    struct flock lock = bytes_at(byte, 1);
+    lock.l_type = F_UNLCK;
+    (void)fcntl(o->fd, F_OFD_SETLK, &lock);
+}
+
+// Is the file still the one of that name?
+static bool is_there(const struct owners *o) {
+    struct stat open_one, named;
+    return fstat(o->fd, &open_one) == 0 && stat(o->path, &named) == 0 && open_one.st_ino == named.st_ino &&
+           open_one.st_dev == named.st_dev;
+}
+
+static int open_door(struct owners *o) {
+    for (;;) {
+        o->fd = open(o->path, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+        if (o->fd < 0 || !take_lock(o, DOOR)) {
+            return errno;
+        }
+        if (is_there(o)) {
+            return 0;
+        }
+        close(o->fd); // the last one has just gone with it
+    }
+}
+
+// EAGAIN: another process has the store, and `beside` is not wanted.
+static int owners_open(struct owners *o, const char *path, bool beside) {
+    o->fd = -1;
+    if ((size_t)snprintf(o->path, sizeof o->path, "%s-owners", path) >= sizeof o->path) {
+        return ENAMETOOLONG;
+    }
+    int problem = open_door(o);
+    if (problem == 0 && !beside && !is_alone(o)) {
+        problem = EAGAIN;
+    }
+    if (problem == 0) {
+        problem = getrandom(&o->own, sizeof o->own, 0) == sizeof o->own ? 0 : errno;
+        o->own = (o->own >> (64 - OWNER_BITS)) + 1; // 0 is nobody's
+        problem = problem ? problem : take_lock(o, o->own) ? 0 : errno;
+    }
+    if (o->fd >= 0) {
+        let_go(o, DOOR);
+    }
+    return problem;
+}
+
+static void owners_close(struct owners *o) {
+    if (o->fd >= 0 && take_lock(o, DOOR)) {
+        if (is_alone(o) && is_there(o)) {
+            (void)unlink(o->path);
+        }
+    }
+    if (o->fd >= 0) {
+        close(o->fd);
+    }
+}
+
+// The owner of a running job whose process has ended; UINT64_MAX: there is none.
+static enum err dead_owner(struct sqlite *db, uint64_t *owner) {
+    enum err e = OK;
+    uint64_t last = 0;
+    bool first = true;
+    for (*owner = UINT64_MAX; e == OK && *owner == UINT64_MAX; first = false) {
+        struct binder b = bind(db, SQL_OWNERS);
+        uint64_t found = UINT64_MAX;
+        sqlite3_int64 from = first ? -1 : (sqlite3_int64)last; // jobs of before there were owners have 0
+        b.code = sqlite3_bind_int64(b.stmt, ++b.at, from);
+        e = run(db, &b, &found);
+        if (found == UINT64_MAX) {
+            return e;
+        }
+        last = found;
+        if (found != db->owners.own && (found == DOOR || !is_locked(&db->owners, found))) {
+            *owner = found;
+        }
+    }
+    return e;
+}
+
+enum err sqlite_interrupt(struct sqlite *db, uint64_t now_s, struct store_record *r) {
+    uint64_t owner = UINT64_MAX;
+    bool alone = is_alone(&db->owners); // before looking: what ends behind is looked for again
+    enum err e = dead_owner(db, &owner);
+    if (e != OK || owner == UINT64_MAX) {
+        return e != OK ? e : alone ? ERR_MISSING : ERR_AGAIN;
+    }
+    struct binder b = bind(db, SQL_INTERRUPT);
+    bind_number(&b, now_s);
+    bind_number(&b, owner);
+    int code = b.code ? b.code : sqlite3_step(b.stmt);
+    struct str id = code == SQLITE_ROW ? column(b.stmt, 0) : STR("");
+    db->interrupted_len = MIN(id.len, sizeof db->interrupted);
+    memcpy(db->interrupted, id.ptr, db->interrupted_len);
+    while (code == SQLITE_ROW) { // the statement changes what it was to change once it has been run to its end
+        code = sqlite3_step(b.stmt);
+    }
+    clear(b.stmt);
+    if (code != SQLITE_DONE) {
+        return fail(db, code);
+    }
+    *r = (struct store_record){.id = str_from(db->interrupted, db->interrupted_len), .created_s = now_s};
+    return OK;
+}
+
 // ---- Open and close ----
 
 // SQLite would make it for all to read. An existing file is not opened here: closing it would drop the locks that
@@ -491,9 +648,10 @@ static enum err set_up(struct sqlite *db, const struct store_options *options UN
         return fail(db, SQLITE_READONLY);
     }
     sqlite3_wal_hook(db->db, on_log, db);
-    return execute(db, "PRAGMA locking_mode = EXCLUSIVE;" // before the first look into the file
-                       "PRAGMA synchronous = FULL;"
-                       "PRAGMA mmap_size = 0;" // a failing disk is an error and not a signal
+    sqlite3_busy_timeout(db->db, BUSY_MS); // a process that takes over from this one may be writing
+    return execute(db, "PRAGMA synchronous = FULL;"
+                       "PRAGMA mmap_size = 0;" // a failing disk is an error and not a signal; the log's index, which is
+                                               // mapped, is written to before it grows, and so is there
                        "PRAGMA temp_store = MEMORY;"
                        "PRAGMA trusted_schema = OFF;" // the file may have been anywhere
                        "PRAGMA cell_size_check = ON;"
@@ -563,10 +721,16 @@ static enum err prepare(struct sqlite *db, const struct store_options *options U
 }
 
 static enum err interrupt(struct sqlite *db, const struct store_options *options) {
-    uint64_t unused = 0;
-    struct binder b = bind(db, SQL_INTERRUPT);
-    bind_number(&b, options->now_s);
-    return run(db, &b, &unused);
+    struct store_record unused;
+    enum err e = execute(db, "BEGIN IMMEDIATE");
+    for (bool more = e == OK; more; more = e == OK) {
+        e = sqlite_interrupt(db, options->now_s, &unused);
+    }
+    if (e == ERR_MISSING || e == ERR_AGAIN) {
+        return execute(db, "COMMIT");
+    }
+    sqlite_rollback(db);
+    return e;
 }
 
 static enum err (*const steps[])(struct sqlite *db, const struct store_options *options) = {
@@ -582,6 +746,13 @@ enum err sqlite_open(const char *path, const struct store_options *options, stru
     }
     struct sqlite *db = xcalloc(1, sizeof *db);
     db->opening = true;
+    int problem_with_owners = owners_open(&db->owners, path, options->beside);
+    if (problem_with_owners) {
+        const char *text = failure_of(problem_with_owners == EAGAIN ? SQLITE_BUSY : SQLITE_CANTOPEN, 0)->text;
+        (void)say(ERR_SYS, problem, path, "%s (%s)", text + STR(THE_STORE).len, strerror(problem_with_owners));
+        sqlite_close(db);
+        return ERR_SYS;
+    }
     int code = sqlite3_open_v2(path, &db->db, FLAGS, NULL);
     e = code == SQLITE_OK ? OK : fail(db, code);
     for (size_t i = 0; e == OK && i < ARRAY_LEN(steps); i++) {
@@ -610,5 +781,6 @@ void sqlite_close(struct sqlite *db) {
     int code = sqlite3_close(db->db); // moves the log into the file; where it cannot, the next start does
     assert(code == SQLITE_OK);
     (void)code;
+    owners_close(&db->owners); // last: until here this process may still be writing
     free(db);
 }

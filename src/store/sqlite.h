@@ -9,7 +9,7 @@
 
 struct sqlite;
 
-// `path` begins with '/' or '.'. Marks running jobs as interrupted.
+// `path` begins with '/' or '.'. Marks running jobs of processes that have ended as interrupted.
 MUSTCHECK enum err sqlite_open(const char *path, const struct store_options *options, struct sqlite **db,
                                char problem[STORE_PROBLEM_MAX]);
 // Accepts NULL.
@@ -24,6 +24,10 @@ MUSTCHECK enum err sqlite_put(struct sqlite *db, const struct store_record *reco
 MUSTCHECK enum err sqlite_load(struct sqlite *db, struct str id, struct store_record *record);
 void sqlite_loaded(struct sqlite *db);
 MUSTCHECK enum err sqlite_forget(struct sqlite *db, struct str id);
+
+// Marks one running job whose process has ended as interrupted; *record has its id, valid until the next call. ERR_AGAIN:
+// there is none, but another process that has the store; ERR_MISSING: nor that.
+MUSTCHECK enum err sqlite_interrupt(struct sqlite *db, uint64_t now_s, struct store_record *record);
 
 // Outside of a transaction.
 MUSTCHECK enum err sqlite_each(struct sqlite *db, uint64_t now_s,

@@ -33,7 +33,7 @@ struct store {
     uint64_t opened_s;
 };
 
-enum task_kind { TASK_PUT, TASK_LOAD, TASK_FORGET };
+enum task_kind { TASK_PUT, TASK_LOAD, TASK_FORGET, TASK_INTERRUPT };
 
 struct store_task {
     struct list node;
@@ -197,7 +197,7 @@ static bool enqueue(struct store *s, struct store_task *t) {
 }
 
 static enum err ask(struct store *s, enum task_kind kind, struct store_op *op, const struct store_record *r) {
-    if (r->id.len == 0 || r->id.len > STORE_ID_MAX) {
+    if (kind != TASK_INTERRUPT && (r->id.len == 0 || r->id.len > STORE_ID_MAX)) {
         return ERR_INVALID;
     }
     struct store_task *t = task_create(s, kind, op, r);
@@ -224,6 +224,10 @@ enum err store_load(struct store *s, struct store_op *op, struct str id) {
 
 enum err store_forget(struct store *s, struct store_op *op, struct str id) {
     return ask(s, TASK_FORGET, op, &(struct store_record){.id = id});
+}
+
+enum err store_interrupt(struct store *s, struct store_op *op, uint64_t now_s) {
+    return ask(s, TASK_INTERRUPT, op, &(struct store_record){.created_s = now_s});
 }
 
 void store_cancel(struct store_op *op) {
@@ -288,6 +292,18 @@ static enum err run_load(struct sqlite *db, struct store_task *t) {
     return e;
 }
 
+static enum err run_interrupt(struct sqlite *db, struct store_task *t) {
+    struct store_record r;
+    enum err e = sqlite_interrupt(db, t->record.created_s, &r);
+    if (e == OK) {
+        keep(t, r);
+    } else if (e == ERR_MISSING || e == ERR_AGAIN) {
+        set_result(t, e, "no job of another process was interrupted");
+        e = OK;
+    }
+    return e;
+}
+
 static enum err run_write(struct store_task *t, enum err e) {
     set_result(t, OK, NULL); // once it is committed
     return e;
@@ -298,6 +314,7 @@ static enum err run_task(struct sqlite *db, struct store_task *t) {
     switch (t->kind) {
     case TASK_PUT: return run_write(t, sqlite_put(db, &t->record));
     case TASK_FORGET: return run_write(t, sqlite_forget(db, t->record.id));
+    case TASK_INTERRUPT: return run_interrupt(db, t);
     case TASK_LOAD: break;
     }
     return run_load(db, t);
@@ -352,7 +369,7 @@ static void count(struct store *s, struct list *tasks, unsigned commits) {
     s->commits += commits;
     list_each(node, tasks) {
         enum err e = container_of(node, struct store_task, node)->result;
-        s->failed += e != OK && e != ERR_MISSING;
+        s->failed += e != OK && e != ERR_MISSING && e != ERR_AGAIN;
     }
     pthread_mutex_unlock(&s->lock);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What survives a restart: jobs that were acknowledged and tapes that have ended, each a record under the tape's id.
-// One store per process, used from every loop. Nothing here waits: what is asked is copied into a queue, one thread
+// One store per process (and one process per store, but while one takes over from another), used from every loop. Nothing here waits: what is asked is copied into a queue, one thread
 // does what has come together in one transaction, and each result is told on the loop that asked, after the disk has
 // it. See docs/internals/store.md.
 #pragma once
@@ -40,18 +40,20 @@ struct store_record {
     struct str error;   // why it was cut: err_name of an error, the name of a reason, a sentence
     struct str reason;
     struct str problem;
+    bool elsewhere; // as read: it is RUNNING in another process
 };
 
 struct store_options {
     struct str url;    // "sqlite:///absolute/path" or "sqlite://relative/path"; made if it is not there, mode 0600
     uint64_t now_s;    // Unix seconds
     uint64_t file_max; // bytes that the file may have; 0: what the disk has
+    bool beside;       // another process may have it as well: the one that this one takes over from
     size_t queue_max;  // bytes that wait to be written or were read and not yet taken; 0: STORE_QUEUE_MAX
 };
 enum { STORE_QUEUE_MAX = 64 << 20, STORE_OPS_MAX = 4096 };
 
-// Opens the file or makes it, brings an older format up to this one, and marks jobs that were running as interrupted,
-// to be kept from now on for as long as their answer would have been. On an error `problem` is a sentence that says
+// Opens the file or makes it, brings an older format up to this one, and marks jobs of processes that have ended, and which
+// were running, as interrupted, to be kept from now on for as long as their answer would have been. On an error `problem` is a sentence that says
 // what to do: ERR_INVALID (the URL; a file that is not a store, or a newer thaw's), ERR_DISK (full), ERR_SYS (all else:
 // another process has it, it may not be written, it is damaged).
 MUSTCHECK enum err store_open(const struct store_options *options, struct store **store,
@@ -89,6 +91,9 @@ MUSTCHECK enum err store_put(struct store *s, struct store_op *op, const struct 
 MUSTCHECK enum err store_load(struct store *s, struct store_op *op, struct str id);
 // OK whether it was there or not. Its bytes are overwritten in the file.
 MUSTCHECK enum err store_forget(struct store *s, struct store_op *op, struct str id);
+// Marks a running job of another process that has ended as interrupted; the record has nothing but its id. Also ERR_AGAIN:
+// there is none, but such a process; ERR_MISSING: nor that, and none will come.
+MUSTCHECK enum err store_interrupt(struct store *s, struct store_op *op, uint64_t now_s);
 // on_done will not come; the op may be freed. What was asked for is done nevertheless. On op->loop's thread; nothing
 // where nothing is under way.
 void store_cancel(struct store_op *op);

@@ -276,7 +276,7 @@ static void open_world(struct world *w, const char *yaml, unsigned workers, cons
     settle_down(w->config, yaml);
     assert_true(workers <= FLOW_WORKERS);
     w->shelves = workers > 1 || w->config->store.len ? worker_shelves(w->config, workers) : NULL;
-    if (jobs_open(w->config, w->shelves, &w->store, &w->interrupted, sentence) != OK) {
+    if (jobs_open(w->config, false, w->shelves, &w->store, &w->interrupted, sentence) != OK) {
         fail_msg("%s", sentence);
     }
     check_ok(blueprint_create(w->config, &w->blueprint, sentence, sizeof sentence));

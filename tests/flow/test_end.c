@@ -180,12 +180,20 @@ static void draining_finishes_what_runs(void **state UNUSED) {
     client_post(idle, CHAT_PATH, CHAT);
     answer(upstream_peer(&w, "up", 0), OK_ANSWER);
     client_post(busy, CHAT_PATH, CHAT);
+    struct peer *late = client_open(&w);
     worker_drain(&w.worker, 60 * 1000);
-    settle(&w);
+    advance(&w, 1000);
+    client_ask(late, "GET /healthz", "", NULL); // was on its way
+    struct parsed last = message_at(late, 0);
+    check_int(last.status, 200);
+    check_str(field_of(&last, "connection"), "close");
+    check_int(late->end, ERR_EOF);
+    check_open(idle);
+    check_open(silent);
+    advance(&w, 30 * 1000);
     check_int(idle->end, ERR_EOF);
     check_int(silent->end, ERR_EOF);
     check_open(busy);
-    advance(&w, 30 * 1000);
     check(!w.worker.loop.stopping);
     answer(upstream_peer(&w, "up", 0), OK_ANSWER);
     struct parsed m = message_at(busy, 0);
@@ -195,7 +203,8 @@ static void draining_finishes_what_runs(void **state UNUSED) {
     check_int(busy->end, ERR_EOF);
     advance(&w, 100);
     check(w.worker.loop.stopping); // worker_run returns
-    check_only(&w, OUTCOME_COMPLETE, 2);
+    check_int(outcomes_of(&w, OUTCOME_COMPLETE), 2);
+    check_int(outcomes_of(&w, OUTCOME_LOCAL), 1);
     world_close(&w);
 }
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Runs the binary under test: start, wait until it listens, look at it from outside, end it, judge how it ended."""
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -81,6 +82,7 @@ def check_output(raw, secret=CANARY):
 
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def with_parent(before=None):
@@ -106,22 +108,74 @@ def run(*args, env=None, timeout=LIMIT, before=None, secret=CANARY):
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def listening(pid):
+    """How many of a process's descriptors are listening sockets; 0 when it has ended."""
+    if not os.path.exists(f"/proc/{pid}"):
+        return 0
+    inodes = {line.split()[9] for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}").readlines()[1:]
+              if line.split()[3] == "0A"}
+    count = 0
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                link = os.readlink(f"/proc/{pid}/fd/{name}")
+                count += link.startswith("socket:[") and link[8:-1] in inodes
+    except (FileNotFoundError, PermissionError):  # it ended just now
+        return 0
+    return count
+
+
+class Successor:
+    """The process that a thaw started and handed over to; this test run's own child once that one has ended."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return None  # still the other one's
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout=None):
+        try:
+            poll(lambda: self.poll() is not None, "a process to end", timeout or LIMIT)
+        except AssertionError:
+            raise subprocess.TimeoutExpired("thaw", timeout or LIMIT) from None
+        return self.returncode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 class Thaw:
     """A running thaw that listens."""
 
-    def __init__(self, verb, *args, port=None, env=None, before=None, host="127.0.0.1", listen=True):
+    def __init__(self, verb, *args, port=None, env=None, before=None, host="127.0.0.1", listen=True,
+                 wrap=([], ())):
         self.port = port or free_port()
         self.host = host
         self.board = Board()
         self.err = bytearray()
         self.out = bytearray()
         self.judged = False
+        self.upgrades = 0
         command = [THAW, verb, *map(str, args)]
         if listen:
             command += ["--listen", f"{host}:{self.port}"]
-        self.command = command
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, env=environment(env), preexec_fn=with_parent(before))
+        self.command = [*wrap[0], *command]  # what starts it, and the descriptors that needs
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, env=environment(env), preexec_fn=with_parent(before),
+                                        pass_fds=wrap[1])
+        self.started = self.process
         self.pid = self.process.pid
         self.threads = [threading.Thread(target=self._collect, args=pair, daemon=True)
                         for pair in ((self.process.stdout, self.out), (self.process.stderr, self.err))]
@@ -133,7 +187,7 @@ class Thaw:
             with self.board.changed:
                 into += data
                 self.board.announce()
-        self.process.wait()
+        self.started.wait()
         self.board.announce()
 
     @property
@@ -193,6 +247,18 @@ class Thaw:
 
     def thaw(self):
         self.signal(signal.SIGCONT)
+
+    def upgrade(self):
+        """The binary on disk takes over: from now on this is the new process, and alone accepts. The old one, which is
+        draining."""
+        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
+        self.upgrades += 1
+        said = rf"(?s)(?:the new thaw serves \(process (\d+)\).*?){{{self.upgrades}}}"
+        self.signal(signal.SIGUSR2)
+        self.pid = int(self.wait_text(said)[1])
+        old, self.process = self.process, Successor(self.pid)
+        poll(lambda: listening(old.pid) == 0, "the old process to accept nothing more")
+        return old
 
     # --- the end ---------------------------------------------------------------------------------------------------------
 

@@ -104,6 +104,48 @@ static void a_read_is_told_once_per_arrival(void **state UNUSED) {
     bench_finish(&b);
 }
 
+// Another process has a copy: closing this one does not take it out of the set.
+static void closed_descriptor_that_is_shared_tells_no_more(void **state UNUSED) {
+    struct bench b;
+    struct end e;
+    bench_init(&b);
+    int peer = end_open(&b, &e, 'a', IO_READ);
+    int copy = dup(e.io.fd);
+    loop_share_files(&b.loop, true);
+    io_close(&b.loop, &e.io);
+    send_byte(peer);
+    check(!loop_turn(&b.loop, 0));
+    loop_share_files(&b.loop, false);
+    close(copy);
+    close(peer);
+    bench_finish(&b);
+}
+
+static void look_at_itself(struct end *e) {
+    uint64_t for_ns = 0;
+    pass_ms(e->bench, 30);
+    check(loop_running(&e->bench->loop, &for_ns) == (activity_callback *)on_ready);
+    check_int(for_ns, 30 * 1000000);
+}
+
+static void what_a_loop_is_in_can_be_seen(void **state UNUSED) {
+    struct bench b;
+    struct end e;
+    uint64_t for_ns = 1;
+    bench_init(&b);
+    int peer = end_open(&b, &e, 'a', IO_READ);
+    e.then = look_at_itself;
+    send_byte(peer);
+    check(loop_turn(&b.loop, 0));
+    check_log(&b, "a");
+    pass_ms(&b, 5000); // it polls
+    check(loop_running(&b.loop, &for_ns) == NULL);
+    check_int(for_ns, 0);
+    close(peer);
+    io_close(&b.loop, &e.io);
+    bench_finish(&b);
+}
+
 static void want_write_tells_of_room(void **state UNUSED) {
     struct bench b;
     struct end e;
@@ -719,6 +761,7 @@ static void a_message_may_post_itself_again(void **state UNUSED) {
 TESTS(TEST(a_read_is_told_once_per_arrival), TEST(want_write_tells_of_room),
       TEST(want_write_with_room_left_tells_at_once), TEST(a_broken_pipe_is_a_hup),
       TEST(opening_a_bad_descriptor_fails_and_closes_nothing), TEST(a_detached_descriptor_stays_open_and_silent),
+      TEST(closed_descriptor_that_is_shared_tells_no_more), TEST(what_a_loop_is_in_can_be_seen),
       TEST(a_callback_may_close_its_own), TEST(a_callback_may_close_another_that_is_ready),
       TEST(what_was_polled_for_the_old_descriptor_does_not_reach_the_new),
       TEST(many_descriptors_are_served_in_several_turns), TEST(tasks_run_in_the_next_turn_in_order),

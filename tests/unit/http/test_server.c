@@ -8,7 +8,7 @@
 #define HOST "Host: a\r\n"
 #define GET(target) "GET " target " HTTP/1.1" RN HOST RN
 
-enum { HEADER_MS = 10000, IDLE_MS = 75000, LINGER_MS = 2000, ASKS = 2100 };
+enum { HEADER_MS = 10000, IDLE_MS = 75000, LINGER_MS = 2000, PARTING_MS = 700, ASKS = 2100 };
 
 // ---- the owner: answers as the test says, and checks that nothing comes after the end
 
@@ -189,6 +189,7 @@ static void app_init(struct app *app, size_t window) {
         .header_ms = HEADER_MS,
         .idle_ms = IDLE_MS,
         .linger_ms = LINGER_MS,
+        .parting_ms = PARTING_MS,
         .on_request = on_request,
         .on_reject = on_reject,
         .on_open = on_open,
@@ -1200,14 +1201,54 @@ static void resetting_an_exchange_breaks_its_connection_off(void **state) {
 
 // ---- drain
 
-static void draining_closes_idle_connections_at_once(void **state) {
+// A client may have sent its next request already, or be about to.
+static void draining_answers_one_more_request_of_an_idle_connection(void **state) {
     struct app app;
     (void)state;
     app_init(&app, MEM_WINDOW);
-    say(&app, GET("/"));
+    say(&app, GET("/1"));
     http_server_drain(&app.server);
-    settle(&app.world);
+    pass(&app.world, PARTING_MS - 100);
+    check_int(app.server.open, 1);
+    say(&app, GET("/2"));
+    check_str(got(&app), OK_5 OK_5_CLOSE);
+    check(app.client.eof && !app.client.reset);
     check_int(app.server.open, 0);
+    app_finish(&app);
+}
+
+static void draining_closes_connections_that_stay_idle(void **state) {
+    (void)state;
+    for (int asked = 0; asked < 2; asked++) {
+        struct app app;
+        app_init(&app, MEM_WINDOW);
+        if (asked) {
+            say(&app, GET("/1"));
+        }
+        http_server_drain(&app.server);
+        pass(&app.world, PARTING_MS + 1);
+        check_int(app.server.open, 0);
+        check(app.client.eof && !app.client.reset);
+        app_finish(&app);
+    }
+}
+
+// Its head has left without Connection: close, so the client may use the connection again.
+static void draining_in_an_answer_keeps_what_its_head_said(void **state) {
+    struct app app;
+    (void)state;
+    app_init(&app, MEM_WINDOW);
+    app.answer_at = NEVER;
+    say(&app, GET("/1"));
+    answer_with(&app.asks[0], 200, 5);
+    settle(&app.world);
+    http_server_drain(&app.server);
+    send_rest(&app.asks[0]);
+    settle(&app.world);
+    check_int(app.server.open, 1);
+    app.answer_at = AT_END;
+    say(&app, GET("/2"));
+    check_str(got(&app), OK_5 OK_5_CLOSE);
     check(app.client.eof && !app.client.reset);
     app_finish(&app);
 }
@@ -1333,7 +1374,8 @@ TESTS(TEST(requests_follow_each_other_on_a_connection), TEST(an_answer_may_be_gi
       TEST(an_exchange_may_be_given_up_in_every_callback), TEST(a_connection_can_be_taken_out_of_http),
       TEST(a_head_of_an_answer_without_body_is_not_sent_by_giving_up), TEST(a_body_of_the_wrong_length_fails),
       TEST(finishing_the_server_calls_nobody), TEST(those_idle_for_the_longest_time_are_closed_first),
-      TEST(resetting_an_exchange_breaks_its_connection_off), TEST(draining_closes_idle_connections_at_once),
+      TEST(resetting_an_exchange_breaks_its_connection_off), TEST(draining_answers_one_more_request_of_an_idle_connection),
+      TEST(draining_closes_connections_that_stay_idle), TEST(draining_in_an_answer_keeps_what_its_head_said),
       TEST(draining_lets_a_request_finish), TEST(draining_serves_what_was_sent_before),
       TEST(draining_lets_a_half_read_request_finish), TEST(draining_answers_no_pipelined_request_more),
       TEST(without_memory_connections_fail_cleanly))

@@ -296,6 +296,7 @@ struct asked {
     unsigned done;
     const struct store_record *wanted; // of a load: checked while it is valid
     enum store_state state;            // of what was loaded
+    bool elsewhere;
 };
 
 static void on_done(struct store_op *op) {
@@ -304,6 +305,7 @@ static void on_done(struct store_op *op) {
     check(op->task == NULL);
     check((op->result == OK) == (op->problem == NULL));
     a->state = op->record.state;
+    a->elsewhere = op->record.elsewhere;
     if (a->wanted && op->result == OK) {
         check_record(&op->record, a->wanted);
     }
@@ -1100,9 +1102,9 @@ static void a_newer_thaw_s_file_is_refused(void **state UNUSED) {
     bench_start(&b);
     put_new(&b, 1, STORE_WHOLE, 10);
     bench_close(&b);
-    sql(&b, "PRAGMA user_version = 2");
+    sql(&b, "PRAGMA user_version = 3");
     check_refused(&b, ERR_INVALID, "newer thaw");
-    sql(&b, "PRAGMA user_version = 1");
+    sql(&b, "PRAGMA user_version = 2");
     bench_open(&b);
     check_ok(load(&b, "tape-1", NULL));
     bench_finish(&b);
@@ -1124,17 +1126,18 @@ static void places_without_a_file_are_refused(void **state UNUSED) {
 static void its_files_are_its_owner_s_alone(void **state UNUSED) {
     struct bench b;
     struct stat info;
+    static const char *const others[] = {"wal", "shm", "owners"};
     char beside[PATH + 8];
     mode_t mask = umask(0);
     bench_start(&b);
     put_new(&b, 1, STORE_WHOLE, 10);
     check_int(stat(b.file, &info), 0);
     check_int(info.st_mode & 07777, 0600);
-    snprintf(beside, sizeof beside, "%s-wal", b.file);
-    check_int(stat(beside, &info), 0);
-    check_int(info.st_mode & 07777, 0600);
-    snprintf(beside, sizeof beside, "%s-shm", b.file);
-    check(stat(beside, &info) != 0); // no shared memory: a full disk cannot be a SIGBUS
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        snprintf(beside, sizeof beside, "%s-%s", b.file, others[i]);
+        check_int(stat(beside, &info), 0);
+        check_int(info.st_mode & 07777, 0600);
+    }
     umask(mask);
     bench_finish(&b);
 }
@@ -1262,6 +1265,75 @@ static void one_process_at_a_time_has_it(void **state UNUSED) {
     // That attempt was made by this process, and has not lost us the lock.
     put_new(&b, 2, STORE_WHOLE, 10);
     bench_finish(&b);
+}
+
+static enum err interrupt(struct bench *b, struct asked *a) {
+    *a = asking(b);
+    check_ok(store_interrupt(b->store, &a->op, NOW_S));
+    return finished(b, a);
+}
+
+static enum store_state state_of(struct bench *b, const char *id, bool *elsewhere) {
+    struct asked a = asking(b);
+    check_ok(store_load(b->store, &a.op, str_c(id)));
+    check_ok(finished(b, &a));
+    *elsewhere = a.elsewhere;
+    return a.state;
+}
+
+// Has a running job until the other end of the pipe is closed, and then ends without a word or with a whole answer.
+static int hold_job(struct bench *b, int fd, bool finishes) {
+    char byte = 'o';
+    bench_open(b);
+    put_new(b, 1, STORE_RUNNING, 0);
+    put_new(b, 2, STORE_RUNNING, 0);
+    if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 0) {
+        return 1;
+    }
+    if (finishes) {
+        put_new(b, 1, STORE_WHOLE, 10);
+        put_new(b, 2, STORE_WHOLE, 10);
+        bench_close(b);
+    }
+    return 42;
+}
+
+static void jobs_of_a_process_that_still_runs_are_let_be(void **state UNUSED) {
+    for (int finishes = 0; finishes < 2; finishes++) {
+        struct bench b;
+        struct asked a;
+        bool elsewhere = false;
+        char byte = 0;
+        int ends[2];
+        bench_init(&b);
+        check_int(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        pid_t pid = fork();
+        check(pid >= 0);
+        if (pid == 0) {
+            close(ends[0]);
+            _exit(hold_job(&b, ends[1], finishes));
+        }
+        close(ends[1]);
+        check_int(read(ends[0], &byte, 1), 1);
+        b.options.beside = true;
+        bench_open(&b);
+        check_int(state_of(&b, "tape-1", &elsewhere), STORE_RUNNING);
+        check(elsewhere);
+        put_new(&b, 3, STORE_RUNNING, 0);
+        check_int(state_of(&b, "tape-3", &elsewhere), STORE_RUNNING);
+        check(!elsewhere);
+        check_int(interrupt(&b, &a), ERR_AGAIN);
+        close(ends[0]);
+        check_int(WEXITSTATUS(status_of(pid)), 42);
+        for (unsigned n = 1; n <= 2 && !finishes; n++) {
+            check_ok(interrupt(&b, &a));
+        }
+        check_int(interrupt(&b, &a), ERR_MISSING);
+        check_int(state_of(&b, "tape-1", &elsewhere), finishes ? STORE_WHOLE : STORE_INTERRUPTED);
+        check_int(state_of(&b, "tape-2", &elsewhere), finishes ? STORE_WHOLE : STORE_INTERRUPTED);
+        check_int(state_of(&b, "tape-3", &elsewhere), STORE_RUNNING); // ours
+        bench_finish(&b);
+    }
 }
 
 static int try_unwritable(struct bench *b, int fd UNUSED) {
@@ -1511,5 +1583,5 @@ TESTS(TEST(a_record_comes_back_as_it_was_put), TEST(a_job_s_request_is_kept_and_
       TEST(an_empty_file_becomes_a_store_and_keeps_its_mode), TEST(a_newer_thaw_s_file_is_refused),
       TEST(places_without_a_file_are_refused), TEST(its_files_are_its_owner_s_alone), TEST(damage_is_told_and_no_crash),
       TEST(overwritten_pages_are_found), TEST(one_process_at_a_time_has_it),
-      TEST(a_file_that_may_not_be_written_is_refused), TEST(the_lock_outlives_an_attempt_of_the_same_process),
-      TEST(what_was_acknowledged_survives_kill_9))
+      TEST(jobs_of_a_process_that_still_runs_are_let_be), TEST(a_file_that_may_not_be_written_is_refused),
+      TEST(the_lock_outlives_an_attempt_of_the_same_process), TEST(what_was_acknowledged_survives_kill_9))
