@@ -13,6 +13,7 @@
 #include "admit/gate.h"
 #include "config/config.h"
 #include "gateway/meter.h"
+#include "gateway/setup.h"
 #include "net/conn.h"
 #include "tape/shelf.h"
 #include "work/sink.h"
@@ -24,6 +25,7 @@ struct admin_options {
     struct config *config; // for its keys, where `listen` is not on loopback; a reference is taken
     struct meters *meters;
     struct shelves *shelves;
+    const struct commons *commons;
     struct sink *access, *log; // NULL: none
     // On the admin's thread, any number of times: they pass it on (loop_post). NULL: cannot be asked for.
     void (*on_drain)(void *owner);

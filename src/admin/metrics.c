@@ -103,6 +103,16 @@ OF_PROCESS(open_files, count, open_files)
 OF_PROCESS(max_files, count, max_files)
 OF_PROCESS(threads, count, threads)
 
+static void reloads(const struct sample *s) {
+    const struct reload_counts *r = &s->look->options->commons->reloads;
+    put_count(s, "result", "accepted", count_of(&r->accepted));
+    put_count(s, "result", "refused", count_of(&r->refused));
+}
+
+static void stalls(const struct sample *s) {
+    put_count(s, NULL, NULL, count_of(&s->look->options->commons->stalls));
+}
+
 static void outcomes(const struct sample *s) {
     for (unsigned i = 0; i < OUTCOME_COUNT; i++) {
         put_count(s, "outcome", outcome_name((enum outcome)i), s->look->outcomes[i]);
@@ -199,6 +209,8 @@ static const struct {
     {"thaw_log_lines_total", "counter", "Lines taken by a log.", log_lines},
     {"thaw_log_dropped_total", "counter", "Lines that a log had no room for, or could not write.", log_dropped},
     {"thaw_config_generation", "gauge", "1, and one more with each reload.", generation},
+    {"thaw_reloads_total", "counter", "Times the configuration was read again.", reloads},
+    {"thaw_stalls_total", "counter", "Turns of a worker's loop that took more than half a second.", stalls},
     {"thaw_draining", "gauge", "1 while no new calls are taken.", draining},
     {"thaw_build_info", "gauge", "Always 1.", build_info},
     {"process_cpu_seconds_total", "counter", "Time on CPUs, user and system.", cpu},

@@ -347,6 +347,7 @@ static int show(struct serve *s, const struct running *r) {
         .config = r->blueprint->config,
         .meters = crew_meters(r->crew),
         .shelves = crew_shelves(r->crew),
+        .commons = crew_commons(r->crew),
         .on_drain = on_drain,
         .on_reload = on_reload,
         .owner = s,
