@@ -273,6 +273,9 @@ void h2_close(struct h2 *h, enum err e, const char *problem) {
         conn_close(h->conn);
         h->conn = NULL;
     }
+    if (!list_empty(&h->ready)) { // resumed just now
+        loop_defer(loop_of(h), &h->work);
+    }
     bury_if_done(h);
 }
 
@@ -645,7 +648,7 @@ static void post(struct h2 *h) {
     if (h->scratched && !h->error) {
         if (conn_writev(h->conn, &v, 1, &written) != OK) { // why is found out by reading
             h->readable = true;
-            break_later(h, ERR_RESET, "the connection was closed while something was being sent");
+            break_later(h, ERR_RESET, "the peer closed the connection while something was being sent");
         } else if (written < h->scratched) {
             keep_out(h, h->side->scratch + written, h->scratched - written);
         }
@@ -679,7 +682,7 @@ static bool write_left(struct h2 *h) {
     }
     if (conn_writev(h->conn, &v, 1, &written) != OK) {
         h->readable = true;
-        break_later(h, ERR_RESET, "the connection was closed while something was being sent");
+        break_later(h, ERR_RESET, "the peer closed the connection while something was being sent");
         return false;
     }
     buf_consume(&h->out, written);
@@ -737,7 +740,7 @@ static void write_on(struct h2 *h) {
     submit_held(h);
     frame_all(h);
     if (is_over(h)) {
-        h2_close(h, ERR_RESET, "the connection was ended");
+        h2_close(h, ERR_RESET, "the connection was ended by HTTP/2's rules");
     } else if (!h->closed) {
         quench(h);
     }
@@ -1252,7 +1255,10 @@ static void feed(struct h2 *h, const char *bytes, size_t n) {
 static void on_end(struct h2 *h, enum err e) {
     h->hup = true;
     h->readable = false;
-    h2_close(h, ERR_RESET, e == ERR_EOF ? "the connection was closed" : "the connection was reset");
+    h2_close(h, ERR_RESET,
+             h->side->server ? "the client closed the connection"
+             : e == ERR_EOF  ? "the upstream closed the connection"
+                             : "the upstream reset the connection");
 }
 
 void h2_read(struct h2 *h) {
