@@ -1111,12 +1111,13 @@ static int on_frame_send(nghttp2_session *session UNUSED, const nghttp2_frame *f
     return 0;
 }
 
+// Always 0: in the middle of sending a head nghttp2 would lose it.
 static int on_stream_close(nghttp2_session *session UNUSED, int32_t id, uint32_t code, void *user) {
     struct h2 *h = user;
     struct h2_stream *s = stream_of(h, id);
     deliver_chunk(h, false);
     if (!s || !s->h || h->closed) {
-        return result_of(h);
+        return 0;
     }
     if (code == NGHTTP2_REFUSED_STREAM) {
         s->refused = true;
@@ -1126,7 +1127,7 @@ static int on_stream_close(nghttp2_session *session UNUSED, int32_t id, uint32_t
         doom(s, how_lost(s, ERR_RESET),
              h->side->server ? "the client gave the request up" : "the upstream broke the stream off");
     }
-    return result_of(h);
+    return 0;
 }
 
 // ---- the connection
