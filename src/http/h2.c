@@ -739,7 +739,9 @@ static bool is_over(const struct h2 *h) {
 static void write_on(struct h2 *h) {
     submit_held(h);
     frame_all(h);
-    if (is_over(h)) {
+    if (is_over(h) && !h->told && !h->side->server) {
+        h2_close(h, ERR_PROTOCOL, "the upstream does not speak HTTP/2");
+    } else if (is_over(h)) {
         h2_close(h, ERR_RESET, "the connection was ended by HTTP/2's rules");
     } else if (!h->closed) {
         quench(h);

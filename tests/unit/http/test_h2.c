@@ -501,8 +501,8 @@ static void what_is_not_http2_fails_all(void **state) {
         begin(&net, 1);
         peer_say(&net.far[0].peer, str_c(texts[i]));
         settle(&net.world);
-        check_str(heard(&net, 0), "fail reset|");
-        check_str(heard(&net, 1), "fail reset|");
+        check_str(heard(&net, 0), "fail protocol|");
+        check_str(heard(&net, 1), "fail protocol|");
         check(closed(&net, 0));
         net_finish(&net);
     }
