@@ -645,7 +645,7 @@ static void a_call_cancelled_in_the_turn_it_began_sends_nothing(void **state) {
     net_finish(&net);
 }
 
-// nghttp2 servers close a connection that resets a thousand streams at once.
+// nghttp2 servers say goodbye to who resets a thousand streams at once.
 static void a_storm_of_cancels_is_paced(void **state) {
     struct net net;
     (void)state;
