@@ -172,6 +172,19 @@ def test_a_limit_of_one_stream(world, node):
     assert report(clients[0])["sessions"] >= 20
 
 
+def test_a_limit_that_is_told_too_late_costs_no_call(world, node):
+    gw = world.serve(node(limit=3).url)
+    clients = [world.connect(gw) for _ in range(20)]
+    gw.freeze()  # so that all of them are there before the first SETTINGS
+    for number, client in enumerate(clients):
+        client.send(ask("hold", number, held=20))
+    gw.thaw()
+    for number, client in enumerate(clients):
+        assert client.read("POST").json()["id"] == str(number)
+    told = report(clients[0])
+    assert told["sessions"] >= 7 and set(told["seen"].values()) == {1}
+
+
 # --- goodbyes and refusals -------------------------------------------------------------------------------------------------
 
 def test_goaway_in_the_middle_of_load_loses_nothing_and_doubles_nothing(world, node):
