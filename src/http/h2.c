@@ -546,6 +546,9 @@ static size_t total_of(const struct iovec *v, int count) {
 }
 
 static bool take_bytes(struct h2_stream *s, const struct iovec *v, int count, size_t n) {
+    if (n && buf_reserve(&s->out, n) != OK) { // once for all parts
+        return false;
+    }
     for (int i = 0; i < count && n; i++) {
         size_t part = MIN(v[i].iov_len, n);
         if (buf_append(&s->out, v[i].iov_base, part) != OK) {
