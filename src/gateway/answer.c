@@ -101,6 +101,7 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
     char allow[ALLOW_MAX];
     char location[LOCATION_MAX];
     char retry[2][COUNT_TEXT];
+    struct quota_text quota;
     struct fields fields = worker_scratch(r->worker);
     if (body_len) {
         worker_add(&fields, STR("Content-Type"), STR("application/json"));
@@ -121,6 +122,9 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
     }
     if (r->retry_ms) {
         add_retry(&fields, r->retry_ms, retry);
+    }
+    if (r->look) {
+        answer_add_quota(&fields, r->look, &quota);
     }
     if (r->cors) {
         origin_add_fields(r, &fields);

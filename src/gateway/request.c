@@ -50,6 +50,7 @@ void request_set_state(struct request *r, enum request_state state) {
 static void bury(struct grave *grave) {
     struct request *r = container_of(grave, struct request, grave);
     buf_finish(&r->body);
+    free(r->look);
     free(r->client_id);
     if (r->held) {
         free((char *)(uintptr_t)r->head); // the first member of a struct held_head
@@ -455,6 +456,21 @@ void request_follow(struct request *r, struct tape *t, uint64_t position) {
     tape_read(&r->reader);
 }
 
+// Who presents no credential is known by his address; of IPv6 by the network of it, which is one customer's.
+static struct digest address_tenant(const struct request *r) {
+    enum { NETWORK = 8 };
+    struct address a;
+    if (!xchg_peer(r->x, &a)) {
+        return (struct digest){{0}};
+    }
+    const void *v4 = &a.v4.sin_addr;
+    const char *v6 = (const char *)&a.v6.sin6_addr;
+    bool mapped = a.sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr);
+    return digest_sha256(a.sa.sa_family == AF_INET ? str_from(v4, sizeof a.v4.sin_addr)
+                         : mapped                  ? str_from(v6 + 12, 4)
+                                                   : str_from(v6, NETWORK));
+}
+
 enum { BYTES_PER_TOKEN = 4 }; // of English text (OpenAI's help pages); settled when the call has ended
 
 bool request_client(const struct request *r, size_t body_len, uint64_t max_tokens, struct call_client *client) {
@@ -466,6 +482,9 @@ bool request_client(const struct request *r, size_t body_len, uint64_t max_token
         return false;
     }
     struct digest digest = rerun ? r->resume->tenant : who_tenant(&r->head->fields);
+    if (!rerun && digest_equal(&digest, &(struct digest){{0}})) {
+        digest = address_tenant(r);
+    }
     *client = (struct call_client){
         .weight = known ? known->weight : 1,
         .priority = known ? known->priority : 0,
@@ -509,6 +528,13 @@ static struct call *start_call(struct request *r, struct tape *tape, bool body_k
     return call_start(r->worker, &asked, tape);
 }
 
+static void take_look(struct request *r, const struct call *call, const struct tape *tape) {
+    if (tape->why.reason == (int)OUTCOME_LIMITED) {
+        r->look = xmalloc(sizeof *r->look);
+        *r->look = *call_look(call);
+    }
+}
+
 void request_start(struct request *r) {
     bool body_kept = r->route->looked_at || r->head->body_len == 0;
     struct tape *tape = r->resume ? resume_take_tape(r) : NULL;
@@ -532,7 +558,9 @@ void request_start(struct request *r) {
     } else {
         call = start_call(r, tape, body_kept);
     }
-    if (!body_kept && tape_running(tape)) {
+    if (call && !tape_running(tape)) {
+        take_look(r, call, tape);
+    } else if (!body_kept) {
         r->call = call;
     }
     if (r->resume && r->resume->responses) {

@@ -168,6 +168,21 @@ def test_who_would_wait_too_long_is_told_at_once(world, start):
     assert [answer.status for answer in ask_all(clients)] == [200, 200, 200]
 
 
+def test_who_has_no_key_is_known_by_his_address(world, start):
+    gate = Gate()
+    up = world.upstream(lambda x: (x.wait(gate), says(b"{}")(x)))
+    gw, _ = start(f"upstreams: {{up: {{url: '{up.url}'}}}}\nlimits: {{in_flight: 1, requests_per_minute: 50}}\n")
+    clients = [world.connect(gw, source=f"127.0.0.{n}") for n in (2, 3)]
+    for client in clients:
+        client.send(post(CHAT, chat()))
+    up.wait_requests(2)
+    answer = world.connect(gw, source="127.0.0.2").ask(post(CHAT, chat()))
+    assert answer.status == 429 and answer.error()["code"] == "rate_limit_exceeded" and "in_flight" in answer.error()["message"]
+    assert (answer["x-ratelimit-limit-requests"], answer["x-ratelimit-remaining-requests"]) == ("50", "49")
+    gate.open()
+    assert [answer.status for answer in ask_all(clients)] == [200, 200]
+
+
 # --- who leaves ------------------------------------------------------------------------------------------------------------
 
 def hangs(x):
