@@ -72,8 +72,9 @@ static struct str put_number(struct quota_text *room, unsigned i, uint64_t n) {
     return str_from(room->v[i], (size_t)(format_u64(room->v[i], n) - room->v[i]));
 }
 
+// "54s", not "53944ms".
 static struct str put_time(struct quota_text *room, unsigned i, uint64_t ms) {
-    format_duration(room->v[i], sizeof room->v[i], ms);
+    format_duration(room->v[i], sizeof room->v[i], ms < 1000 ? ms : (ms + 999) / 1000 * 1000);
     return str_c(room->v[i]);
 }
 
