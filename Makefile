@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 CI ?=
 WERROR = $(if $(CI),-Dwerror=true)
 
-.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-overload bench-infer bench-tools fmt install clean
+.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-overload bench-waits bench-infer bench-tools fmt install clean
 
 all: build
 
@@ -91,6 +91,9 @@ bench-tapes: bench-tools
 # In a memory cgroup of its own: as root.
 bench-overload: bench-tools
 	@python3 bench/overload.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
+bench-waits: bench-tools
+	@python3 bench/waits.py --thaw build/thaw --tools build/release/bench $(BENCH)
 
 # How often the prober is right, on simulated servers: make bench-infer RUNS=20
 RUNS ?= 20
