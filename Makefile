@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 CI ?=
 WERROR = $(if $(CI),-Dwerror=true)
 
-.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-overload bench-waits bench-infer bench-tools fmt install clean
+.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-overload bench-infer bench-tools fmt install clean
 
 all: build
 
@@ -92,6 +92,7 @@ bench-tapes: bench-tools
 bench-overload: bench-tools
 	@python3 bench/overload.py --thaw build/thaw --tools build/release/bench $(BENCH)
 
+.PHONY: bench-waits
 bench-waits: bench-tools
 	@python3 bench/waits.py --thaw build/thaw --tools build/release/bench $(BENCH)
 

@@ -456,22 +456,28 @@ void request_follow(struct request *r, struct tape *t, uint64_t position) {
     tape_read(&r->reader);
 }
 
-// Who presents no credential is known by his address; of IPv6 by the network of it, which is one customer's.
-static struct digest address_tenant(const struct request *r) {
-    enum { NETWORK = 8 };
+enum { BYTES_PER_TOKEN = 4 }; // of English text (OpenAI's help pages); settled when the call has ended
+
+// Where it comes from, without the port.
+static struct digest digest_of_address(const struct request *r) {
     struct address a;
-    if (!xchg_peer(r->x, &a)) {
-        return (struct digest){{0}};
+    struct str bytes = STR("");
+    if (xchg_peer(r->x, &a) && a.sa.sa_family == AF_INET) {
+        bytes = str_from((const char *)&a.v4.sin_addr, sizeof a.v4.sin_addr);
+    } else if (xchg_peer(r->x, &a) && a.sa.sa_family == AF_INET6) {
+        bytes = str_from((const char *)&a.v6.sin6_addr, sizeof a.v6.sin6_addr);
     }
-    const void *v4 = &a.v4.sin_addr;
-    const char *v6 = (const char *)&a.v6.sin6_addr;
-    bool mapped = a.sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr);
-    return digest_sha256(a.sa.sa_family == AF_INET ? str_from(v4, sizeof a.v4.sin_addr)
-                         : mapped                  ? str_from(v6 + 12, 4)
-                                                   : str_from(v6, NETWORK));
+    return digest_sha256(bytes);
 }
 
-enum { BYTES_PER_TOKEN = 4 }; // of English text (OpenAI's help pages); settled when the call has ended
+// A credential tells clients apart where somebody checks it: thaw, or the upstream that it goes on to. One that goes
+// nowhere could be another one for each call.
+static struct digest whose(const struct request *r) {
+    static const struct digest none = {{0}};
+    bool checked = r->setup->who.count || !r->setup->upstreams[0].authorization;
+    struct digest digest = checked ? who_tenant(&r->head->fields) : none;
+    return digest_equal(&digest, &none) ? digest_of_address(r) : digest;
+}
 
 bool request_client(const struct request *r, size_t body_len, uint64_t max_tokens, struct call_client *client) {
     const struct config *config = r->setup->config;
@@ -481,10 +487,7 @@ bool request_client(const struct request *r, size_t body_len, uint64_t max_token
     if (!r->setup->limited) {
         return false;
     }
-    struct digest digest = rerun ? r->resume->tenant : who_tenant(&r->head->fields);
-    if (!rerun && digest_equal(&digest, &(struct digest){{0}})) {
-        digest = address_tenant(r);
-    }
+    struct digest digest = rerun ? r->resume->tenant : whose(r);
     *client = (struct call_client){
         .weight = known ? known->weight : 1,
         .priority = known ? known->priority : 0,

@@ -268,11 +268,11 @@ static enum verdict step_who(struct request *r) {
 
 static enum verdict step_time(struct request *r) {
     struct str value = fields_value(&r->head->fields, FIELD_X_REQUEST_TIMEOUT);
+    char seconds[32];
     patience_look(r);
     if (!value.ptr) {
         return NEXT;
     }
-    char seconds[32];
     int n = value.len < sizeof seconds - 1 ? snprintf(seconds, sizeof seconds, "%.*ss", STR_ARG(value)) : 0;
     if ((parse_duration_ms(value, &r->timeout_ms) != OK &&
          parse_duration_ms(str_from(seconds, (size_t)n), &r->timeout_ms) != OK) ||
