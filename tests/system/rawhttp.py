@@ -368,8 +368,9 @@ class Client:
 
     def quiet(self):
         """Nothing is waiting to be read at this moment and the connection is open."""
-        readable, _, _ = select.select([self.sock], [], [], 0)
-        return not readable and not self.pending and not self.ended
+        poller = select.poll()  # select() knows no descriptor beyond 1023
+        poller.register(self.sock, select.POLLIN)
+        return not poller.poll(0) and not self.pending and not self.ended
 
 
 # --- event streams -------------------------------------------------------------------------------------------------
