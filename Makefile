@@ -95,6 +95,10 @@ bench-life: bench-tools
 bench-overload: bench-tools
 	@python3 bench/overload.py --thaw build/thaw --tools build/release/bench $(BENCH)
 
+.PHONY: bench-waits
+bench-waits: bench-tools
+	@python3 bench/waits.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
 # How often the prober is right, on simulated servers: make bench-infer RUNS=20
 RUNS ?= 20
 bench-infer: build

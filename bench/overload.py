@@ -230,7 +230,7 @@ def step_streams(bench):
         after = Client(running.port, "sim-2x5")
         collect([after], 10)
         fits = (BUDGET - idle) / cost
-        return {"kills": group.kills(), "alive": running.process.alive(), "verdicts": verdicts, "fits": fits,
+        return {"kills": group.kills(), "alive": running.process.alive(), "said": verdicts, "fits": fits,
                 "cost_kb": cost / 1024, "idle_mb": idle / 2**20, "whole": verdicts.get("whole", 0),
                 "refused": verdicts.get("refused", 0), "goodput": verdicts.get("whole", 0) / fits,
                 "used_mb": max(used) / 2**20, "peak_mb": group.peak() / 2**20,
@@ -250,7 +250,7 @@ def step_deaf(bench):
         verdicts = count(clients, DEAF_EVENTS)
         after = Client(running.port, "sim-2x5")
         collect([after], 10)
-        return {"kills": group.kills(), "alive": alive, "verdicts": verdicts, "whole": verdicts.get("whole", 0),
+        return {"kills": group.kills(), "alive": alive, "said": verdicts, "whole": verdicts.get("whole", 0),
                 "cut": verdicts.get("cut", 0) + verdicts.get("given up", 0), "refused": verdicts.get("refused", 0),
                 "used_mb": max(used) / 2**20, "peak_mb": group.peak() / 2**20,
                 "wrong": wrong(verdicts, "whole", "refused", "cut", "given up") + (after.verdict(2) != "whole")}
@@ -292,12 +292,12 @@ class Bench:
         self.sim, self.swarm = self.find_tools()
         self.programs = {"thaw": run.existing(options.thaw)}
         if not self.programs["thaw"]:
-            sys.exit(f"overload.py: {options.thaw} is not there: build it, or say where it is with --thaw FILE")
+            sys.exit(f"{options.thaw} is not there: build it, or say where it is with --thaw FILE")
 
 
-def measure(bench, rounds):
+def measure(bench, steps, rounds):
     raw = []
-    for name, text, step in STEPS:
+    for name, text, step in steps:
         for number in range(rounds):
             record = {"scenario": name, "round": number + 1}
             try:
@@ -305,17 +305,18 @@ def measure(bench, rounds):
             except (Failure, OSError, ValueError) as failure:  # a thaw that was killed refuses connections
                 record["failed"] = str(failure) or type(failure).__name__
             raw.append(record)
-            print(f"{text}, {number + 1}/{rounds}: {record.get('failed') or record['verdicts']}", file=sys.stderr,
+            print(f"{text}, {number + 1}/{rounds}: {record.get('failed') or record['said']}", file=sys.stderr,
                   flush=True)
     return raw
 
 
-def evaluate(raw):
+def evaluate(raw, figures):
     rows = []
-    for step, value, text, digits, mark in FIGURES:
+    for step, value, text, digits, mark in figures:
         records = [r for r in raw if r["scenario"] == step]
         values = [r[value] for r in records if value in r]
-        worst = values and (min(values) if value == "goodput" else max(values) if mark else statistics.median(values))
+        worst = values and (min(values) if mark and mark[1].startswith(">") else max(values) if mark
+                            else statistics.median(values))
         met = None if not mark else len(values) == len(records) and mark[0](worst)
         rows.append({"scenario": step, "value": value, "text": text.strip(), "shown": worst if values else None,
                      "rounds": len(values), "mark": mark and mark[1], "met": met})
@@ -324,25 +325,28 @@ def evaluate(raw):
     return rows
 
 
-def main():
+def run_all(about, name, steps, figures, rounds, descriptors):
+    """The whole program: its arguments, every step, the table and the JSON. The exit status."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    parser = argparse.ArgumentParser(description="Offers thaw more than fits into a cgroup of 64 MiB.")
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--thaw", default="build/release/thaw", metavar="FILE", help="thaw's program (%(default)s)")
     parser.add_argument("--tools", default="build/release/bench", metavar="DIR", help="where sim is (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of everything (%(default)s)")
+    parser.add_argument("--only", metavar="A,B", help=f"any of {','.join(key for key, *_ in steps)}")
+    parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help="of everything (%(default)s)")
     parser.add_argument("--out", default=str(run.HERE / "results"), metavar="DIR",
                         help="where the JSON goes (bench/results)")
     options = parser.parse_args()
+    wanted = options.only.split(",") if options.only else [key for key, *_ in steps]
     run.raise_descriptors()
-    if run.descriptor_limit() < OFFERED + 1000:
-        sys.exit(f"overload.py: {OFFERED + 1000} descriptors are needed, {run.descriptor_limit()} may be opened")
+    if run.descriptor_limit() < descriptors:
+        sys.exit(f"{name}: {descriptors} descriptors are needed, {run.descriptor_limit()} may be opened")
     bench, date, facts = Bench(options), datetime.datetime.now(), run.machine()
-    raw = measure(bench, options.rounds)
-    rows = evaluate(raw)
-    path = run.result_path(options.out, date, f"{run.git_sha()}-overload")
+    raw = measure(bench, [step for step in steps if step[0] in wanted], options.rounds)
+    rows = evaluate(raw, [figure for figure in figures if figure[0] in wanted])
+    path = run.result_path(options.out, date, f"{run.git_sha()}-{name}")
     path.write_text(json.dumps({
         "date": date.isoformat(timespec="seconds"), "git": run.git_sha(),
-        "options": {name: value for name, value in vars(options).items() if name != "out"}, "machine": facts,
+        "options": {key: value for key, value in vars(options).items() if key != "out"}, "machine": facts,
         "versions": {"thaw": run.output_of(bench.programs["thaw"], "--version")}, "figures": rows, "raw": raw},
         indent=1) + "\n")
     print(f"every figure: {os.path.relpath(path)}")
@@ -350,4 +354,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all("Offers thaw more than fits into a cgroup of 64 MiB.", "overload", STEPS, FIGURES, 3, OFFERED + 1000))

@@ -11,14 +11,16 @@ static const unsigned char flags_of[] = {
 unsigned field_flags(enum field_id id) { return flags_of[id]; }
 
 // The table is sorted by length: a row of another length costs a comparison of numbers, the first longer one ends it.
+// Of one length most names (x-...) begin alike; few end alike, too.
 enum field_id field_id(struct str name) {
     char first = name.len ? (char)(name.ptr[0] | 0x20) : '\0';
+    char last = name.len ? (char)(name.ptr[name.len - 1] | 0x20) : '\0';
 #define FIELD(id, text, flags)                                                                                         \
     if (name.len <= sizeof(text) - 1) {                                                                                \
         if (name.len < sizeof(text) - 1) {                                                                             \
             return FIELD_OTHER;                                                                                        \
         }                                                                                                              \
-        if (first == (text)[0] && str_ieq(name, STR(text))) {                                                          \
+        if (first == (text)[0] && last == (text)[sizeof(text) - 2] && str_ieq(name, STR(text))) {                      \
             return FIELD_##id;                                                                                         \
         }                                                                                                              \
     }
@@ -64,7 +66,10 @@ unsigned fields_count(const struct fields *f, enum field_id id) {
 
 void fields_remove(struct fields *f, enum field_id id) {
     unsigned kept = 0;
-    for (unsigned i = 0; i < f->n; i++) {
+    while (kept < f->n && f->v[kept].id != id) { // mostly it is not there
+        kept++;
+    }
+    for (unsigned i = kept; i < f->n; i++) {
         if (f->v[i].id != id) {
             f->v[kept++] = f->v[i];
         }

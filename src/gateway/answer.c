@@ -72,8 +72,9 @@ static struct str put_number(struct quota_text *room, unsigned i, uint64_t n) {
     return str_from(room->v[i], (size_t)(format_u64(room->v[i], n) - room->v[i]));
 }
 
+// "54s", not "53944ms".
 static struct str put_time(struct quota_text *room, unsigned i, uint64_t ms) {
-    format_duration(room->v[i], sizeof room->v[i], ms);
+    format_duration(room->v[i], sizeof room->v[i], ms < 1000 ? ms : (ms + 999) / 1000 * 1000);
     return str_c(room->v[i]);
 }
 
@@ -107,6 +108,7 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
     char allow[ALLOW_MAX];
     char location[LOCATION_MAX];
     char retry[2][COUNT_TEXT];
+    struct quota_text quota;
     struct fields fields = worker_scratch(r->worker);
     if (body_len) {
         worker_add(&fields, STR("Content-Type"), STR("application/json"));
@@ -129,6 +131,9 @@ static void send_answer_head(struct request *r, int status, size_t body_len, con
         worker_add(&fields, STR("x-should-retry"), STR("false"));
     } else if (r->retry_ms) {
         add_retry(&fields, r->retry_ms, retry);
+    }
+    if (r->look) {
+        answer_add_quota(&fields, r->look, &quota);
     }
     if (r->cors) {
         origin_add_fields(r, &fields);

@@ -619,6 +619,8 @@ bool call_waits(const struct tape *t, unsigned *place, unsigned *waiting) {
     return c && c->state == CALL_QUEUED && gate_place(&c->hold->ticket, place, waiting);
 }
 
+const struct quota_look *call_look(const struct call *c) { return &c->hold->look; }
+
 // ---- beginning
 
 static void refuse_quota(struct call *c, enum quota_answer answer) {

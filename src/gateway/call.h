@@ -50,6 +50,8 @@ bool call_upload(struct call *c, struct str bytes, bool end);
 void call_forget_owner(struct call *c);
 // The call of this tape waits for its turn: *place from 1, of how many. False: it does not.
 bool call_waits(const struct tape *t, unsigned *place, unsigned *waiting);
+// What its client has left of its limits, where the tape has ended with OUTCOME_LIMITED. Until the end of the turn.
+const struct quota_look *call_look(const struct call *c);
 // Bytes of a request's body that the tape's writer keeps; 0 if that is no call.
 size_t call_held(const struct tape *t);
 // A tape that was cut has the outcome in t->why.reason, and when to try again in t->why.retry_ms (0: not said).

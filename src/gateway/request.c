@@ -50,6 +50,7 @@ void request_set_state(struct request *r, enum request_state state) {
 static void bury(struct grave *grave) {
     struct request *r = container_of(grave, struct request, grave);
     buf_finish(&r->body);
+    free(r->look);
     free(r->client_id);
     if (r->held) {
         free((char *)(uintptr_t)r->head); // the first member of a struct held_head
@@ -529,6 +530,13 @@ static struct call *start_call(struct request *r, struct tape *tape, bool body_k
     return call_start(r->worker, &asked, tape);
 }
 
+static void take_look(struct request *r, const struct call *call, const struct tape *tape) {
+    if (tape->why.reason == (int)OUTCOME_LIMITED) {
+        r->look = xmalloc(sizeof *r->look);
+        *r->look = *call_look(call);
+    }
+}
+
 void request_start(struct request *r) {
     bool body_kept = r->route->looked_at || r->head->body_len == 0;
     struct tape *tape = r->resume ? resume_take_tape(r) : NULL;
@@ -552,7 +560,9 @@ void request_start(struct request *r) {
     } else {
         call = start_call(r, tape, body_kept);
     }
-    if (!body_kept && tape_running(tape)) {
+    if (call && !tape_running(tape)) {
+        take_look(r, call, tape);
+    } else if (!body_kept) {
         r->call = call;
     }
     if (r->resume && r->resume->responses) {

@@ -49,6 +49,7 @@ struct request {
     };
     struct resume *resume;     // what it wants of tapes; NULL: a plain relay (resume.h)
     const struct str *cors;    // its page's origin as the configuration allows it; NULL: none
+    struct quota_look *look;   // its client's limits, one of which refused it; NULL: none did
     struct patience *patience; // what it hears while it waits; NULL: nothing (patience.h)
     struct call *call;         // while a body is streamed to it
     struct access *access;     // its line in the access log; NULL: there is none

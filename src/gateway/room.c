@@ -11,7 +11,8 @@
 enum {
     RETRY_AFTER_S = 2,
     CONNECTION_BYTES = 5 * 1024, // an idle one, mostly the kernel's
-    UNUSED_MS = 1000,            // for so long: a client that has just come is about to ask
+    UNUSED_MS = 1000,            // for so long: a client that has just had an answer may ask again
+    NEW_MS = 100,                // a client that has just come is about to ask
     TIGHT_READ = 4096,
     SPARED = 4,           // connections closed at once for want of descriptors
     CROWDED_PERCENT = 90, // of the connections allowed: from there on, for each that comes the longest idle one goes
@@ -239,7 +240,7 @@ static bool may_accept(struct listener *l) {
     if (LIKELY((uint64_t)open * 100 < (uint64_t)most * CROWDED_PERCENT)) {
         return true;
     }
-    return http_server_close_idle(&w->server, 1, 0) || open < most;
+    return http_server_close_idle(&w->server, 1, NEW_MS) || open < most;
 }
 
 bool room_spare_files(struct worker *w) {

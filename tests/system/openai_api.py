@@ -27,3 +27,5 @@ LAST = (b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,
         b'[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n')
 DONE = b"data: [DONE]\n\n"
 STREAM = [event("Hel"), event("lo "), event("you"), LAST, DONE]
+# What an upstream says that answered 200 before it knew better.
+REFUSAL = b'data: {"error":{"message":"slow down","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}\n\n'

@@ -132,12 +132,14 @@ def pieces(data, size):
 
 
 class Client:
-    def __init__(self, port, host="127.0.0.1", receive_buffer=None, send_buffer=None):
+    def __init__(self, port, host="127.0.0.1", receive_buffer=None, send_buffer=None, source=None):
         self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if send_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        if source:
+            self.sock.bind((source, 0))
         self.sock.settimeout(LIMIT)
         self.sock.connect((host, port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -366,8 +368,9 @@ class Client:
 
     def quiet(self):
         """Nothing is waiting to be read at this moment and the connection is open."""
-        readable, _, _ = select.select([self.sock], [], [], 0)
-        return not readable and not self.pending and not self.ended
+        poller = select.poll()  # select() knows no descriptor beyond 1023
+        poller.register(self.sock, select.POLLIN)
+        return not poller.poll(0) and not self.pending and not self.ended
 
 
 # --- event streams -------------------------------------------------------------------------------------------------

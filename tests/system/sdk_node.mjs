@@ -96,6 +96,9 @@ const cases = {
   async stream_error() {
     return thrown((async () => collect(await client.chat.completions.create({ model: 'mock', messages, stream: true })))());
   },
+  async stream_retried_once() {
+    return collect(await client.chat.completions.create({ model: 'mock', messages, stream: true }, { maxRetries: 1 }));
+  },
   async plain_error() {
     return thrown(client.chat.completions.create({ model: 'mock', messages }));
   },

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 from openai_api import CHAT, STREAM
-from upstream import streams
+from upstream import silent_streams, streams
 from waiting import LIMIT
 
 
@@ -16,6 +16,7 @@ def curl(*arguments, code=0):
 
 
 QUESTION = json.dumps({"model": "mock", "messages": [{"role": "user", "content": "ping 4711"}]})
+STREAM_QUESTION = json.dumps({**json.loads(QUESTION), "stream": True})
 JSON = ["-H", "Content-Type: application/json"]
 
 
@@ -58,3 +59,24 @@ def test_head_and_options(world):
     gw = world.serve(None, "--mock")
     assert curl("-I", gw.url + "/healthz").startswith("HTTP/1.1 200")
     assert "post" in curl("-i", "-X", "OPTIONS", gw.url + CHAT).lower()
+
+
+def test_a_silent_stream_is_kept_alive_by_comments(world):
+    up = world.upstream(silent_streams(STREAM))
+    gw = world.serve(config=f"upstreams: {{up: {{url: '{up.url}'}}}}\nkeepalive: 1s\n")
+    said = curl("-N", gw.url + CHAT, *JSON, "-d", STREAM_QUESTION).encode()
+    before, first, after = said.partition(STREAM[0])
+    assert before.count(b": keep-alive\n") >= 2 and after.count(b": keep-alive\n") >= 2
+    assert b"".join(part for part in (before + first + after).split(b": keep-alive\n\n")) == b"".join(STREAM)
+
+
+def test_blanks_before_a_plain_answer_where_a_route_wants_them(world):
+    answer = b'{"ok": true}'
+
+    def script(x):
+        x.connection.ready(timeout=3, patient=True)
+        x.answer(200, answer)
+    up = world.upstream(script)
+    gw = world.serve(config=f"upstreams: {{up: {{url: '{up.url}'}}}}\nkeepalive: 1s\nroutes: {{{CHAT}: {{keepalive: true}}}}\n")
+    said = curl(gw.url + CHAT, *JSON, "-d", QUESTION).encode()
+    assert said.startswith(b"  ") and said.strip() == answer

@@ -87,6 +87,17 @@ def test_clients_beyond_the_descriptors_wait_and_get_their_turn(world, crowd):
     gw.settles_at(quiet + 1)  # the one that has just asked
 
 
+def test_who_comes_when_it_is_nearly_full_is_served(world, crowd):
+    """He is idle himself until his request is there."""
+    gw = world.serve(config="upstreams: {up: {url: mock}}\nmax_connections: 40\n")
+    crowd(gw, 38, post(CHAT, chat("mock-600s")))
+    poll(lambda: gw.descriptors() > 38, "the calls to run")
+    for _ in range(100):
+        client = world.connect(gw)
+        assert client.ask(request("GET", "/healthz", [("Connection", "close")])).status == 200
+        client.close()
+
+
 def test_out_of_descriptors_closes_idle_connections_and_goes_on(world, crowd):
     mock = world.mock()
     gw = world.serve(f"{mock.url}/v1")

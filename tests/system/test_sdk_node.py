@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from openai_api import STREAM
-from upstream import sends, streams
+from openai_api import CHAT, REFUSAL, STREAM, STREAM_REQUEST
+from rawhttp import post
+from upstream import sends, silent_streams, streams
 from waiting import LIMIT
 
 TEXT = "ping 4711 é你😀 and some more words"
@@ -127,3 +128,51 @@ def test_an_upload(node, world):
 def test_fifty_at_once(node, mocked):
     for number, text in enumerate(node("parallel", mocked)):
         assert f"mark-{number}-end" in text
+
+
+# --- limits, silence, and upstreams that change their mind ------------------------------------------------------------------
+
+A_MINUTE = 20  # requests: one each 3 s
+
+
+@pytest.fixture
+def used_up(world):
+    """A gateway whose client has made all the calls that it may make in this minute."""
+    up = world.upstream(streams(STREAM))
+    gw = world.serve(config=f"upstreams: {{up: {{url: '{up.url}'}}}}\nlimits: {{requests_per_minute: {A_MINUTE}}}\n")
+    client = world.connect(gw)
+    for _ in range(A_MINUTE):
+        assert client.ask(post(CHAT, STREAM_REQUEST, [("Authorization", "Bearer sk-canary-of-the-client")])).status == 200
+    return up, gw
+
+
+def test_who_has_used_up_his_limit_gets_a_rate_limit_error(node, used_up):
+    up, gw = used_up
+    error = node("stream_error", gw)
+    assert (error["class"], error["status"], error["code"]) == ("RateLimitError", 429, "rate_limit_exceeded")
+    assert "requests_per_minute" in error["message"] and int(error["retry_after"]) >= 1
+    assert len(up.requests) == A_MINUTE
+
+
+def test_the_sdks_one_retry_comes_when_it_was_told_to(node, used_up):
+    """Left to itself it comes within a second, and would be refused a second time."""
+    up, gw = used_up
+    assert node("stream_retried_once", gw)["text"] == "Hello you"
+    assert len(up.requests) == A_MINUTE + 1
+
+
+def test_a_stream_that_is_silent_for_long_is_kept_alive(node, world):
+    up = world.upstream(silent_streams(STREAM))
+    gw = world.serve(config=f"upstreams: {{up: {{url: '{up.url}'}}}}\nkeepalive: 1s\n")
+    assert node("stream_retried_once", gw)["text"] == "Hello you"
+    assert len(up.requests) == 1
+
+
+def test_a_stream_that_begins_with_a_refusal_comes_from_another_upstream(node, world):
+    first, second = world.upstream(streams([REFUSAL])), world.upstream(streams(STREAM))
+    gw = world.serve(config=f"""
+        upstreams: {{first: {{url: '{first.url}', retries: 0}}, second: {{url: '{second.url}'}}}}
+        models: {{mock: {{use: [first, second]}}}}
+        """)
+    assert node("stream_error", gw)["class"] is None
+    assert len(first.requests) == len(second.requests) == 1

@@ -6,8 +6,9 @@ import threading
 import openai
 import pytest
 
-from openai_api import STREAM
-from upstream import sends, streams
+from openai_api import CHAT, REFUSAL, STREAM, STREAM_REQUEST
+from rawhttp import post
+from upstream import sends, silent_streams, streams
 from waiting import LIMIT
 
 MESSAGES = [{"role": "user", "content": "ping 4711 é你😀 and some more words"}]
@@ -274,3 +275,66 @@ def test_responses(mocked):
 def test_fifty_at_once(mocked):
     for number, text in enumerate(mocked.many(50)):
         assert text and f"mark-{number}-end" in text
+
+
+# --- limits, silence, and upstreams that change their mind ------------------------------------------------------------------
+
+A_MINUTE = 20  # requests: one each 3 s
+
+
+@pytest.fixture
+def used_up(world):
+    """A gateway whose client has made all the calls that it may make in this minute."""
+    up = world.upstream(streams(STREAM))
+    gw = world.serve(config=f"upstreams: {{up: {{url: '{up.url}'}}}}\nlimits: {{requests_per_minute: {A_MINUTE}}}\n")
+    client = world.connect(gw)
+    key = [("Authorization", f"Bearer {SETTINGS['api_key']}")]
+    for left in reversed(range(A_MINUTE)):
+        answer = client.ask(post(CHAT, STREAM_REQUEST, key))
+        assert answer.status == 200 and int(answer["x-ratelimit-remaining-requests"]) >= left
+    return up, gw
+
+
+def test_who_has_used_up_his_limit_gets_a_rate_limit_error(used_up, sdk):
+    up, gw = used_up
+    with pytest.raises(openai.RateLimitError) as caught:
+        sdk(gw).stream()
+    error, fields = caught.value, caught.value.response.headers
+    assert error.code == "rate_limit_exceeded" and "requests_per_minute" in error.message
+    assert fields["x-ratelimit-limit-requests"] == str(A_MINUTE) and fields["x-ratelimit-remaining-requests"] == "0"
+    assert 0 < int(fields["retry-after-ms"]) <= 60_000 / A_MINUTE and int(fields["retry-after"]) >= 1
+    assert len(up.requests) == A_MINUTE
+
+
+def test_the_sdks_one_retry_comes_when_it_was_told_to(used_up, sdk):
+    """Left to itself it comes within a second, and would be refused a second time."""
+    up, gw = used_up
+    client = sdk(gw)
+    client.client.max_retries = 1
+    assert text_of(client.stream()) == "Hello you"
+    assert len(up.requests) == A_MINUTE + 1
+
+
+def test_a_stream_that_is_silent_for_long_is_kept_alive(world, sdk):
+    up = world.upstream(silent_streams(STREAM))
+    gw = world.serve(config=f"upstreams: {{up: {{url: '{up.url}'}}}}\nkeepalive: 1s\n")
+    assert text_of(sdk(gw).stream()) == "Hello you"
+
+
+def test_a_stream_that_begins_with_a_refusal_comes_from_another_upstream(world, sdk):
+    first, second = world.upstream(streams([REFUSAL])), world.upstream(streams(STREAM))
+    gw = world.serve(config=f"""
+        upstreams: {{first: {{url: '{first.url}', retries: 0}}, second: {{url: '{second.url}'}}}}
+        models: {{mock: {{use: [first, second]}}}}
+        """)
+    client = sdk(gw)
+    assert text_of(client.stream()) == "Hello you"
+    assert len(first.requests) == len(second.requests) == 1
+
+
+def test_a_refusal_in_a_stream_that_nobody_else_can_answer_raises(world, sdk):
+    up = world.upstream(streams([REFUSAL]))
+    gw = world.serve(config=f"upstreams: {{up: {{url: '{up.url}', retries: 0}}}}\n")
+    with pytest.raises(openai.APIError) as caught:
+        sdk(gw).stream()
+    assert "slow down" in str(caught.value)

@@ -490,3 +490,15 @@ def streams(parts, fields=(), gates=()):
             x.chunk(part)
         x.last_chunk()
     return script
+
+
+def silent_streams(parts, seconds=3):
+    """An event stream that says nothing for so long: before its head, and once more behind its first part."""
+    def script(x):
+        x.connection.ready(timeout=seconds, patient=True)
+        x.stream_head().chunk(parts[0])
+        x.connection.ready(timeout=seconds, patient=True)
+        for part in parts[1:]:
+            x.chunk(part)
+        x.last_chunk()
+    return script
