@@ -11,15 +11,25 @@
 
 enum { COUNT_TEXT = 24 };
 
-void call_tell_breaker(struct call *c, bool worked) {
-    const struct config *config = c->setup->config;
+// most: failures in a row that are too many; 0: none are.
+static void tell_breaker(struct call *c, bool worked, unsigned most) {
     struct breaker *b = gate_breaker(upstream_of(c)->gate);
     c->trial = false;
     if (worked) {
         breaker_worked(b);
     } else {
-        breaker_failed(b, config->breaker_failures, config->breaker_rest_ms, call_now_ms(c));
+        breaker_failed(b, most, c->setup->config->breaker_rest_ms, call_now_ms(c));
     }
+}
+
+void call_tell_breaker(struct call *c, bool worked) { tell_breaker(c, worked, c->setup->config->breaker_failures); }
+
+// Refusals come at once, answers take their time: of a hundred calls that were sent together the few that fail are the
+// first to be heard of. In a row they are too many when they are as many as still run.
+static unsigned too_many_refusals(const struct call *c) {
+    unsigned most = c->setup->config->breaker_failures;
+    unsigned running = upstream_of(c)->in_flight * c->worker->shelves->options.count; // workers have about as many each
+    return most ? MAX(most, running) : 0;
 }
 
 // 429 is neither good nor bad: the gate's business.
@@ -28,7 +38,7 @@ void call_tell_health(struct call *c, int status) {
         counted_failure(&c->counted);
     }
     if (status != 429) {
-        call_tell_breaker(c, status < 500 || !retry_is_for(status));
+        tell_breaker(c, status < 500 || !retry_is_for(status), too_many_refusals(c));
     }
 }
 

@@ -455,10 +455,37 @@ static void limits_that_are_told_are_the_clients(void **state UNUSED) {
     world_close(&w);
 }
 
-FLOWS(TEST(call_over_the_limit_waits_for_its_turn), TEST(full_queue_is_said),
-      TEST(turn_that_does_not_come_in_time_is_said), TEST(client_that_leaves_the_queue_makes_room),
-      TEST(client_over_its_limit_is_told_when_to_come_back), TEST(upstream_that_failed_too_often_rests),
-      TEST(uploads_wait_for_their_turn_too), TEST(fan_out_waits_for_its_turns), TEST(branch_that_is_refused_says_why),
+// Twelve calls at once, five of which are refused at once: the upstream is not down.
+static void refusals_are_heard_of_before_answers(void **state UNUSED) {
+    enum { CALLS = 12, REFUSED = 5 };
+    struct world w;
+    struct peer *clients[CALLS];
+    world_open(&w, ONE_UPSTREAM "breaker: {failures: 5, rest: 10s}\nretries: 0\n");
+    for (unsigned i = 0; i < CALLS; i++) {
+        clients[i] = client_open(&w);
+        ask(clients[i]);
+    }
+    for (unsigned i = 0; i < REFUSED; i++) {
+        answer(upstream_peer(&w, "up", i), "HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\n{}");
+    }
+    struct peer *more = client_open(&w);
+    ask(more);
+    check(message_at(more, 0).none); // it was sent
+    for (unsigned i = REFUSED; i < 8; i++) {
+        answer(upstream_peer(&w, "up", i), "HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\n{}");
+    }
+    struct peer *late = client_open(&w); // eight in a row, and five still run
+    ask(late);
+    check_int(message_at(late, 0).status, 503);
+    check_has(late, "upstream_resting");
+    world_close(&w);
+}
+
+FLOWS(TEST(refusals_are_heard_of_before_answers), TEST(call_over_the_limit_waits_for_its_turn),
+      TEST(full_queue_is_said), TEST(turn_that_does_not_come_in_time_is_said),
+      TEST(client_that_leaves_the_queue_makes_room), TEST(client_over_its_limit_is_told_when_to_come_back),
+      TEST(upstream_that_failed_too_often_rests), TEST(uploads_wait_for_their_turn_too),
+      TEST(fan_out_waits_for_its_turns), TEST(branch_that_is_refused_says_why),
       TEST(background_call_waits_for_its_turn), TEST(refused_call_may_be_sent_again_under_its_key),
       TEST(who_waits_outlives_a_reload), TEST(call_that_would_wait_too_long_is_told_at_once),
       TEST(full_queue_falls_on_the_next_upstream), TEST(refusal_names_whose_queue_it_is),
