@@ -163,7 +163,8 @@ static struct tls_client *client_new(const char *ca_file, const char *alpn) {
 static struct tls_server *server_new(const struct cert *cert, const char *alpn) {
     struct tls_server *server = NULL;
     char problem[256] = "";
-    check_ok(tls_server_create(cert->cert_file, cert->key_file, alpn, &server, problem, sizeof problem));
+    check_ok(tls_server_create(&(struct tls_identity){cert->cert_file, cert->key_file}, 1, alpn, &server, problem,
+                               sizeof problem));
     return server;
 }
 
@@ -173,7 +174,7 @@ static void join(const struct setup *o, struct side *client, struct side *server
     struct tls_server *tls_server = server_new(o->server_cert ? o->server_cert : &good, o->server_alpn);
     mem_pair(&loop, o->window ? o->window : MEM_WINDOW, &client->raw, &server->raw);
     client->c = tls_connect(tls_client, client->raw, str_c(o->host ? o->host : "a.example"));
-    server->c = tls_accept(tls_server, server->raw);
+    server->c = tls_accept(tls_server, NULL, server->raw);
     tls_client_destroy(tls_client);
     tls_server_destroy(tls_server);
     listen_to(client);
@@ -666,10 +667,13 @@ static void problems_with_files_are_named(void **state UNUSED) {
     struct tls_client_options options = {.ca_file = "/nonexistent/ca.pem"};
     check_err(tls_client_create(&options, &client, problem, sizeof problem), ERR_INVALID);
     check(strstr(problem, "/nonexistent/ca.pem"));
-    check_err(tls_server_create("/nonexistent/c.pem", good.key_file, NULL, &server, problem, sizeof problem),
+    check_err(tls_server_create(&(struct tls_identity){"/nonexistent/c.pem", good.key_file}, 1, NULL, &server, problem,
+                                sizeof problem),
               ERR_INVALID);
     check(strstr(problem, "/nonexistent/c.pem"));
-    check_err(tls_server_create(good.cert_file, expired.key_file, NULL, &server, problem, sizeof problem), ERR_INVALID);
+    check_err(tls_server_create(&(struct tls_identity){good.cert_file, expired.key_file}, 1, NULL, &server, problem,
+                                sizeof problem),
+              ERR_INVALID);
     check(strstr(problem, "mismatch"));
     options = (struct tls_client_options){.ca_file = authority.cert_file, .alpn = "h2,,http/1.1"};
     check_err(tls_client_create(&options, &client, problem, sizeof problem), ERR_INVALID);
