@@ -67,7 +67,7 @@ static int take_workers(void *options, const struct args_option *o, const char *
 
 static int take_upstream(void *options, const struct args_option *o, const char *value) {
     struct url url;
-    const char *why = url_parse(str_c(value), &url);
+    const char *why = url_parse_h1(str_c(value), &url);
     if (why) {
         char wanted[160];
         snprintf(wanted, sizeof wanted, "a URL as http://localhost:11434/v1 (it %s)", why);
@@ -200,7 +200,7 @@ static int take_apart(struct upstream *u, struct lab_upstream *to) {
     char problem[300];
     struct str whole = str_c(u->base);
     struct str authority = str_skip(whole, str_search(whole, STR("://")) + 3);
-    if (url_parse(whole, &url) != NULL) {
+    if (url_parse_h1(whole, &url) != NULL) {
         return EXIT_USAGE; // take_upstream has said so
     }
     while (str_ends(whole, STR("/"))) {

@@ -143,7 +143,7 @@ static int take_record(void *options, const struct args_option *o, const char *v
         m->folder = value;
         return EXIT_FINE;
     }
-    const char *problem = url_parse(str_c(value), &m->url);
+    const char *problem = url_parse_h1(str_c(value), &m->url);
     if (problem) { // what was written is not shown: a URL is where passwords turn up
         fprintf(stderr, "thaw mock: --record wants a URL, as https://api.openai.com/v1, that %s\n", problem);
         return EXIT_USAGE;

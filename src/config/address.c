@@ -177,15 +177,16 @@ const char *path_check(struct str path) {
     return characters_check(path);
 }
 
-static bool scheme_split(struct str text, bool *tls, struct str *rest) {
+static bool scheme_split(struct str text, struct url *url, struct str *rest) {
     static const struct {
         const char *text;
-        bool tls;
-    } schemes[] = {{"http://", false}, {"https://", true}};
+        bool tls, h2;
+    } schemes[] = {{"http://", false, false}, {"https://", true, false}, {"h2c://", false, true}};
     for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
         struct str scheme = str_c(schemes[i].text);
         if (str_ieq(str_first(text, scheme.len), scheme)) {
-            *tls = schemes[i].tls;
+            url->tls = schemes[i].tls;
+            url->h2 = schemes[i].h2;
             *rest = str_skip(text, scheme.len);
             return true;
         }
@@ -219,8 +220,8 @@ const char *url_parse(struct str text, struct url *url) {
         return why;
     }
     *url = (struct url){0};
-    if (!scheme_split(text, &url->tls, &rest)) {
-        return "must begin with http:// or https://";
+    if (!scheme_split(text, url, &rest)) {
+        return "must begin with http://, https:// or h2c://";
     }
     size_t end = 0;
     while (end < rest.len && !in_set(rest.ptr[end], "/?#")) {
@@ -235,6 +236,11 @@ const char *url_parse(struct str text, struct url *url) {
         url->base_path.len--;
     }
     return path_check(url->base_path);
+}
+
+const char *url_parse_h1(struct str text, struct url *url) {
+    const char *why = url_parse(text, url);
+    return !why && url->h2 ? "must begin with http:// or https://" : why;
 }
 
 // Anything in front of ://, for pages that browsers do not load over HTTP have origins too.

@@ -8,12 +8,15 @@
 
 struct url {
     bool tls;
+    bool h2; // h2c://: HTTP/2 without TLS, known beforehand
     struct str host; // a name, or an address without brackets
     uint16_t port;
     struct str base_path; // begins with / or is empty, no / at its end
 };
 
 const char *url_parse(struct str text, struct url *url);
+// For what speaks HTTP/1 alone.
+const char *url_parse_h1(struct str text, struct url *url);
 // What Host says: the port only where it is not the usual one. Returns `out`.
 enum { AUTHORITY_TEXT = 300 };
 const char *authority_format(bool tls, struct str host, uint16_t port, char out[AUTHORITY_TEXT]);

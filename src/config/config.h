@@ -69,6 +69,7 @@ struct config_upstream {
     struct str name;
     struct str url;  // as written
     bool tls;        // https
+    bool h2;         // h2c: HTTP/2 without TLS
     bool mock;       // the built-in mock instead of a URL
     struct str host; // without brackets
     uint16_t port;

@@ -427,6 +427,7 @@ static enum err set_url(struct reader *r, const struct place *place, const struc
     *(struct str *)key_place(key, base) = copy;
     upstream->mock = mock;
     upstream->tls = url.tls;
+    upstream->h2 = url.h2;
     upstream->host = host;
     upstream->port = url.port;
     upstream->base_path = path;

@@ -39,7 +39,7 @@ static struct tls_client *same_trust(const struct blueprint *b, unsigned n) {
 static enum err make_tls(struct blueprint *b, char *problem, size_t size) {
     for (unsigned i = 0; i < b->config->upstream_count; i++) {
         const struct config_upstream *u = &b->config->upstreams[i];
-        struct tls_client_options options = {.ca_file = u->ca_file.len ? u->ca_file.ptr : NULL, .alpn = "http/1.1"};
+        struct tls_client_options options = {.ca_file = u->ca_file.len ? u->ca_file.ptr : NULL, .alpn = "h2,http/1.1"};
         char why[300];
         b->tls[i] = u->tls ? same_trust(b, i) : NULL;
         if (u->tls && !b->tls[i] && tls_client_create(&options, &b->tls[i], why, sizeof why) != OK) {
@@ -125,6 +125,7 @@ static void init_upstream(struct setup *s, unsigned i) {
         .tls = s->blueprint->tls[i],
         .timeout_ms = config->connect_ms,
     };
+    u->origin.speaks = config->h2 ? ORIGIN_H2 : config->tls ? ORIGIN_ASK : ORIGIN_H1;
     if (config->mock) {
         u->origin.connect_local = w->options.mock_connect;
         u->origin.context = worker_mock(w, config->name);

@@ -147,16 +147,6 @@ static int on_body(llhttp_t *parser, const char *at, size_t n) {
 
 // ---- what a head must hold to
 
-static bool target_clean(struct str t) {
-    for (size_t i = 0; i < t.len; i++) {
-        unsigned char c = (unsigned char)t.ptr[i];
-        if (c <= 0x20 || c >= 0x7f || c == '#') {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool has_underscore(struct str name) { return str_find(name, '_') < name.len; }
 
 struct framing_fields {
@@ -253,7 +243,7 @@ static void take_authority(struct head *h, size_t scheme_len) {
 static int check_target(struct h1 *p, const struct framing_fields *f) {
     struct head *h = &p->head;
     h->authority = f->host;
-    if (h->target.len == 0 || !target_clean(h->target)) {
+    if (!target_valid(h->target)) {
         return refuse(p, ERR_INVALID, "the request target has a character it must not have");
     }
     if (h->target.ptr[0] != '/') {

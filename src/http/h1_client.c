@@ -16,7 +16,8 @@
 #include <assert.h>
 
 #include "base/mem.h"
-#include "http/client.h"
+#include "http/h1_client.h"
+#include "http/h2_client.h"
 #include "http/wire.h"
 
 enum {
@@ -131,22 +132,16 @@ static void close_conn(struct client_conn *c) {
     loop_bury(loop_of(c), &c->grave, bury);
 }
 
-// The owner hears of it; in the callback client_reused and client_untouched can still be asked.
+// The owner hears of it.
 static void fail(struct client_conn *c, enum err e, const char *problem) {
     struct xchg *x = c->x;
     if (x) {
         x->ops = NULL;
+        x->untouched = !c->conn || conn_untouched(c->conn);
         c->x = NULL; // whatever the owner starts in its callback is another exchange
         x->events->on_fail(x, e, problem);
     }
     close_conn(c);
-}
-
-bool client_reused(const struct xchg *x) { return of(x)->used; }
-
-bool client_untouched(const struct xchg *x) {
-    struct client_conn *c = of(x);
-    return !c->conn || conn_untouched(c->conn);
 }
 
 // ---- sending: what the owner calls
@@ -377,6 +372,7 @@ static void attach(struct client_conn *c, struct xchg *x) {
     c->interim = 0;
     x->ops = &client_ops;
     x->impl = c;
+    x->reused = c->used;
 }
 
 static void connected(struct client_conn *c, struct conn *conn) {
@@ -392,6 +388,13 @@ static void on_dialed_conn(void *owner, enum err e, struct conn *conn, const cha
     c->dial = NULL;
     if (e != OK) {
         fail(c, e, problem);
+        return;
+    }
+    if (c->origin->speaks == ORIGIN_ASK && str_eq(tls_alpn(conn), STR("h2"))) { // since it was asked last
+        struct xchg *x = c->x;
+        struct origin *origin = c->origin;
+        close_conn(c);
+        h2_client_adopt(origin, x, conn);
         return;
     }
     connected(c, conn);
@@ -410,7 +413,7 @@ static struct client_conn *new_conn(struct origin *o) {
     return c;
 }
 
-enum err client_start(struct origin *o, struct xchg *x, bool fresh) {
+enum err h1_client_start(struct origin *o, struct xchg *x, bool fresh) {
     if (!fresh && !list_empty(&o->idle)) {
         struct client_conn *c = container_of(o->idle.next, struct client_conn, node);
         conn_mark(c->conn);
@@ -428,19 +431,13 @@ enum err client_start(struct origin *o, struct xchg *x, bool fresh) {
     return ERR_AGAIN;
 }
 
-void http_client_init(struct http_client *client) { client->spare = NULL; }
-
-void http_client_finish(struct http_client *client) {
-    h1_destroy(client->spare);
-    client->spare = NULL;
+void h1_client_adopt(struct origin *o, struct xchg *x, struct conn *take_conn) {
+    struct client_conn *c = new_conn(o);
+    attach(c, x);
+    connected(c, take_conn);
+    x->events->on_drain(x);
 }
 
-void origin_init(struct origin *o, struct http_client *client) {
-    o->client = client;
-    list_init(&o->idle);
-    list_init(&o->open_list);
-}
-
-void origin_finish(struct origin *o) {
+void h1_client_finish(struct origin *o) {
     list_each(node, &o->open_list) { close_conn(container_of(node, struct client_conn, open_node)); }
 }

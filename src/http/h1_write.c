@@ -38,10 +38,6 @@ static char *put_length(char *out, int64_t length) {
 
 static char *put_end(char *out, bool close) { return put(out, close ? STR("Connection: close\r\n\r\n") : STR("\r\n")); }
 
-static bool method_has_body(enum method m) {
-    return m == METHOD_POST || m == METHOD_PUT || m == METHOD_PATCH || m == METHOD_OTHER;
-}
-
 enum err h1_write_request(struct buf *out, const struct head *head, bool close, enum h1_framing *framing) {
     enum err e = reserve_head(out, head);
     if (e != OK) {

@@ -86,6 +86,20 @@ const char *status_reason(int status) {
     return "Unknown"; // the phrase carries no meaning (RFC 9112 section 4)
 }
 
+bool method_has_body(enum method m) {
+    return m == METHOD_POST || m == METHOD_PUT || m == METHOD_PATCH || m == METHOD_OTHER;
+}
+
+bool target_valid(struct str t) {
+    for (size_t i = 0; i < t.len; i++) {
+        unsigned char c = (unsigned char)t.ptr[i];
+        if (c <= 0x20 || c >= 0x7f || c == '#') {
+            return false;
+        }
+    }
+    return t.len > 0;
+}
+
 bool list_has_token(struct str list, struct str token) {
     struct str part;
     while (str_split(&list, ',', &part)) {

@@ -43,12 +43,16 @@ struct head {
 
 enum method method_parse(struct str name);
 const char *method_name(enum method m);
+// Does a request without a length announce that it has no body (RFC 9110 section 8.6)?
+bool method_has_body(enum method m);
 // "Not Found"; never NULL.
 const char *status_reason(int status);
 
 // The path of a target, without the query.
 static inline struct str target_path(struct str target) { return str_first(target, str_find(target, '?')); }
 
+// Visible ASCII without a fragment, and not empty.
+bool target_valid(struct str target);
 // Takes hop-by-hop fields out of the array: Connection and every field it names, Keep-Alive, Proxy-Connection,
 // Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding, Upgrade, HTTP2-Settings, Expect, and the
 // framing a codec writes itself: Content-Length, Host (RFC 9110 section 7.6.1, RFC 9113 section 8.2.2).

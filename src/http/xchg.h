@@ -50,8 +50,9 @@ struct xchg_events {
 struct xchg {
     const struct xchg_ops *ops; // NULL when over
     const struct xchg_events *events;
-    void *impl;  // the connection's side of it
-    void *owner; // for owners in which the xchg is not embedded
+    void *impl;             // the connection's side of it
+    void *owner;            // for owners in which the xchg is not embedded
+    bool reused, untouched; // client side: see client_reused, client_untouched
 };
 
 // On a server also for interim answers (status 100-199), any number before the final one.

@@ -119,10 +119,10 @@ static void url_with_a_nul_byte_is_refused(void **state UNUSED) {
 }
 
 static void url_of_another_scheme_is_refused(void **state UNUSED) {
-    check_refused("ftp://a", "must begin with http:// or https://");
-    check_refused("localhost:11434/v1", "must begin with http:// or https://");
-    check_refused("http:/a", "must begin with http:// or https://");
-    check_refused("", "must begin with http:// or https://");
+    check_refused("ftp://a", "must begin with http://, https:// or h2c://");
+    check_refused("localhost:11434/v1", "must begin with http://, https:// or h2c://");
+    check_refused("http:/a", "must begin with http://, https:// or h2c://");
+    check_refused("", "must begin with http://, https:// or h2c://");
 }
 
 static void forgotten_scheme_is_guessed(void **state UNUSED) {

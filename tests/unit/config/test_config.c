@@ -595,7 +595,7 @@ static void name_twice_is_refused(void **state UNUSED) {
 
 static void bad_url_is_explained(void **state UNUSED) {
     check_refused("upstreams: {a: {url: localhost:11434/v1}}",
-                  "t.yaml:1:22: 'upstreams.a.url' must begin with http:// or https://; did you mean "
+                  "t.yaml:1:22: 'upstreams.a.url' must begin with http://, https:// or h2c://; did you mean "
                   "'http://localhost:11434/v1'?");
     check_refused("upstreams: {a: {url: \"http://a:99999\"}}",
                   "t.yaml:1:22: 'upstreams.a.url' needs a port from 1 to 65535 after the colon");
@@ -882,7 +882,7 @@ static void upstream_of_the_command_line_is_checked(void **state UNUSED) {
     struct config_problem problem;
     struct str none = STR("");
     check_err(config_add_upstream(c, none, STR("localhost:11434/v1"), none, none, &problem), ERR_INVALID);
-    assert_string_equal(problem.text, "'--upstream' must begin with http:// or https://; did you mean "
+    assert_string_equal(problem.text, "'--upstream' must begin with http://, https:// or h2c://; did you mean "
                                       "'http://localhost:11434/v1'?");
     check_ok(config_add_upstream(c, STR("a"), STR("http://x"), none, none, &problem));
     check_err(config_add_upstream(c, STR("a"), STR("http://y"), none, none, &problem), ERR_INVALID);
