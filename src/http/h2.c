@@ -160,7 +160,7 @@ static void bury_stream(struct grave *grave) {
 }
 
 static void bury_if_done(struct h2 *h) {
-    if (h->closed && list_empty(&h->streams) && !h->buried) {
+    if (h->closed && h->stream_count == 0 && !h->buried) {
         h->buried = true;
         loop_bury(loop_of(h), &h->grave, bury);
     }
@@ -197,6 +197,7 @@ static void drop(struct h2_stream *s) {
     if (h->chunk_of == s) {
         h->chunk_of = NULL;
     }
+    h->stream_count--;
     list_unlink(&s->node);
     list_unlink(&s->ready);
     list_unlink(&s->wait);
@@ -270,6 +271,7 @@ void h2_close(struct h2 *h, enum err e, const char *problem) {
     }
     if (h->conn) {
         conn_close(h->conn);
+        h->conn = NULL;
     }
     bury_if_done(h);
 }
@@ -889,7 +891,10 @@ static struct h2_stream *stream_of(const struct h2 *h, int32_t id) {
     return id ? nghttp2_session_get_stream_user_data(h->session, id) : NULL;
 }
 
-static int result_of(const struct h2 *h) { return h->closed || h->error ? NGHTTP2_ERR_CALLBACK_FAILURE : 0; }
+// After a write that failed there may still be something to be read.
+static int result_of(const struct h2 *h) {
+    return h->closed || h->error == ERR_NOMEM ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
 
 static struct h2_stream *new_stream(struct h2 *h) {
     struct h2_stream *s = xcalloc(1, sizeof *s);
@@ -899,6 +904,7 @@ static struct h2_stream *new_stream(struct h2 *h) {
     buf_init(&s->out, QUEUED_MOST);
     buf_init(&s->in, 2 * STREAM_WINDOW);
     list_push_back(&h->streams, &s->node);
+    h->stream_count++;
     s->counts = true;
     h->active++;
     return s;
@@ -907,8 +913,8 @@ static struct h2_stream *new_stream(struct h2 *h) {
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user) {
     struct h2 *h = user;
     deliver_chunk(h, false);
-    if (h->closed || h->error) {
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    if (result_of(h)) {
+        return result_of(h);
     }
     struct h2_stream *s = stream_of(h, frame->hd.stream_id);
     if (h->side->server && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
@@ -1059,8 +1065,8 @@ static int on_data(nghttp2_session *session, uint8_t flags UNUSED, int32_t id, c
                    void *user) {
     struct h2 *h = user;
     deliver_chunk(h, false);
-    if (h->closed || h->error) {
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    if (result_of(h)) {
+        return result_of(h);
     }
     submitted(h, nghttp2_session_consume_connection(session, n)); // others go on, whatever this one's owner does
     h->chunk_of = stream_of(h, id);
@@ -1252,7 +1258,7 @@ static void on_end(struct h2 *h, enum err e) {
 void h2_read(struct h2 *h) {
     char *into = loop_of(h)->read_buffer;
     // A session that has ended is not fed any more (CVE-2026-27135): the next flush closes the connection.
-    for (int i = 0; !h->closed && nghttp2_session_want_read(h->session); i++) {
+    for (int i = 0; !h->closed && h->error != ERR_NOMEM && nghttp2_session_want_read(h->session); i++) {
         size_t n = 0;
         if (i == READS_PER_TURN) {
             loop_defer(loop_of(h), &h->work);
@@ -1274,7 +1280,7 @@ void h2_read(struct h2 *h) {
             break;
         }
     }
-    if (!h->closed) {
+    if (!h->closed && !h->error) {
         quench(h);
     }
 }
@@ -1288,7 +1294,7 @@ static void on_event(struct conn *conn, unsigned events) {
         h->readable = true;
         h2_read(h);
     }
-    if (!h->closed && (events & CONN_WRITABLE) && write_left(h)) {
+    if (!h->closed && !h->error && (events & CONN_WRITABLE) && write_left(h)) {
         write_on(h);
     }
 }

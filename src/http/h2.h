@@ -48,6 +48,7 @@ struct h2 {
     struct conn *conn;               // NULL before h2_open
     struct nghttp2_session *session; // NULL before h2_open
     struct list streams;
+    unsigned stream_count;
     struct list held;       // streams whose head waits for the end of the turn (servers)
     struct list thirsty;    // streams that offered more than there was room for
     struct list ready;      // streams that were resumed and have something to be delivered
