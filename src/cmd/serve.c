@@ -419,7 +419,8 @@ static int serve(struct serve *s) {
     } else if (!wrong && !(wrong = claim_address("serve", s->config->listen, &shared.listen))) {
         wrong = open_crew(&crew, s, &shared);
         if (!wrong) {
-            log_info("listening on http://%s", address_format(&shared.listen, text));
+            log_info("listening on %s://%s", s->config->tls_count ? "https" : "http",
+                     address_format(&shared.listen, text));
             describe_upstreams(s->config);
             describe_machine(&machine, crew.count);
             run_crew(&crew);

@@ -20,6 +20,7 @@ struct worker;
 struct commons {
     struct gates *gates;
     struct quotas *quotas;
+    struct tls_tickets *tickets; // clients resume across workers and reloads
 };
 struct commons *commons_create(void);
 void commons_destroy(struct commons *c); // accepts NULL
@@ -27,7 +28,8 @@ void commons_destroy(struct commons *c); // accepts NULL
 struct blueprint {
     atomic_uint references;
     struct config *config;
-    struct tls_client **tls; // per upstream; NULL where it is plain
+    struct tls_client **tls;       // per upstream; NULL where it is plain
+    struct tls_server *tls_server; // for clients; NULL: they come without TLS
 };
 // Takes a reference to the configuration. Fails with a sentence where certificates cannot be read.
 MUSTCHECK enum err blueprint_create(struct config *config, struct blueprint **blueprint, char *problem, size_t size);

@@ -9,12 +9,12 @@
 #include <stdint.h>
 
 enum {
-    GUARD_RESETS = 1000,       // at once,
-    GUARD_RESETS_PER_S = 33,   // then so many
-    GUARD_GLITCHES = 1000,     // at once,
+    GUARD_RESETS = 1000,     // at once,
+    GUARD_RESETS_PER_S = 33, // then so many
+    GUARD_GLITCHES = 1000,   // at once,
     GUARD_GLITCHES_PER_S = 330,
-    GUARD_CONTINUATIONS = 8,   // of one head
-    GUARD_TINY = 16,           // bytes of a DATA frame that is none worth sending
+    GUARD_CONTINUATIONS = 8, // of one head
+    GUARD_TINY = 16,         // bytes of a DATA frame that is none worth sending
     GUARD_EARNED_BY_REQUEST = 8,
     GUARD_EARNED_BY_DATA = 4,
 };
@@ -26,8 +26,8 @@ struct h2_bucket {
 
 struct h2_guard {
     struct h2_bucket resets, glitches;
-    uint64_t skip;      // bytes until the next frame's head
-    size_t head_bytes;  // of the head that is arriving
+    uint64_t skip;     // bytes until the next frame's head
+    size_t head_bytes; // of the head that is arriving
     size_t head_most;
     unsigned char head[9];
     unsigned char have; // of head

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The server side of HTTP on one loop: connections in, exchanges out. Which version a connection speaks stays here.
+// The server side of HTTP on one loop: connections in, exchanges out. Which version a connection speaks, and whether it is
+// TLS, stays here.
 #pragma once
 #include "http/xchg.h"
-#include "net/conn.h"
+#include "net/tls.h"
 
 struct http_server {
     struct loop *loop;
@@ -10,6 +11,11 @@ struct http_server {
     uint64_t header_ms; // from a request's first byte to its last header byte, else 408
     uint64_t idle_ms;   // between requests; between two reads of a body; for a client that takes nothing of its answer
     uint64_t linger_ms; // reading on after an early answer, so that the client can see it; 0: 2000
+    // New connections begin with TLS by this one, within header_ms; NULL: they are plain. The owner may replace it at any
+    // time, those that are there go on. With ALPN "h2,http/1.1" it lets clients choose; without TLS they do by themselves.
+    struct tls_server *tls;
+    struct tls_door door; // door.tickets is the caller's
+    unsigned max_streams; // requests at the same time on one HTTP/2 connection; 0: 100
 
     // A request's head arrived: set x->events and x->owner; the answer may be sent at once (no on_body comes then).
     // An owner that expects a body from a client which waits for leave (head->expect_continue) sends an interim head
@@ -20,10 +26,13 @@ struct http_server {
     void (*on_reject)(struct http_server *s, struct xchg *x, enum err e, const char *problem);
     void *owner;
 
-    struct list connections;
-    unsigned open;    // connections
-    bool draining;    // no connection is kept alive any more
-    struct h1 *spare; // a parser at rest; a connection has one only while a request arrives
+    struct list connections; // HTTP/1
+    struct list h2_connections;
+    struct list greetings; // TLS handshakes
+    struct h2_side *h2;    // what HTTP/2 connections share; NULL until there is one
+    unsigned open;         // connections of all three kinds
+    bool draining;         // no connection is kept alive any more
+    struct h1 *spare;      // a parser at rest; a connection has one only while a request arrives
 };
 
 // The fields above the blank line in http_server are set by the caller before (others zero).
@@ -34,7 +43,8 @@ void http_server_finish(struct http_server *s);
 void http_server_accept(struct http_server *s, struct conn *take_conn);
 // Takes an exchange's connection out of HTTP: the exchange is over without an event, what was taken of its answer has
 // left as far as there was room, and the connection, with nobody listening, is the caller's to write to and to close.
-// NULL if the exchange is over. For thaw mock alone, whose faults are bytes that no server should send.
+// NULL if the exchange is over, and in HTTP/2, where others share the connection: then it was aborted. For thaw mock alone, whose faults are bytes that no server should send.
 struct conn *http_server_release(struct xchg *x);
-// Idle connections are closed, the others after their current answer.
+// Idle connections are closed, the others after their current answer. HTTP/2 clients are told (GOAWAY); linger_ms later no
+// new streams begin.
 void http_server_drain(struct http_server *s);
