@@ -286,6 +286,16 @@ static void break_later(struct h2 *h, enum err e, const char *problem) {
     }
 }
 
+// The peer has done what ends the connection; it is told so in the next turn.
+static void end_later(struct h2 *h, uint32_t code, const char *problem) {
+    if (!h->closed && !h->ending) {
+        h->ending = true;
+        h->end_code = code;
+        h->problem = problem;
+        loop_defer(loop_of(h), &h->work);
+    }
+}
+
 static void submitted(struct h2 *h, int result) {
     if (nghttp2_is_fatal(result)) {
         break_later(h, ERR_NOMEM, "out of memory");
@@ -933,10 +943,11 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         return result_of(h);
     }
     struct h2_stream *s = stream_of(h, frame->hd.stream_id);
-    if (h->side->server && frame->headers.cat == NGHTTP2_HCAT_REQUEST && !may_begin(h)) {
+    bool request = h->side->server && frame->headers.cat == NGHTTP2_HCAT_REQUEST;
+    if (request && !may_begin(h)) {
         submitted(h,
                   nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM));
-    } else if (h->side->server && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+    } else if (request) {
         s = new_stream(h);
         s->id = frame->hd.stream_id;
         nghttp2_session_set_stream_user_data(session, s->id, s);
@@ -1268,37 +1279,32 @@ void h2_drain(struct h2 *h) {
     }
 }
 
-void h2_calm(struct h2 *h, const char *problem) {
-    if (!h->closed && !h->calm) {
-        h->calm = true;
-        h->problem = problem;
-        loop_defer(loop_of(h), &h->work);
-    }
-}
+void h2_calm(struct h2 *h, const char *problem) { end_later(h, NGHTTP2_ENHANCE_YOUR_CALM, problem); }
 
 // It is told why, as far as there is room.
-static void end_calmly(struct h2 *h) {
+static void say_why(struct h2 *h) {
     if (h->error == OK) {
-        (void)nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
+        (void)nghttp2_session_terminate_session(h->session, h->end_code);
         frame_all(h);
     }
     h2_close(h, ERR_RESET, h->problem);
 }
 
 void h2_feed(struct h2 *h, const char *bytes, size_t n) {
-    if (h->closed || h->error || h->calm) {
+    if (h->closed || h->error || h->ending) {
         return;
     }
-    const char *problem = h->events->on_bytes ? h->events->on_bytes(h, bytes, n) : NULL;
+    uint32_t code = NGHTTP2_ENHANCE_YOUR_CALM;
+    const char *problem = h->events->on_bytes ? h->events->on_bytes(h, bytes, n, &code) : NULL;
     if (problem) {
-        h2_calm(h, problem);
+        end_later(h, code, problem);
         return;
     }
     ssize_t used = nghttp2_session_mem_recv(h->session, (const uint8_t *)bytes, n);
     if (!h->closed) {
         deliver_chunk(h, false);
     }
-    if (used < 0 && !h->closed && !h->error) {
+    if (used < 0 && !h->closed && !h->error && !h->ending) {
         h2_close(h, used == NGHTTP2_ERR_NOMEM ? ERR_NOMEM : ERR_PROTOCOL, nghttp2_strerror((int)used));
     }
     flush_later(h);
@@ -1399,8 +1405,8 @@ static void on_event(struct conn *conn, unsigned events) {
 static void on_work(struct task *task) {
     struct h2 *h = container_of(task, struct h2, work);
     deliver_ready(h);
-    if (!h->closed && h->calm) {
-        end_calmly(h);
+    if (!h->closed && h->ending) {
+        say_why(h);
         return;
     }
     if (!h->closed && h->readable) {

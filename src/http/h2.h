@@ -26,8 +26,9 @@ struct h2_events {
     // owner sends an answer's head and body before it returns.
     void (*on_request)(struct h2 *h, struct xchg *x, struct head *head);
     void (*on_reject)(struct h2 *h, struct xchg *x, enum err e, const char *problem);
-    // A server's; NULL elsewhere. Bytes are about to be read: NULL, or why the connection must end (h2_calm).
-    const char *(*on_bytes)(struct h2 *h, const char *bytes, size_t n);
+    // A server's; NULL elsewhere. Bytes are about to be read: NULL, or why the connection must end, with the *code of its
+    // GOAWAY (ENHANCE_YOUR_CALM unless set).
+    const char *(*on_bytes)(struct h2 *h, const char *bytes, size_t n, uint32_t *code);
     // A server's: a DATA frame was framed; or an RST_STREAM that the client made necessary: NULL, or why it must end.
     void (*on_data_sent)(struct h2 *h);
     const char *(*on_reset_sent)(struct h2 *h);
@@ -74,6 +75,7 @@ struct h2 {
     uint64_t turn;         // of the loop, in which
     unsigned begun;        // so many streams were there or began (servers)
     unsigned most;         // streams at once that a server takes; set before h2_open
+    uint32_t end_code;     // of `ending`
     uint64_t tokens_ms;    // when reset_tokens was computed
     unsigned reset_tokens; // RST_STREAMs that may be sent at once
     unsigned active;       // streams that count with the peer
@@ -85,7 +87,7 @@ struct h2 {
     bool carried;          // a whole exchange
     bool refusing;         // it refused a stream that it should have had room for, and has answered none since
     bool readable, hup;    // as in h1_client.c
-    bool calm;             // it asks too much, and is about to be closed
+    bool ending;           // GOAWAY with end_code is about to be sent, and it is about to be closed
     bool closed;
     bool buried;
 };

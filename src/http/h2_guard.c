@@ -8,6 +8,13 @@ enum {
     FRAME_HEAD = 9,
     FLAG_ACK = 1,
     FLAG_END_STREAM = 1,
+    STREAM_CLOSED = 5, // RFC 9113 section 7
+};
+
+struct frame {
+    size_t len;
+    unsigned type, flags;
+    uint32_t id;
 };
 
 // RFC 9113 section 6.
@@ -77,32 +84,85 @@ static const char *see_headers(struct h2_guard *g, size_t len) {
     return head_grows(g, len);
 }
 
-// A SETTINGS each turn is as good as a PING: but the first one belongs to it.
+// The first SETTINGS belongs to the hello.
 static bool is_first_settings(struct h2_guard *g) {
     bool first = !g->settled;
     g->settled = true;
     return first;
 }
 
-static const char *see(struct h2_guard *g, size_t len, unsigned type, unsigned flags, uint64_t now_ms) {
-    switch (type) { // the peer's, not an enum
-    case FRAME_DATA: return len < GUARD_TINY && !(flags & FLAG_END_STREAM) ? glitch(g, now_ms) : NULL;
-    case FRAME_HEADERS: return see_headers(g, len);
-    case FRAME_CONTINUATION: return see_continuation(g, len);
+static void open_stream(struct h2_guard *g, uint32_t id) {
+    uint32_t *place = &g->open[g->next++ % GUARD_OPEN];
+    g->forgotten = MAX(g->forgotten, *place);
+    *place = id;
+}
+
+static bool is_open(const struct h2_guard *g, uint32_t id) {
+    for (unsigned i = 0; i < GUARD_OPEN; i++) {
+        if (g->open[i] == id) {
+            return true;
+        }
+    }
+    return id <= g->forgotten;
+}
+
+static void end_stream(struct h2_guard *g, uint32_t id) {
+    for (unsigned i = 0; i < GUARD_OPEN; i++) {
+        if (g->open[i] == id) {
+            g->open[i] = 0;
+        }
+    }
+}
+
+// A frame of a message. False: the client has ended the stream, or passed it over. (One that has not begun is nghttp2's
+// to refuse.)
+static bool follow(struct h2_guard *g, const struct frame *f) {
+    bool begins = f->type == FRAME_HEADERS && f->id > g->last_id;
+    bool ends = f->type == FRAME_RST_STREAM || (f->flags & FLAG_END_STREAM);
+    if (!begins && f->id <= g->last_id && f->type != FRAME_RST_STREAM && !is_open(g, f->id)) {
+        return false;
+    }
+    if (begins) {
+        g->last_id = f->id;
+    }
+    if (ends) {
+        end_stream(g, f->id);
+    } else if (begins) {
+        open_stream(g, f->id);
+    }
+    return true;
+}
+
+static const char *weigh(struct h2_guard *g, const struct frame *f, uint64_t now_ms) {
+    switch (f->type) { // the peer's, not an enum
+    case FRAME_DATA: return f->len < GUARD_TINY && !(f->flags & FLAG_END_STREAM) ? glitch(g, now_ms) : NULL;
+    case FRAME_HEADERS: return see_headers(g, f->len);
+    case FRAME_CONTINUATION: return see_continuation(g, f->len);
     case FRAME_RST_STREAM: return h2_guard_reset(g, now_ms);
-    case FRAME_SETTINGS: return (flags & FLAG_ACK) || is_first_settings(g) ? NULL : glitch(g, now_ms);
+    case FRAME_SETTINGS: return (f->flags & FLAG_ACK) || is_first_settings(g) ? NULL : glitch(g, now_ms);
     default: return glitch(g, now_ms); // PING and its ACK, PRIORITY, WINDOW_UPDATE, GOAWAY, what nobody knows
     }
 }
 
-static const char *see_head(struct h2_guard *g, uint64_t now_ms) {
-    size_t len = (size_t)g->head[0] << 16 | (size_t)g->head[1] << 8 | g->head[2];
-    g->skip = len;
+static const char *see(struct h2_guard *g, uint64_t now_ms, uint32_t *code) {
+    const unsigned char *b = g->head;
+    const struct frame f = {
+        .len = (size_t)b[0] << 16 | (size_t)b[1] << 8 | b[2],
+        .type = b[3],
+        .flags = b[4],
+        .id = ((uint32_t)b[5] << 24 | (uint32_t)b[6] << 16 | (uint32_t)b[7] << 8 | b[8]) & INT32_MAX,
+    };
+    bool message = f.type == FRAME_DATA || f.type == FRAME_HEADERS || f.type == FRAME_RST_STREAM;
+    g->skip = f.len;
     g->have = 0;
-    return see(g, len, g->head[3], g->head[4], now_ms);
+    if (message && f.id && !follow(g, &f)) {
+        *code = STREAM_CLOSED;
+        return "a frame for a stream that is closed";
+    }
+    return weigh(g, &f, now_ms);
 }
 
-const char *h2_guard_look(struct h2_guard *g, const char *bytes, size_t n, uint64_t now_ms) {
+const char *h2_guard_look(struct h2_guard *g, const char *bytes, size_t n, uint64_t now_ms, uint32_t *code) {
     const char *problem = NULL;
     while (n && !problem) {
         size_t part = (size_t)MIN(g->skip, (uint64_t)n);
@@ -110,7 +170,7 @@ const char *h2_guard_look(struct h2_guard *g, const char *bytes, size_t n, uint6
             part = MIN(n, (size_t)FRAME_HEAD - g->have);
             memcpy(g->head + g->have, bytes, part);
             g->have = (unsigned char)(g->have + part);
-            problem = g->have == FRAME_HEAD ? see_head(g, now_ms) : NULL;
+            problem = g->have == FRAME_HEAD ? see(g, now_ms, code) : NULL;
         } else {
             g->skip -= part;
         }

@@ -77,9 +77,9 @@ static void on_reject(struct h2 *h, struct xchg *x, enum err e, const char *prob
     s->on_reject(s, x, e, problem);
 }
 
-static const char *on_bytes(struct h2 *h, const char *bytes, size_t n) {
+static const char *on_bytes(struct h2 *h, const char *bytes, size_t n, uint32_t *code) {
     struct h2_conn *c = of(h);
-    return h2_guard_look(&c->guard, bytes, n, now_ms(c));
+    return h2_guard_look(&c->guard, bytes, n, now_ms(c), code);
 }
 
 static void on_data_sent(struct h2 *h) { h2_guard_data_sent(&of(h)->guard); }
