@@ -124,3 +124,71 @@ static inline void read_head(nghttp2_hd_inflater *inflater, struct str block, st
     }
     nghttp2_hd_inflate_end_headers(inflater);
 }
+
+// What one end says, frame by frame, in words:
+// "SETTINGS|HEADERS 1|DATA 1 5 end|RST 1 8|PING|PING ack|GOAWAY 0|WINDOW 1 32768|"
+struct h2_log {
+    nghttp2_hd_inflater *inflater;
+    size_t parsed;    // bytes
+    struct buf words; // of the last h2_log_read
+    struct buf heads; // all of them, as read_head writes them
+    struct buf body;  // all DATA
+};
+
+static inline void h2_log_init(struct h2_log *log) {
+    *log = (struct h2_log){.parsed = 0};
+    buf_init(&log->words, 1 << 20);
+    buf_init(&log->heads, 1 << 20);
+    buf_init(&log->body, 1 << 24);
+    check_int(nghttp2_hd_inflate_new(&log->inflater), 0);
+}
+
+static inline void h2_log_finish(struct h2_log *log) {
+    nghttp2_hd_inflate_del(log->inflater);
+    buf_finish(&log->words);
+    buf_finish(&log->heads);
+    buf_finish(&log->body);
+}
+
+static inline void h2_log_frame(struct h2_log *log, const struct frame *f) {
+    static const char *const names[] = {"DATA", "HEADERS", "PRIORITY", "RST",    "SETTINGS",
+                                        "PUSH", "PING",    "GOAWAY",   "WINDOW", "CONTINUATION"};
+    char text[80];
+    if (f->type == F_SETTINGS && (f->flags & F_ACK)) { // comes some time
+        return;
+    }
+    int n = snprintf(text, sizeof text, "%s", f->type < ARRAY_LEN(names) ? names[f->type] : "OTHER");
+    if (f->id) {
+        n += snprintf(text + n, sizeof text - (size_t)n, " %u", f->id);
+    }
+    if (f->type == F_DATA) {
+        n += snprintf(text + n, sizeof text - (size_t)n, " %zu", f->payload.len);
+        put_bytes(&log->body, f->payload.ptr, f->payload.len);
+    } else if (f->type == F_RST || f->type == F_WINDOW) {
+        n += snprintf(text + n, sizeof text - (size_t)n, " %u", number_in(f->payload, 0));
+    } else if (f->type == F_GOAWAY) {
+        n += snprintf(text + n, sizeof text - (size_t)n, " %u", number_in(f->payload, 4));
+    } else if (f->type == F_HEADERS) {
+        read_head(log->inflater, f->payload, &log->heads);
+    }
+    bool ack = f->type == F_PING && (f->flags & F_ACK);
+    bool end = (f->type == F_DATA || f->type == F_HEADERS) && (f->flags & F_END_STREAM);
+    snprintf(text + n, sizeof text - (size_t)n, "%s|", ack ? " ack" : end ? " end" : "");
+    put_bytes(&log->words, text, strlen(text));
+}
+
+// What came since the last time. `all`: everything that came, a client's magic first.
+static inline struct str h2_log_read(struct h2_log *log, struct str all) {
+    struct str got = str_skip(all, log->parsed);
+    struct frame f;
+    if (log->parsed == 0 && got.len >= strlen(H2_MAGIC)) {
+        check_str(str_first(got, strlen(H2_MAGIC)), H2_MAGIC);
+        got = str_skip(got, strlen(H2_MAGIC));
+    }
+    buf_clear(&log->words);
+    while (next_frame(&got, &f)) {
+        h2_log_frame(log, &f);
+    }
+    log->parsed = all.len - got.len;
+    return buf_str(&log->words);
+}

@@ -274,6 +274,9 @@ void h2_close(struct h2 *h, enum err e, const char *problem) {
         conn_close(h->conn);
         h->conn = NULL;
     }
+    if (!list_empty(&h->ready)) { // resumed just now
+        loop_defer(loop_of(h), &h->work);
+    }
     bury_if_done(h);
 }
 
@@ -658,7 +661,7 @@ static void post(struct h2 *h) {
     if (h->scratched && !h->error) {
         if (conn_writev(h->conn, &v, 1, &written) != OK) { // why is found out by reading
             h->readable = true;
-            break_later(h, ERR_RESET, "the connection was closed while something was being sent");
+            break_later(h, ERR_RESET, "the peer closed the connection while something was being sent");
         } else if (written < h->scratched) {
             keep_out(h, h->side->scratch + written, h->scratched - written);
         }
@@ -692,7 +695,7 @@ static bool write_left(struct h2 *h) {
     }
     if (conn_writev(h->conn, &v, 1, &written) != OK) {
         h->readable = true;
-        break_later(h, ERR_RESET, "the connection was closed while something was being sent");
+        break_later(h, ERR_RESET, "the peer closed the connection while something was being sent");
         return false;
     }
     buf_consume(&h->out, written);
@@ -752,7 +755,7 @@ static void write_on(struct h2 *h) {
     submit_held(h);
     frame_all(h);
     if (is_over(h)) {
-        h2_close(h, ERR_RESET, "the connection was ended");
+        h2_close(h, ERR_RESET, "the connection was ended by HTTP/2's rules");
     } else if (!h->closed) {
         quench(h);
     }
@@ -1149,12 +1152,13 @@ static int on_frame_send(nghttp2_session *session UNUSED, const nghttp2_frame *f
     return 0;
 }
 
+// Always 0: in the middle of sending a head nghttp2 would lose it.
 static int on_stream_close(nghttp2_session *session UNUSED, int32_t id, uint32_t code, void *user) {
     struct h2 *h = user;
     struct h2_stream *s = stream_of(h, id);
     deliver_chunk(h, false);
     if (!s || !s->h || h->closed) {
-        return result_of(h);
+        return 0;
     }
     if (code == NGHTTP2_REFUSED_STREAM) {
         s->refused = true;
@@ -1164,7 +1168,7 @@ static int on_stream_close(nghttp2_session *session UNUSED, int32_t id, uint32_t
         doom(s, how_lost(s, ERR_RESET),
              h->side->server ? "the client gave the request up" : "the upstream broke the stream off");
     }
-    return result_of(h);
+    return 0;
 }
 
 // ---- the connection
@@ -1355,7 +1359,10 @@ void h2_sweep(struct h2 *h, uint64_t head_ms, uint64_t idle_ms) {
 static void on_end(struct h2 *h, enum err e) {
     h->hup = true;
     h->readable = false;
-    h2_close(h, ERR_RESET, e == ERR_EOF ? "the connection was closed" : "the connection was reset");
+    h2_close(h, ERR_RESET,
+             h->side->server ? "the client closed the connection"
+             : e == ERR_EOF  ? "the upstream closed the connection"
+                             : "the upstream reset the connection");
 }
 
 void h2_read(struct h2 *h) {
