@@ -67,7 +67,7 @@ static inline void put_head(struct buf *b, unsigned flags, unsigned id, const ch
     struct str rest = str_c(lines);
     struct str line;
     buf_init(&block, 1 << 20);
-    while (str_split(&rest, '\n', &line)) {
+    while (str_split(&rest, '\n', &line) && line.len) {
         size_t colon = 1 + str_find(str_skip(line, 1), ':');
         struct str parts[] = {str_first(line, colon), str_skip(line, colon + 2)};
         put_number(&block, 1, 0);

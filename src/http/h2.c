@@ -954,6 +954,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         s = new_stream(h);
         s->id = frame->hd.stream_id;
         nghttp2_session_set_stream_user_data(session, s->id, s);
+        change(h);
     }
     recycle(h);
     if (s && s->receiving == RECV_HEAD) { // else trailers, which are read over (RFC 9110 section 6.5.1)

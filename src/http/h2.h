@@ -32,7 +32,7 @@ struct h2_events {
     // A server's: a DATA frame was framed; or an RST_STREAM that the client made necessary: NULL, or why it must end.
     void (*on_data_sent)(struct h2 *h);
     const char *(*on_reset_sent)(struct h2 *h);
-    // A stream has ended, the peer said how many it takes, or that it takes no more: h->active, h2_may_begin. Closes
+    // A stream has ended (or, on a server, begun), the peer said how many it takes, or that it takes no more: h->active, h2_may_begin. Closes
     // nothing.
     void (*on_change)(struct h2 *h);
     // It is closed, for whatever reason; its exchanges are about to hear of it.

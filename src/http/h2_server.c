@@ -67,13 +67,11 @@ static void on_timer(struct timer *timer) {
 
 static void on_request(struct h2 *h, struct xchg *x, struct head *head) {
     struct http_server *s = of(h)->server;
-    on_change(h);
     s->on_request(s, x, head);
 }
 
 static void on_reject(struct h2 *h, struct xchg *x, enum err e, const char *problem) {
     struct http_server *s = of(h)->server;
-    on_change(h);
     s->on_reject(s, x, e, problem);
 }
 

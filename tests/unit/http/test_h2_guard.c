@@ -149,13 +149,13 @@ static void closed_streams_stay_closed(void **state UNUSED) {
         size_t n;
         bool wrong;
     } rows[] = {
-        {{{H, E, 1, 1}, {D, E, 1, 0}}, 2, true},                  // data behind the end
-        {{{H, E, 1, 1}, {H, E, 1, 1}}, 2, true},                  // a second head behind it
-        {{{H, 0, 1, 1}, {D, 0, 1, 20}, {H, E, 1, 1}}, 3, false},  // trailers
-        {{{H, 0, 1, 1}, {H, E, 1, 1}, {D, E, 1, 0}}, 3, true},    // data behind them
-        {{{H, 0, 1, 1}, {R, 0, 1, 4}, {D, E, 1, 0}}, 3, true},    // data behind a reset
-        {{{H, 0, 1, 1}, {R, 0, 1, 4}, {R, 0, 1, 4}}, 3, false},   // resets may cross
-        {{{H, 0, 5, 1}, {H, E, 3, 1}}, 2, true},                  // a stream that was passed over
+        {{{H, E, 1, 1}, {D, E, 1, 0}}, 2, true},                 // data behind the end
+        {{{H, E, 1, 1}, {H, E, 1, 1}}, 2, true},                 // a second head behind it
+        {{{H, 0, 1, 1}, {D, 0, 1, 20}, {H, E, 1, 1}}, 3, false}, // trailers
+        {{{H, 0, 1, 1}, {H, E, 1, 1}, {D, E, 1, 0}}, 3, true},   // data behind them
+        {{{H, 0, 1, 1}, {R, 0, 1, 4}, {D, E, 1, 0}}, 3, true},   // data behind a reset
+        {{{H, 0, 1, 1}, {R, 0, 1, 4}, {R, 0, 1, 4}}, 3, false},  // resets may cross
+        {{{H, 0, 5, 1}, {H, E, 3, 1}}, 2, true},                 // a stream that was passed over
         {{{H, 0, 1, 1}, {H, 0, 3, 1}, {D, E, 1, 0}, {D, E, 3, 0}}, 4, false},
         {{{D, 0, 7, 1}}, 1, false}, // one that has not begun: nghttp2 says so
     };
