@@ -966,9 +966,19 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return result_of(h);
 }
 
+static void count_reset(struct h2 *h) {
+    const char *problem = h->events->on_reset_sent(h);
+    if (problem) {
+        h2_calm(h, problem);
+    }
+}
+
 // nghttp2 resets the stream, and reads over what else belongs to the head.
 static int refuse_header(struct h2 *h, const nghttp2_frame *frame, const char *problem) {
     struct h2_stream *s = stream_of(h, frame->hd.stream_id);
+    if (h->side->server) {
+        count_reset(h);
+    }
     if (s) {
         fail(s, h->side->server ? ERR_GONE : ERR_PROTOCOL, problem);
     }
@@ -1145,10 +1155,7 @@ static int on_frame_send(nghttp2_session *session UNUSED, const nghttp2_frame *f
     if (h->side->server && frame->hd.type == NGHTTP2_DATA) {
         h->events->on_data_sent(h);
     } else if (h->side->server && frame->hd.type == NGHTTP2_RST_STREAM && was_forced(frame->rst_stream.error_code)) {
-        const char *problem = h->events->on_reset_sent(h);
-        if (problem) {
-            h2_calm(h, problem);
-        }
+        count_reset(h);
     }
     return 0;
 }
