@@ -290,6 +290,11 @@ def thaw_command(program, _folder, port, upstream):
             "--upstream", f"http://127.0.0.1:{upstream}/v1", "--workers", "1"]
 
 
+def thaw_h2_command(program, folder, port, upstream):
+    """The upstream is the same sim, which speaks HTTP/2 to whom begins with it."""
+    return [a.replace("http://", "h2c://") for a in thaw_command(program, folder, port, upstream)]
+
+
 def nginx_command(program, folder, port, upstream):
     return [program, "-p", folder, "-e", f"{folder}/nginx.error.log", "-c",
             write_config(NGINX, folder, "nginx.conf", port, upstream)]
@@ -307,6 +312,8 @@ TARGETS = (
     Target("direct", find=lambda o: "sim", command=None, version=lambda p: "no proxy: sim itself"),
     Target("thaw", find=lambda o: existing(o.thaw), command=thaw_command,
            version=lambda p: output_of(p, "--version"), missing="build it, or say where it is with --thaw FILE"),
+    Target("thaw-h2", find=lambda o: existing(o.thaw), command=thaw_h2_command,
+           version=lambda p: output_of(p, "--version") + ", HTTP/2 to the upstream"),
     Target("nginx", find=lambda o: find_program("nginx"), command=nginx_command,
            version=lambda p: output_of(p, "-v"), missing="install the package nginx-light (or nginx)"),
     Target("haproxy", find=lambda o: find_program("haproxy"), command=haproxy_command,
@@ -553,7 +560,7 @@ SCENARIOS = (
     Scenario(7, "users-1000", "1,000 users at once, a call of 5 s", step_hold, (5, 5), (2, 1), users=1000),
     Scenario(8, "cold", "exec to the first relayed answer", step_cold, (0, 0), (9, 7), skip=("direct",)),
     Scenario(9, "mock", "thaw mock beside sim: 4,000 calls a second by the clock, answered at once", step_mock,
-             (2, 1), (3, 1), ("--rate", 4000, "--users", 64), skip=("direct", "nginx", "haproxy")),
+             (2, 1), (3, 1), ("--rate", 4000, "--users", 64), skip=("direct", "thaw-h2", "nginx", "haproxy")),
 )
 
 
@@ -625,7 +632,7 @@ class Bench:
             self.built = tempfile.TemporaryDirectory(prefix="thaw-bench-tools-")
             for name in names:
                 source = HERE / f"{name.rpartition('-')[2]}.c"
-                subprocess.run([compiler, "-std=gnu11", "-O2", "-pthread", "-o", f"{self.built.name}/{name}", source],
+                subprocess.run([compiler, "-std=gnu11", "-O2", "-pthread", "-o", f"{self.built.name}/{name}", source, "-lnghttp2"],
                                check=True, timeout=120)
             self.notes.append("sim and swarm were compiled for this run, as they are not in --tools")
             folder = Path(self.built.name)

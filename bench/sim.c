@@ -13,6 +13,8 @@
  * never at "the last one + ms": a late event does not shift the others. A reader who does not read stops his
  * own stream and nobody else's.
  *
+ * A client that begins with HTTP/2's preface is answered in HTTP/2, all that is due on a connection in one write.
+ *
  * GET /stats tells how many calls are in flight, how many were at most, and how many callers left early.
  *
  *     thaw-bench-sim [--port N] [--threads N] [--lifetime SECONDS]
@@ -28,6 +30,7 @@
 
 #include <arpa/inet.h>
 #include <getopt.h>
+#include <nghttp2/nghttp2.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -44,7 +47,7 @@
 static struct { _Atomic uint64_t requests, in_flight, max_in_flight, gone; } stats;
 
 /*
- * A client's connection. It has at most one call, and a call has at most one due time:
+ * A client's connection, or a stream of one that speaks HTTP/2. It has at most one call, and a call has at most one due time:
  *
  *   (no call) --request read--> due in the heap --last byte written--> (no call)
  *                                 |         ^
@@ -66,6 +69,24 @@ struct conn {
     struct buf in;     /* part of a request, or requests behind the running call */
     struct buf out;    /* what the socket did not take */
     struct conn *next; /* graveyard */
+
+    struct h2_place *h2;
+    nghttp2_session *session; /* this connection speaks HTTP/2 */
+    bool dirty;               /* in loop.dirty */
+    struct conn *next_dirty;
+    struct conn *streams; /* those of it that are open, by next_stream */
+
+    struct conn *over; /* this is a stream of that connection, and `out` is what was not framed yet */
+    struct conn *next_stream, *prev_stream;
+    int32_t id;
+    bool answered, complete;
+    char method[8], target[64];
+};
+
+/* What a session's callbacks are told. */
+struct h2_place {
+    struct loop *loop;
+    struct conn *conn;
 };
 
 struct loop {
@@ -74,7 +95,8 @@ struct loop {
     struct conn **heap; /* by due_ns, from index 1 */
     size_t heap_len, heap_cap;
     struct conn *graveyard;
-    struct buf answer; /* scratch */
+    struct conn *dirty; /* HTTP/2 connections with something to be written at the end of the turn */
+    struct buf answer;  /* scratch */
     char read[READ_SIZE];
 };
 
@@ -323,8 +345,10 @@ static void append_format(struct buf *b, const char *format, ...) {
 
 static void append_completion(struct buf *b, const struct conn *c) {
     size_t fixed = sizeof completion_from + sizeof completion_mid + sizeof completion_to - 3;
-    APPEND(b, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" HEAD_COMMON);
-    append_format(b, "Content-Length: %zu\r\n\r\n", fixed + c->words.len);
+    if (!c->over) {
+        APPEND(b, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" HEAD_COMMON);
+        append_format(b, "Content-Length: %zu\r\n\r\n", fixed + c->words.len);
+    }
     APPEND(b, completion_from);
     buf_append(b, c->words.ptr, c->model_len);
     APPEND(b, completion_mid);
@@ -337,31 +361,42 @@ static void append_event(struct buf *b, const struct conn *c, uint32_t number) {
     int digits = snprintf(text, sizeof text, " #%u", number);
     bool last = number == c->events;
     size_t tail = last ? sizeof event_last - 1 : sizeof event_more - 1;
-    append_format(b, "%zx\r\n", sizeof event_from + sizeof event_mid - 2 + c->words.len + (size_t)digits + tail);
+    if (!c->over) {
+        append_format(b, "%zx\r\n", sizeof event_from + sizeof event_mid - 2 + c->words.len + (size_t)digits + tail);
+    }
     APPEND(b, event_from);
     buf_append(b, c->words.ptr, c->model_len);
     APPEND(b, event_mid);
     buf_append(b, c->words.ptr + c->model_len, c->words.len - c->model_len);
     buf_append(b, text, (size_t)digits);
     buf_append(b, last ? event_last : event_more, tail);
+    if (c->over) {
+        buf_append(b, "data: [DONE]\n\n", last ? sizeof "data: [DONE]\n\n" - 1 : 0);
+        return;
+    }
     APPEND(b, "\r\n");
     if (last) {
         APPEND(b, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
     }
 }
 
-static void append_small(struct buf *b, const char *status, const char *body) {
+/* `c`: a stream's answer is the body alone, and always 200. */
+static void append_small(struct buf *b, const struct conn *c, const char *status, const char *body) {
+    if (c->over) {
+        buf_append(b, body, strlen(body));
+        return;
+    }
     append_format(b, "HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", status,
                   strlen(body));
     buf_append(b, body, strlen(body));
 }
 
-static void append_stats(struct buf *b) {
+static void append_stats(struct buf *b, const struct conn *c) {
     char text[200];
     snprintf(text, sizeof text, "{\"requests\":%llu,\"in_flight\":%llu,\"max_in_flight\":%llu,\"gone\":%llu}\n",
              (unsigned long long)stats.requests, (unsigned long long)stats.in_flight,
              (unsigned long long)stats.max_in_flight, (unsigned long long)stats.gone);
-    append_small(b, "200 OK", text);
+    append_small(b, c, "200 OK", text);
 }
 
 /* ---- connections ------------------------------------------------------------------------------ */
@@ -381,6 +416,13 @@ static void call_end(struct loop *l, struct conn *c) {
     }
 }
 
+static void stream_leave(struct conn *c) {
+    *(c->prev_stream ? &c->prev_stream->next_stream : &c->over->streams) = c->next_stream;
+    if (c->next_stream) {
+        c->next_stream->prev_stream = c->prev_stream;
+    }
+}
+
 static void conn_close(struct loop *l, struct conn *c) {
     if (c->fd < 0) {
         return;
@@ -389,7 +431,14 @@ static void conn_close(struct loop *l, struct conn *c) {
         atomic_fetch_add_explicit(&stats.gone, 1, memory_order_relaxed);
     }
     call_end(l, c);
-    close(c->fd);
+    if (c->over) {
+        stream_leave(c);
+    } else {
+        while (c->streams) {
+            conn_close(l, c->streams);
+        }
+        close(c->fd);
+    }
     c->fd = -1;
     c->next = l->graveyard;
     l->graveyard = c;
@@ -419,6 +468,60 @@ static bool conn_send(struct loop *l, struct conn *c, const char *ptr, size_t le
     return true;
 }
 
+/* ---- HTTP/2: what is due on a connection leaves at the end of the turn, in one write ------------ */
+
+static ssize_t h2_body(nghttp2_session *session, int32_t id, uint8_t *into, size_t most, uint32_t *flags,
+                       nghttp2_data_source *source, void *user) {
+    struct conn *c = source->ptr;
+    size_t n = c->out.len < most ? c->out.len : most;
+    (void)session, (void)id, (void)user;
+    if (n == 0 && !c->complete) {
+        return NGHTTP2_ERR_DEFERRED;
+    }
+    memcpy(into, c->out.ptr, n);
+    memmove(c->out.ptr, c->out.ptr + n, c->out.len - n);
+    c->out.len -= n;
+    if (c->complete && c->out.len == 0) {
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+    }
+    return (ssize_t)n;
+}
+
+static void h2_dirty(struct loop *l, struct conn *c) {
+    if (!c->dirty) {
+        c->dirty = true;
+        c->next_dirty = l->dirty;
+        l->dirty = c;
+    }
+}
+
+#define NV(name, value)                                                                                                \
+    { (uint8_t *)name, (uint8_t *)value, sizeof(name) - 1, sizeof(value) - 1, NGHTTP2_NV_FLAG_NONE }
+
+static void h2_answer(struct loop *l, struct conn *c, const struct buf *answer, bool stream, bool complete) {
+    nghttp2_data_provider body = {.source.ptr = c, .read_callback = h2_body};
+    nghttp2_nv fields[] = {NV(":status", "200"),
+                           NV("server", "sim"),
+                           NV("openai-version", "2020-10-01"),
+                           NV("openai-processing-ms", "20"),
+                           NV("x-ratelimit-limit-requests", "10000"),
+                           NV("x-ratelimit-remaining-requests", "9999"),
+                           NV("content-type", "application/json")};
+    nghttp2_nv events = NV("content-type", "text/event-stream; charset=utf-8");
+    if (stream) {
+        fields[6] = events;
+    }
+    buf_append(&c->out, answer->ptr, answer->len);
+    c->complete = complete;
+    if (c->answered) {
+        nghttp2_session_resume_data(c->over->session, c->id);
+    } else {
+        nghttp2_submit_response(c->over->session, c->id, fields, 7, &body);
+    }
+    c->answered = true;
+    h2_dirty(l, c->over);
+}
+
 /* Writes what is due. A full socket leaves the call stalled: on_writable() wakes it. */
 static void call_run(struct loop *l, struct conn *c, uint64_t now) {
     struct buf *answer = &l->answer;
@@ -429,7 +532,7 @@ static void call_run(struct loop *l, struct conn *c, uint64_t now) {
     if (ended) {
         append_completion(answer, c);
     } else {
-        if (c->sent == 0) {
+        if (c->sent == 0 && !c->over) {
             APPEND(answer, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
                            "Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n" HEAD_COMMON "\r\n");
         }
@@ -437,6 +540,15 @@ static void call_run(struct loop *l, struct conn *c, uint64_t now) {
             append_event(answer, c, ++c->sent);
         }
         ended = c->sent == c->events;
+    }
+    if (c->over) {
+        h2_answer(l, c, answer, c->events > 0, ended);
+        if (ended) {
+            call_end(l, c);
+        } else {
+            heap_set(l, c, c->start_ns + (c->sent + 1) * every_ns);
+        }
+        return;
     }
     if (!conn_send(l, c, answer->ptr, answer->len)) {
         return;
@@ -458,17 +570,17 @@ static void call_start(struct loop *l, struct conn *c, const struct http1_head *
     answer->len = 0;
     c->close_after = head->close;
     if (span_equals(head->method, "GET") && span_ends(head->target, "/stats")) {
-        append_stats(answer);
+        append_stats(answer, c);
     } else if (!span_equals(head->method, "POST") || !span_ends(head->target, "/chat/completions")) {
-        append_small(answer, "404 Not Found",
+        append_small(answer, c, "404 Not Found",
                      "{\"error\":{\"message\":\"sim has POST .../chat/completions and GET /stats\","
                      "\"type\":\"invalid_request_error\",\"param\":null,\"code\":null}}");
     } else if (!chat_parse(body, &model, &content)) {
-        append_small(answer, "400 Bad Request",
+        append_small(answer, c, "400 Bad Request",
                      "{\"error\":{\"message\":\"not a chat request: model and messages are needed\","
                      "\"type\":\"invalid_request_error\",\"param\":null,\"code\":null}}");
     } else if (!model_parse(model, &events, &every_ms)) {
-        append_small(answer, "404 Not Found",
+        append_small(answer, c, "404 Not Found",
                      "{\"error\":{\"message\":\"sim's models are sim-<ms> and sim-<n>x<ms>\","
                      "\"type\":\"invalid_request_error\",\"param\":\"model\",\"code\":\"model_not_found\"}}");
     } else {
@@ -490,6 +602,10 @@ static void call_start(struct loop *l, struct conn *c, const struct http1_head *
         } else {
             call_run(l, c, c->start_ns);
         }
+        return;
+    }
+    if (c->over) {
+        h2_answer(l, c, answer, false, true);
         return;
     }
     if (conn_send(l, c, answer->ptr, answer->len) && c->close_after && !c->out.len) {
@@ -551,10 +667,124 @@ static size_t request_take(struct loop *l, struct conn *c, const char *ptr, size
     return size + used;
 }
 
+static int h2_on_begin(nghttp2_session *session, const nghttp2_frame *frame, void *user) {
+    struct conn *c = must(calloc(1, sizeof *c));
+    c->over = ((struct h2_place *)user)->conn;
+    c->id = frame->hd.stream_id;
+    c->next_stream = c->over->streams;
+    if (c->next_stream) {
+        c->next_stream->prev_stream = c;
+    }
+    c->over->streams = c;
+    nghttp2_session_set_stream_user_data(session, c->id, c);
+    return 0;
+}
+
+static int h2_on_field(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
+                       const uint8_t *value, size_t value_len, uint8_t flags, void *user) {
+    struct conn *c = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct span field = {(const char *)name, name_len};
+    (void)flags, (void)user;
+    if (c && span_equals(field, ":method")) {
+        snprintf(c->method, sizeof c->method, "%.*s", (int)value_len, (const char *)value);
+    } else if (c && span_equals(field, ":path")) {
+        snprintf(c->target, sizeof c->target, "%.*s", (int)value_len, (const char *)value);
+    }
+    return 0;
+}
+
+static int h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes, size_t n, void *user) {
+    struct conn *c = nghttp2_session_get_stream_user_data(session, id);
+    (void)flags, (void)user;
+    if (c && c->in.len < BODY_MAX) {
+        buf_append(&c->in, (const char *)bytes, n);
+    }
+    return 0;
+}
+
+static int h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user) {
+    struct conn *c = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    if (c && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
+        (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS)) {
+        struct http1_head head = {.method = {c->method, strlen(c->method)}, .target = {c->target, strlen(c->target)}};
+        call_start(((struct h2_place *)user)->loop, c, &head, (struct span){c->in.ptr, c->in.len});
+        buf_free(&c->in);
+    }
+    return 0;
+}
+
+static int h2_on_close(nghttp2_session *session, int32_t id, uint32_t code, void *user) {
+    struct conn *c = nghttp2_session_get_stream_user_data(session, id);
+    (void)code;
+    if (c) {
+        conn_close(((struct h2_place *)user)->loop, c);
+    }
+    return 0;
+}
+
+static void h2_begin(struct loop *l, struct conn *c) {
+    struct h2_place *place = must(calloc(1, sizeof *place));
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_option *option;
+    nghttp2_settings_entry settings = {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, 100000};
+    *place = (struct h2_place){l, c};
+    nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, h2_on_begin);
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, h2_on_field);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, h2_on_data);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, h2_on_frame);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, h2_on_close);
+    nghttp2_option_new(&option);
+    nghttp2_option_set_no_closed_streams(option, 1);
+    nghttp2_session_server_new2(&c->session, callbacks, place, option);
+    nghttp2_option_del(option);
+    nghttp2_session_callbacks_del(callbacks);
+    nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, &settings, 1);
+    nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, 16 << 20);
+    c->h2 = place;
+}
+
+static void h2_feed(struct loop *l, struct conn *c, const char *ptr, size_t len) {
+    if (nghttp2_session_mem_recv(c->session, (const uint8_t *)ptr, len) < 0) {
+        conn_close(l, c);
+    } else {
+        h2_dirty(l, c);
+    }
+}
+
+/* In one write as far as the socket takes it; what it does not take waits in c->out, and nghttp2 with it. */
+static void h2_flush(struct loop *l) {
+    while (l->dirty) {
+        struct conn *c = l->dirty;
+        struct buf *framed = &l->answer;
+        const uint8_t *bytes;
+        ssize_t n = 0;
+        l->dirty = c->next_dirty;
+        c->dirty = false;
+        framed->len = 0;
+        while (c->fd >= 0 && !c->out.len && (n = nghttp2_session_mem_send(c->session, &bytes)) > 0) {
+            buf_append(framed, (const char *)bytes, (size_t)n);
+        }
+        if (c->fd >= 0 && framed->len) {
+            conn_send(l, c, framed->ptr, framed->len);
+        }
+        if (c->fd >= 0 && n < 0) {
+            conn_close(l, c);
+        }
+    }
+}
+
 /* Starts what has come, one call after the other; the rest waits in c->in. */
 static void conn_feed(struct loop *l, struct conn *c, const char *ptr, size_t len) {
     struct buf old = c->in;
     size_t used = 0, n;
+    if (!c->session && len >= 4 && !old.len && memcmp(ptr, "PRI ", 4) == 0) {
+        h2_begin(l, c);
+    }
+    if (c->session) {
+        h2_feed(l, c, ptr, len);
+        return;
+    }
     if (old.len) {
         buf_append(&old, ptr, len);
         ptr = old.ptr;
@@ -604,6 +834,10 @@ static void on_writable(struct loop *l, struct conn *c) {
     if (!alive || c->out.len) {
         return;
     }
+    if (c->session) {
+        h2_dirty(l, c);
+        return;
+    }
     if (c->busy) {
         heap_set(l, c, c->start_ns + (c->sent + 1) * c->every_ms * NS_PER_MS);
     } else if (c->close_after) {
@@ -640,6 +874,8 @@ static void bury(struct loop *l) {
         buf_free(&c->in);
         buf_free(&c->out);
         buf_free(&c->words);
+        nghttp2_session_del(c->session);
+        free(c->h2);
         free(c);
     }
 }
@@ -678,6 +914,7 @@ static void *loop_run(void *argument) {
             call_run(l, c, now);
             feed_rest(l, c);
         }
+        h2_flush(l);
         bury(l);
     }
     return NULL;

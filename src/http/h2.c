@@ -558,6 +558,9 @@ static size_t total_of(const struct iovec *v, int count) {
 }
 
 static bool take_bytes(struct h2_stream *s, const struct iovec *v, int count, size_t n) {
+    if (n && buf_reserve(&s->out, n) != OK) { // once for all parts
+        return false;
+    }
     for (int i = 0; i < count && n; i++) {
         size_t part = MIN(v[i].iov_len, n);
         if (buf_append(&s->out, v[i].iov_base, part) != OK) {
@@ -754,7 +757,9 @@ static bool is_over(const struct h2 *h) {
 static void write_on(struct h2 *h) {
     submit_held(h);
     frame_all(h);
-    if (is_over(h)) {
+    if (is_over(h) && !h->told && !h->side->server) {
+        h2_close(h, ERR_PROTOCOL, "the upstream does not speak HTTP/2");
+    } else if (is_over(h)) {
         h2_close(h, ERR_RESET, "the connection was ended by HTTP/2's rules");
     } else if (!h->closed) {
         quench(h);

@@ -9,7 +9,7 @@
 //   sending    xchg_send takes what the stream's and the connection's windows have room for, and copies it; the end of the
 //              turn frames everything and writes it at once. Heads leave then too: with the body bytes of the same turn.
 //   the end    a stream that ended for its owner may go on here: until what was taken has left, or until its RST_STREAM
-//              was sent. RST_STREAMs of a client are paced (nghttp2 servers close a connection that sends more than 1,000
+//              was sent. RST_STREAMs of a client are paced (nghttp2 servers say GOAWAY to who sends more than 1,000
 //              at once, or 33 a second): beyond, the answer of an unwanted stream is thrown away until its turn has come.
 #pragma once
 #include "http/xchg.h"

@@ -303,6 +303,16 @@ static void h2_malformed_head_is_told(void **state UNUSED) {
     }
 }
 
+static void h2_upstream_that_speaks_http_1_is_told(void **state UNUSED) {
+    struct flow f;
+    open_flow(&f, ONE_UPSTREAM);
+    client_post(f.client, CHAT_PATH, CHAT);
+    send_text(up(&f, 0), "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    check_error(f.client, 502, "failed: the upstream does not speak HTTP/2.");
+    check_only(&f.w, OUTCOME_UPSTREAM_LOST, 1);
+    close_flow(&f);
+}
+
 static void h2_early_answer_reaches_the_uploader(void **state UNUSED) {
     struct flow f;
     open_flow(&f, ONE_UPSTREAM);
@@ -474,8 +484,8 @@ FLOWS(TEST(h2_answer_is_relayed_whole), TEST(h2_calls_share_a_connection),
       TEST(h2_stream_refused_twice_is_told), TEST(h2_goaway_loses_no_call_and_doubles_none),
       TEST(h2_cut_answer_is_broken_off), TEST(h2_answer_of_another_length_is_broken_off),
       TEST(h2_cut_stream_ends_with_an_error_event), TEST(h2_malformed_head_is_told),
-      TEST(h2_early_answer_reaches_the_uploader), TEST(h2_idle_connection_that_ended_is_not_used_again),
-      TEST(h2_dead_kept_connection_is_tried_once_more), TEST(h2_silence_before_the_answer_is_a_timeout),
-      TEST(h2_dead_connection_is_found_by_a_ping), TEST(h2_client_that_leaves_resets_its_stream_alone),
-      TEST(h2_slow_client_does_not_stop_the_others), TEST(h2_shutdown_with_streams_leaves_nothing),
-      TEST(h2_every_allocation_may_fail))
+      TEST(h2_upstream_that_speaks_http_1_is_told), TEST(h2_early_answer_reaches_the_uploader),
+      TEST(h2_idle_connection_that_ended_is_not_used_again), TEST(h2_dead_kept_connection_is_tried_once_more),
+      TEST(h2_silence_before_the_answer_is_a_timeout), TEST(h2_dead_connection_is_found_by_a_ping),
+      TEST(h2_client_that_leaves_resets_its_stream_alone), TEST(h2_slow_client_does_not_stop_the_others),
+      TEST(h2_shutdown_with_streams_leaves_nothing), TEST(h2_every_allocation_may_fail))

@@ -172,6 +172,19 @@ def test_a_limit_of_one_stream(world, node):
     assert report(clients[0])["sessions"] >= 20
 
 
+def test_a_limit_that_is_told_too_late_costs_no_call(world, node):
+    gw = world.serve(node(limit=3).url)
+    clients = [world.connect(gw) for _ in range(20)]
+    gw.freeze()  # so that all of them are there before the first SETTINGS
+    for number, client in enumerate(clients):
+        client.send(ask("hold", number, held=20))
+    gw.thaw()
+    for number, client in enumerate(clients):
+        assert client.read("POST").json()["id"] == str(number)
+    told = report(clients[0])
+    assert told["sessions"] >= 7 and set(told["seen"].values()) == {1}
+
+
 # --- goodbyes and refusals -------------------------------------------------------------------------------------------------
 
 def test_goaway_in_the_middle_of_load_loses_nothing_and_doubles_nothing(world, node):
@@ -224,6 +237,25 @@ def test_clients_that_leave_reset_their_streams(world, node):
         client.close()
     poll(lambda: report(last)["resets"] == 30, "the streams to be reset")
     assert report(last)["sessions"] == 1
+
+
+def test_a_storm_of_leaving_clients_costs_nobody_else_his_call(world, node):
+    """Node.js, as every nghttp2 server, says goodbye to who resets more than 1,000 streams and 33 a second."""
+    gw = world.serve(node().url)
+    patient, last = world.connect(gw), world.connect(gw)
+    patient.send(ask("hold", "patient", held=2))
+    poll(lambda: "patient" in report(last)["seen"], "the patient one to arrive")
+    for turn in range(3):
+        clients = [world.connect(gw) for _ in range(500)]
+        for number, client in enumerate(clients):
+            client.send(ask("hang", f"{turn}-{number}"))
+        poll(lambda: len(report(last)["seen"]) == 1 + 500 * (turn + 1), "all of them to arrive")
+        for client in clients:
+            client.close()
+    poll(lambda: report(last)["resets"] >= 900, "the first streams to be reset")
+    assert last.ask(ask("hold", "last", held=2)).json()["id"] == "last"
+    assert patient.read("POST").json()["id"] == "patient"
+    assert report(last)["sessions"] == 1, "no GOAWAY: the resets were paced"
 
 
 def test_a_slow_client_does_not_stop_the_others(world, node):

@@ -26,6 +26,18 @@ static void url_has_scheme_host_and_path(void **state UNUSED) {
     check_url("http://localhost/v1", false, "localhost", 80, "/v1");
 }
 
+static void url_may_say_http2_beforehand(void **state UNUSED) {
+    struct url url;
+    check_url("h2c://localhost:9000/v1", false, "localhost", 9000, "/v1");
+    check_url("H2C://a", false, "a", 80, "");
+    assert_null(url_parse(STR("h2c://a"), &url));
+    assert_true(url.h2);
+    assert_null(url_parse(STR("http://a"), &url));
+    assert_false(url.h2);
+    assert_string_equal(url_parse_h1(STR("h2c://a"), &url), "must begin with http:// or https://");
+    assert_null(url_parse_h1(STR("https://a"), &url));
+}
+
 static void url_scheme_has_no_case(void **state UNUSED) {
     check_url("HTTPS://Example.com", true, "Example.com", 443, "");
 }
@@ -260,11 +272,11 @@ static void an_authority_has_no_usual_port(void **state UNUSED) {
     }
 }
 
-TESTS(TEST(an_authority_has_no_usual_port), TEST(url_has_scheme_host_and_path), TEST(url_scheme_has_no_case),
-      TEST(url_port_is_read), TEST(url_port_out_of_range_is_refused), TEST(url_host_may_be_an_address),
-      TEST(url_host_that_is_no_address_is_refused), TEST(url_without_a_host_is_refused),
-      TEST(url_host_name_has_only_what_names_have), TEST(url_host_name_has_its_longest),
-      TEST(url_slashes_at_the_end_are_dropped), TEST(url_with_a_user_is_refused),
+TESTS(TEST(an_authority_has_no_usual_port), TEST(url_has_scheme_host_and_path), TEST(url_may_say_http2_beforehand),
+      TEST(url_scheme_has_no_case), TEST(url_port_is_read), TEST(url_port_out_of_range_is_refused),
+      TEST(url_host_may_be_an_address), TEST(url_host_that_is_no_address_is_refused),
+      TEST(url_without_a_host_is_refused), TEST(url_host_name_has_only_what_names_have),
+      TEST(url_host_name_has_its_longest), TEST(url_slashes_at_the_end_are_dropped), TEST(url_with_a_user_is_refused),
       TEST(url_with_query_or_fragment_is_refused), TEST(url_with_blanks_or_odd_characters_is_refused),
       TEST(url_with_a_nul_byte_is_refused), TEST(url_of_another_scheme_is_refused), TEST(forgotten_scheme_is_guessed),
       TEST(no_scheme_is_guessed_for_what_may_be_a_secret), TEST(listen_takes_all_its_forms),

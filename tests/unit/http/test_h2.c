@@ -501,8 +501,8 @@ static void what_is_not_http2_fails_all(void **state) {
         begin(&net, 1);
         peer_say(&net.far[0].peer, str_c(texts[i]));
         settle(&net.world);
-        check_str(heard(&net, 0), "fail reset|");
-        check_str(heard(&net, 1), "fail reset|");
+        check_str(heard(&net, 0), "fail protocol|");
+        check_str(heard(&net, 1), "fail protocol|");
         check(closed(&net, 0));
         net_finish(&net);
     }
@@ -645,7 +645,7 @@ static void a_call_cancelled_in_the_turn_it_began_sends_nothing(void **state) {
     net_finish(&net);
 }
 
-// nghttp2 servers close a connection that resets a thousand streams at once.
+// nghttp2 servers say goodbye to who resets a thousand streams at once.
 static void a_storm_of_cancels_is_paced(void **state) {
     struct net net;
     (void)state;
