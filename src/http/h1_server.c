@@ -424,14 +424,15 @@ static bool is_h2(struct server_conn *s, const char *bytes, size_t n) {
     return true;
 }
 
-// What came of the preface that was none.
-static void feed_asked(struct server_conn *s) {
+// What came of the preface that was none. False: there was no memory for it.
+static bool feed_asked(struct server_conn *s) {
     char bytes[4] = "PRI";
     size_t n = s->asked;
     s->asked = 0;
     if (n) {
         feed(s, bytes, n);
     }
+    return s->parser != NULL;
 }
 
 static void read_some(struct server_conn *s) {
@@ -477,7 +478,9 @@ static void read_some(struct server_conn *s) {
                 return;
             }
             set_state(s, S_HEAD);
-            feed_asked(s);
+            if (!feed_asked(s)) {
+                return;
+            }
         }
         feed(s, bytes, n);
         if (!buf_len(&s->unread)) {
