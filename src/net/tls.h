@@ -3,9 +3,9 @@
 // compression; idle connections give their buffers back.
 //
 // An idle connection keeps 23 KB as a client and 14 KB as a server (mallinfo2, OpenSSL 3.0.19, TLS 1.3,
-// AES-256-GCM, a chain of two P-256 certificates; 1 KB more with RSA-2048), all of it OpenSSL's but 0.4 KB.
-// OpenSSL 3.5: 39 and 28 KB, of it 14 KB for the client's post-quantum key and 9 KB for two record layers.
-// Record buffers, which are given back, would be 33 KB more.
+// AES-256-GCM, a chain of two P-256 certificates; 1 KB more with RSA-2048), all of it OpenSSL's but 0.4 KB; what of is in
+// docs/internals/transport.md. OpenSSL 3.5: 39 and 28 KB, of it 14 KB for the client's post-quantum key and 9 KB for two
+// record layers. Record buffers, which are given back, would be 33 KB more.
 //
 // conn_writev: what was not taken must be offered again, the same bytes in whatever pieces, before anything
 // else; a part of them may be encrypted and on its way already. (To say something else, close. An owner that is
