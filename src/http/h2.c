@@ -1288,7 +1288,7 @@ void h2_begun(struct h2 *h) {
 void h2_ping(struct h2 *h) { submitted(h, nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL)); }
 
 void h2_drain(struct h2 *h) {
-    if (!h->closed && !h->going) {
+    if (!h->closed && !h->going && h->error == OK) {
         h->going = true;
         submitted(h, nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
                                            nghttp2_session_get_last_proc_stream_id(h->session), NGHTTP2_NO_ERROR, NULL,
@@ -1328,7 +1328,7 @@ void h2_feed(struct h2 *h, const char *bytes, size_t n) {
 }
 
 void h2_drain_soon(struct h2 *h) {
-    if (!h->closed && !h->going) {
+    if (!h->closed && !h->going && h->error == OK) {
         submitted(h, nghttp2_submit_shutdown_notice(h->session));
     }
 }
@@ -1380,7 +1380,8 @@ static void on_end(struct h2 *h, enum err e) {
 
 void h2_read(struct h2 *h) {
     char *into = loop_of(h)->read_buffer;
-    // A session that has ended is not fed any more (CVE-2026-27135): the next flush closes the connection.
+    // A session that has ended is not fed any more (CVE-2026-27135): the next flush closes the connection. One that is
+    // about to be ended is read over for this turn: closing with bytes unread would reset its GOAWAY away.
     for (int i = 0; !h->closed && h->error != ERR_NOMEM && nghttp2_session_want_read(h->session); i++) {
         size_t n = 0;
         if (i == READS_PER_TURN) {
