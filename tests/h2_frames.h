@@ -67,7 +67,7 @@ static inline void put_head(struct buf *b, unsigned flags, unsigned id, const ch
     struct str rest = str_c(lines);
     struct str line;
     buf_init(&block, 1 << 20);
-    while (str_split(&rest, '\n', &line)) {
+    while (str_split(&rest, '\n', &line) && line.len) {
         size_t colon = 1 + str_find(str_skip(line, 1), ':');
         struct str parts[] = {str_first(line, colon), str_skip(line, colon + 2)};
         put_number(&block, 1, 0);
@@ -129,6 +129,7 @@ static inline void read_head(nghttp2_hd_inflater *inflater, struct str block, st
 // "SETTINGS|HEADERS 1|DATA 1 5 end|RST 1 8|PING|PING ack|GOAWAY 0|WINDOW 1 32768|"
 struct h2_log {
     nghttp2_hd_inflater *inflater;
+    bool of_server;   // which has no preface
     size_t parsed;    // bytes
     struct buf words; // of the last h2_log_read
     struct buf heads; // all of them, as read_head writes them
@@ -181,7 +182,7 @@ static inline void h2_log_frame(struct h2_log *log, const struct frame *f) {
 static inline struct str h2_log_read(struct h2_log *log, struct str all) {
     struct str got = str_skip(all, log->parsed);
     struct frame f;
-    if (log->parsed == 0 && got.len >= strlen(H2_MAGIC)) {
+    if (!log->of_server && log->parsed == 0 && got.len >= strlen(H2_MAGIC)) {
         check_str(str_first(got, strlen(H2_MAGIC)), H2_MAGIC);
         got = str_skip(got, strlen(H2_MAGIC));
     }

@@ -329,7 +329,8 @@ static int run_crew(struct serve *s, struct running *r) {
     int wrong = keeper_open(&keeper, &options);
     if (!wrong) { // from here on a signal drains
         atomic_store(&s->keeper, keeper);
-        log_info("listening on http://%s", address_format(&r->listen, text));
+        log_info("listening on %s://%s", r->blueprint->config->tls_count ? "https" : "http",
+                 address_format(&r->listen, text));
         describe_upstreams(r->blueprint->config);
         describe_machine(&r->machine, r->pressure, r->workers);
         outside_begin(&s->outside);

@@ -8,7 +8,7 @@
 
 struct url {
     bool tls;
-    bool h2; // h2c://: HTTP/2 without TLS, known beforehand
+    bool h2;         // h2c://: HTTP/2 without TLS, known beforehand
     struct str host; // a name, or an address without brackets
     uint16_t port;
     struct str base_path; // begins with / or is empty, no / at its end

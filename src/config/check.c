@@ -36,6 +36,7 @@ static enum err wrong_shape(struct reader *r, const struct place *place, const s
         [SHAPE_LIST] = "a list (or one value)",
         [SHAPE_GROUP] = "a map of keys and values",
         [SHAPE_MAP] = "a map of names and what they stand for",
+        [SHAPE_ENTRIES] = "a map of keys and values, or a list of such",
     };
     if (key->shape == SHAPE_SCALAR || place->index != NO_INDEX) {
         say_wanted(r, place, key);
@@ -218,6 +219,42 @@ static enum err read_entry(struct reader *r, const struct place *place, const st
     return e;
 }
 
+// One of those that have no names.
+static enum err read_nameless(struct reader *r, const struct place *place, const struct key *key, void *base,
+                              const struct node *node) {
+    union config_entry entry;
+    if (node->kind != NODE_MAP) {
+        return refuse_shape(r, place, "a map of keys and values", node);
+    }
+    memset(&entry, 0, sizeof entry);
+    check_defaults(key->inner, &entry);
+    enum err e = read_section(r, place, key->inner, &entry, node);
+    if (e == OK && key_add_entry(key, &r->config->arena, base, &entry) != OK) {
+        e = no_memory(r);
+    }
+    return e;
+}
+
+static enum err read_entries(struct reader *r, const struct place *place, const struct key *key, void *base,
+                             const struct node *node) {
+    if (node_is_null(node) || (node->kind == NODE_LIST && node->count == 0)) {
+        return check_count(r, place, key, 0);
+    }
+    if (node->kind == NODE_MAP) { // a list of one
+        return read_nameless(r, place, key, base, node);
+    }
+    if (node->kind != NODE_LIST) {
+        return wrong_shape(r, place, key, node);
+    }
+    enum err e = check_count(r, place, key, node->count);
+    long index = 0;
+    for (const struct node *n = node->first; n && e == OK; n = n->next) {
+        struct place entry = {.up = place, .index = index++, .mark = n->mark};
+        e = read_nameless(r, &entry, key, base, n);
+    }
+    return e;
+}
+
 static enum err read_map(struct reader *r, const struct place *place, const struct key *key, void *base,
                          const struct node *node) {
     enum err e = OK;
@@ -242,6 +279,7 @@ static enum err read_key(struct reader *r, const struct place *place, const stru
     case SHAPE_LIST: return read_list(r, place, key, base, node);
     case SHAPE_GROUP: return read_group(r, place, key, base, node);
     case SHAPE_MAP: return read_map(r, place, key, base, node);
+    case SHAPE_ENTRIES: return read_entries(r, place, key, base, node);
     case SHAPE_HEADING: break;
     }
     return ERR_INVALID;

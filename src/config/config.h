@@ -104,6 +104,12 @@ struct config_model {
     uint32_t own;                                 // FIRST_BYTE, BETWEEN, TOTAL
 };
 
+// What a listener shows clients that ask for one of the certificate's names.
+struct config_tls {
+    struct str cert_file; // PEM, the chain
+    struct str key_file;
+};
+
 // Keys that belong together, and what those who present them may do.
 struct config_client {
     struct str name;
@@ -158,6 +164,7 @@ struct config {
     uint64_t max_body; // bytes, of looked-at requests
     uint64_t max_head; // bytes
     unsigned max_fields;
+    unsigned max_streams; // of an HTTP/2 connection of a client
     uint64_t pace_us;
     uint64_t connect_ms, first_byte_ms, between_ms, total_ms;
     uint64_t header_ms; // a client's head must be complete within
@@ -191,6 +198,8 @@ struct config {
     bool server_timing;
     bool trace_trust; // traceparent is passed on as it came; else the trace begins anew here
 
+    struct config_tls *tls; // none: clients connect without TLS; the first is for names that no other has
+    unsigned tls_count;
     struct str *cors; // origins as browsers send them, or "*"
     unsigned cors_count;
     struct config_key *keys;

@@ -79,21 +79,22 @@ static enum err print_entries(struct buf *out, const struct key *key, int indent
     return buf_printf(out, "%*s%s\n", indent + INDENT, "", key->more);
 }
 
-static enum err print_map(struct buf *out, const struct key *key, int indent) {
-    struct buf off;
-    if (key->presence != PRESENCE_OPTIONAL) {
-        return print_entries(out, key, indent);
-    }
-    buf_init(&off, CONFIG_FILE_MAX);
-    enum err e = print_entries(&off, key, indent);
-    e = e == OK ? print_off(out, buf_str(&off)) : e;
-    buf_finish(&off);
-    return e;
-}
-
 static enum err print_group(struct buf *out, const struct key *key, int indent) {
     enum err e = buf_printf(out, "%*s%s:\n", indent, "", key->name);
     return e == OK ? print_section(out, key->inner, indent + INDENT) : e;
+}
+
+static enum err print_map(struct buf *out, const struct key *key, int indent) {
+    struct buf off;
+    enum err (*print)(struct buf *, const struct key *, int) = key->shape == SHAPE_MAP ? print_entries : print_group;
+    if (key->presence != PRESENCE_OPTIONAL) {
+        return print(out, key, indent);
+    }
+    buf_init(&off, CONFIG_FILE_MAX);
+    enum err e = print(&off, key, indent);
+    e = e == OK ? print_off(out, buf_str(&off)) : e;
+    buf_finish(&off);
+    return e;
 }
 
 static enum err print_key(struct buf *out, const struct key *key, int indent) {
@@ -111,7 +112,8 @@ static enum err print_key(struct buf *out, const struct key *key, int indent) {
     case SHAPE_SCALAR:
     case SHAPE_LIST: return print_value(out, key, indent);
     case SHAPE_GROUP: return print_group(out, key, indent);
-    case SHAPE_MAP: return print_map(out, key, indent);
+    case SHAPE_MAP:
+    case SHAPE_ENTRIES: return print_map(out, key, indent);
     case SHAPE_HEADING: break;
     }
     return OK;

@@ -25,6 +25,9 @@ CONFIG_KINDS(KIND)
     SAME_TYPE(where, member, section_##entry *)                                                                        \
     SAME_TYPE(where, counter, unsigned)                                                                                \
     SAME_TYPE(entry, naming, struct str)
+#define ENTRIES(where, key_name, entry, member, counter, ...)                                                          \
+    SAME_TYPE(where, member, section_##entry *)                                                                        \
+    SAME_TYPE(where, counter, unsigned)
 #include "config/keys.def"
 
 #define DEFAULT(value) .presence = PRESENCE_DEFAULT, .sample = value
@@ -87,6 +90,17 @@ CONFIG_KINDS(KIND)
      .entry_size = sizeof(section_##entry),                                                                            \
      usage,                                                                                                            \
      .more = second,                                                                                                   \
+     range},
+#define ENTRIES(where, key_name, entry, member, counter, range, usage, words)                                          \
+    {.section = SECTION_##where,                                                                                       \
+     .shape = SHAPE_ENTRIES,                                                                                           \
+     .name = key_name,                                                                                                 \
+     .text = words,                                                                                                    \
+     .inner = SECTION_##entry,                                                                                         \
+     .offset = offsetof(section_##where, member),                                                                      \
+     .count_offset = offsetof(section_##where, counter),                                                               \
+     .entry_size = sizeof(section_##entry),                                                                            \
+     usage,                                                                                                            \
      range},
 #define FOLLOW(where, key_name, key_kind, member, bits, bit, other, words, how)                                        \
     {.section = SECTION_##where,                                                                                       \

@@ -46,7 +46,7 @@ enum section {
     SECTION_COUNT_OF
 };
 
-enum shape { SHAPE_SCALAR, SHAPE_LIST, SHAPE_GROUP, SHAPE_MAP, SHAPE_HEADING };
+enum shape { SHAPE_SCALAR, SHAPE_LIST, SHAPE_GROUP, SHAPE_MAP, SHAPE_ENTRIES, SHAPE_HEADING };
 
 enum presence {
     PRESENCE_DEFAULT,
@@ -65,12 +65,12 @@ struct key {
     const char *name;
     const char *sample;    // the default; an example where there is none; the documented entry of a map
     const char *more;      // of a map: a second entry, in full
-    const char *min, *max; // as written; of lists and maps: how many entries
+    const char *min, *max; // as written; of lists, maps and entries: how many
     const char *text;
     enum section inner;  // of the keys inside a group or an entry; of the key whose rules this one follows
     size_t offset;       // in the section's struct
-    size_t count_offset; // lists and maps
-    size_t entry_size;   // lists and maps
+    size_t count_offset; // lists, maps and entries
+    size_t entry_size;   // likewise
     size_t name_offset;  // maps: in an entry
     const char *(*name_check)(struct str name); // maps: may an entry be called that? NULL, or why not
     bool at_start;                              // a reload cannot change it

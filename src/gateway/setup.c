@@ -12,6 +12,7 @@ struct commons *commons_create(void) {
     struct commons *c = xcalloc(1, sizeof *c);
     c->gates = gates_create();
     c->quotas = quotas_create();
+    c->tickets = tls_tickets_create();
     return c;
 }
 
@@ -19,6 +20,7 @@ void commons_destroy(struct commons *c) {
     if (c) {
         gates_destroy(c->gates);
         quotas_destroy(c->quotas);
+        tls_tickets_destroy(c->tickets);
         free(c);
     }
 }
@@ -50,12 +52,29 @@ static enum err make_tls(struct blueprint *b, char *problem, size_t size) {
     return OK;
 }
 
+static enum err make_tls_server(struct blueprint *b, char *problem, size_t size) {
+    const struct config *config = b->config;
+    struct tls_identity *identities = xcalloc(MAX(config->tls_count, 1u), sizeof *identities);
+    char why[300];
+    for (unsigned i = 0; i < config->tls_count; i++) {
+        identities[i] = (struct tls_identity){config->tls[i].cert_file.ptr, config->tls[i].key_file.ptr};
+    }
+    enum err e = OK;
+    if (config->tls_count &&
+        (e = tls_server_create(identities, config->tls_count, "h2,http/1.1", &b->tls_server, why, sizeof why)) != OK) {
+        snprintf(problem, size, "tls: %s", why);
+    }
+    free(identities);
+    return e;
+}
+
 enum err blueprint_create(struct config *config, struct blueprint **blueprint, char *problem, size_t size) {
     struct blueprint *b = xcalloc(1, sizeof *b);
     atomic_init(&b->references, 1);
     b->config = config_ref(config);
     b->tls = xcalloc(MAX(config->upstream_count, 1u), sizeof(struct tls_client *));
     enum err e = make_tls(b, problem, size);
+    e = e == OK ? make_tls_server(b, problem, size) : e;
     if (e != OK) {
         blueprint_unref(b);
         b = NULL;
@@ -79,6 +98,7 @@ void blueprint_unref(struct blueprint *b) {
         }
     }
     free(b->tls);
+    tls_server_destroy(b->tls_server);
     config_unref(b->config);
     free(b);
 }

@@ -29,7 +29,8 @@ struct commons {
     struct gates *gates;
     struct quotas *quotas;
     struct reload_counts reloads;
-    struct count stalls; // turns of a worker's loop that took far too long (cmd/lookout.c)
+    struct count stalls;         // turns of a worker's loop that took far too long (cmd/lookout.c)
+    struct tls_tickets *tickets; // clients resume across workers and reloads
 };
 struct commons *commons_create(void);
 void commons_destroy(struct commons *c); // accepts NULL
@@ -37,7 +38,8 @@ void commons_destroy(struct commons *c); // accepts NULL
 struct blueprint {
     atomic_uint references;
     struct config *config;
-    struct tls_client **tls; // per upstream; NULL where it is plain
+    struct tls_client **tls;       // per upstream; NULL where it is plain
+    struct tls_server *tls_server; // for clients; NULL: they come without TLS
 };
 // Takes a reference to the configuration. Fails with a sentence where certificates cannot be read.
 MUSTCHECK enum err blueprint_create(struct config *config, struct blueprint **blueprint, char *problem, size_t size);

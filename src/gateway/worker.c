@@ -63,6 +63,7 @@ static void init_http(struct worker *w) {
     w->server.on_request = request_begin;
     w->server.on_reject = request_reject;
     w->server.owner = w;
+    w->server.door.tickets = w->commons->tickets;
     http_server_init(&w->server);
     w->client.loop = &w->loop;
     w->client.dns = w->dns;
@@ -93,6 +94,8 @@ void worker_reload(struct worker *w, struct blueprint *blueprint) {
     w->setup = setup_create(w, blueprint);
     w->config = w->setup->config;
     count_add(&w->meter->generation, 1);
+    w->server.tls = blueprint->tls_server;
+    w->server.max_streams = w->config->max_streams;
     w->server.header_ms = w->config->header_ms;
     w->server.idle_ms = w->config->idle_ms;
     if (old) {

@@ -23,12 +23,15 @@
 //           deadline linger_ms
 //   CLOSED  in the loop's graveyard
 //
+// A connection whose first bytes are HTTP/2's preface is handed over to h2_server.c.
+//
 // The exchange is its owner's until all of the answer was taken: the connection may still have to send the end of it
 // then, but that is nobody else's business.
 #include <assert.h>
 
 #include "base/mem.h"
-#include "http/server.h"
+#include "http/h1_server.h"
+#include "http/h2_server.h"
 #include "http/wire.h"
 
 enum {
@@ -61,6 +64,8 @@ struct server_conn {
     bool paused;         // the owner wants no body now
     bool readable;       // there may be bytes in the socket that were not asked for
     bool hup;            // the client stopped sending
+    bool spoke;          // it is known that it speaks HTTP/1
+    unsigned char asked; // bytes of HTTP/2's preface that came before it was known
 };
 
 static const struct xchg_ops server_ops;
@@ -196,13 +201,10 @@ static void leave_conn(struct server_conn *s) {
     task_cancel(&s->work);
     task_cancel(&s->flush);
     list_unlink(&s->node);
-    server->open--;
     s->x.ops = NULL;
     s->conn->owner = NULL;
     loop_bury(server->loop, &s->grave, bury);
-    if (server->on_open) {
-        server->on_open(server, false);
-    }
+    http_server_count(server, false);
 }
 
 static void close_conn(struct server_conn *s, bool abort) {
@@ -410,6 +412,38 @@ static bool take_parser(struct server_conn *s) {
     return s->parser != NULL;
 }
 
+// The first bytes of a connection, "PRI " or not, tell the version (RFC 9113 section 3.4); what came is HTTP/1's as
+// soon as one of them differs. True: it is no business of this file any more, or there are not enough of them.
+static bool is_h2(struct server_conn *s, const char *bytes, size_t n) {
+    struct str rest = str_skip(STR("PRI "), s->asked);
+    size_t known = MIN(rest.len, n);
+    if (memcmp(rest.ptr, bytes, known) != 0) {
+        return false;
+    }
+    if (known == rest.len) {
+        struct http_server *server = s->server;
+        struct conn *conn = s->conn;
+        unsigned asked = s->asked;
+        bool hup = s->hup;
+        leave_conn(s);
+        h2_server_accept(server, conn, str_first(STR("PRI "), asked), str_from(bytes, n), hup);
+    } else {
+        s->asked = (unsigned char)(s->asked + n);
+    }
+    return true;
+}
+
+// What came of the preface that was none. False: there was no memory for it.
+static bool feed_asked(struct server_conn *s) {
+    char bytes[4] = "PRI";
+    size_t n = s->asked;
+    s->asked = 0;
+    if (n) {
+        feed(s, bytes, n);
+    }
+    return s->parser != NULL;
+}
+
 static void read_some(struct server_conn *s) {
     for (int i = 0; wants_bytes(s); i++) {
         bool fresh = buf_len(&s->unread) == 0;
@@ -437,12 +471,22 @@ static void read_some(struct server_conn *s) {
         if (s->state == S_BODY) {
             restart_deadline(s); // it is between two reads
         }
+        if (!s->spoke && is_h2(s, bytes, n)) {
+            if (s->state == S_CLOSED || !s->readable) {
+                return;
+            }
+            continue;
+        }
+        s->spoke = true;
         if (s->state == S_IDLE) {
             if (!take_parser(s)) {
                 out_of_memory(s);
                 return;
             }
             set_state(s, S_HEAD);
+            if (!feed_asked(s)) {
+                return;
+            }
         }
         feed(s, bytes, n);
         if (!buf_len(&s->unread)) {
@@ -537,14 +581,7 @@ static void on_deadline(struct timer *timer) {
 
 // ---- the server
 
-void http_server_init(struct http_server *s) {
-    list_init(&s->connections);
-    list_init(&s->idle);
-    s->linger_ms = s->linger_ms ? s->linger_ms : 2000;
-    s->parting_ms = s->parting_ms ? s->parting_ms : 2000;
-}
-
-void http_server_accept(struct http_server *server, struct conn *take_conn) {
+void h1_server_accept(struct http_server *server, struct conn *take_conn) {
     struct server_conn *s = xcalloc(1, sizeof *s);
     s->server = server;
     s->conn = take_conn;
@@ -554,33 +591,25 @@ void http_server_accept(struct http_server *server, struct conn *take_conn) {
     wire_init(&s->wire);
     buf_init(&s->unread, UNREAD_CAP);
     list_push_back(&server->idle, &s->node);
-    server->open++;
-    if (server->on_open) {
-        server->on_open(server, true);
-    }
+    http_server_count(server, true);
     take_conn->owner = s;
     take_conn->on_event = on_event;
     set_state(s, S_IDLE);
     read_some(s);
 }
 
-struct conn *http_server_release(struct xchg *x) {
+bool h1_server_carries(const struct xchg *x) { return x->ops == &server_ops; }
+
+struct conn *h1_server_release(struct xchg *x) {
     struct server_conn *s = of(x);
-    if (xchg_over(x)) {
-        return NULL;
-    }
     wire_flush(&s->wire, s->conn);
     leave_conn(s);
     return s->conn;
 }
 
-void http_server_reset(struct xchg *x) {
-    if (!xchg_over(x)) {
-        close_conn(of(x), true);
-    }
-}
+void h1_server_reset(struct xchg *x) { close_conn(of(x), true); }
 
-unsigned http_server_close_idle(struct http_server *server, unsigned most, uint64_t idle_ms) {
+unsigned h1_server_close_idle(struct http_server *server, unsigned most, uint64_t idle_ms) {
     unsigned closed = 0;
     uint64_t due_ms = server->loop->now_ms + server->idle_ms; // of one that is idle from now on
     list_each(node, &server->idle) {
@@ -597,14 +626,11 @@ unsigned http_server_close_idle(struct http_server *server, unsigned most, uint6
 }
 
 // A client that was told nothing else may send its next request at any moment: closing now would lose what is on its way.
-void http_server_drain(struct http_server *server) {
-    server->draining = true;
+void h1_server_drain(struct http_server *server) {
     list_each(node, &server->idle) { restart_deadline(container_of(node, struct server_conn, node)); }
 }
 
-void http_server_finish(struct http_server *server) {
+void h1_server_finish(struct http_server *server) {
     list_each(node, &server->connections) { close_conn(container_of(node, struct server_conn, node), true); }
     list_each(node, &server->idle) { close_conn(container_of(node, struct server_conn, node), true); }
-    h1_destroy(server->spare);
-    server->spare = NULL;
 }

@@ -65,6 +65,7 @@ struct h2_stream {
     struct head *request; // a server's, while its body arrives
     const char *problem;  // about its fate
     int64_t left;         // of the body that was announced, BODY_UNKNOWN
+    uint64_t moved_ms;    // a server's: when the client last sent or took something of it
     uint32_t owed;        // bytes delivered whose window was not given back
     int32_t id;           // NOT_YET, or 0: nghttp2 has closed it
     enum sending sending : 8;
@@ -288,6 +289,16 @@ static void break_later(struct h2 *h, enum err e, const char *problem) {
     }
 }
 
+// The peer has done what ends the connection; it is told so in the next turn.
+static void end_later(struct h2 *h, uint32_t code, const char *problem) {
+    if (!h->closed && !h->ending) {
+        h->ending = true;
+        h->end_code = code;
+        h->problem = problem;
+        loop_defer(loop_of(h), &h->work);
+    }
+}
+
 static void submitted(struct h2 *h, int result) {
     if (nghttp2_is_fatal(result)) {
         break_later(h, ERR_NOMEM, "out of memory");
@@ -462,15 +473,15 @@ static void submit_answer(struct h2_stream *s) {
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = on_want_body};
     char status[FORMAT_U64_MAX];
     char length[FORMAT_U64_MAX];
+    char *packed = s->packed;
     int32_t code = 0;
     unsigned n = 0;
-    memcpy(&code, s->packed, HELD_STATUS);
-    memcpy(&head.body_len, s->packed + HELD_STATUS, sizeof head.body_len);
+    memcpy(&code, packed, HELD_STATUS);
+    memcpy(&head.body_len, packed + HELD_STATUS, sizeof head.body_len);
     head.status = code;
-    bool fits = fields_unpack(&head.fields, s->packed + HELD_STATUS + sizeof head.body_len) != NULL &&
+    bool fits = fields_unpack(&head.fields, packed + HELD_STATUS + sizeof head.body_len) != NULL &&
                 fill_answer(side, &n, &head, status, length);
-    free(s->packed);
-    s->packed = NULL;
+    s->packed = NULL; // its strings are borrowed until the head is submitted
     list_unlink(&s->wait);
     s->sending = s->last ? SEND_LAST : SEND_BODY;
     bool ends = s->last && buf_len(&s->out) == 0;
@@ -479,6 +490,7 @@ static void submit_answer(struct h2_stream *s) {
     } else {
         break_stream(s);
     }
+    free(packed);
 }
 
 static void submit_held(struct h2 *h) {
@@ -640,6 +652,7 @@ static ssize_t on_want_body(nghttp2_session *session UNUSED, int32_t id UNUSED, 
 
 // What has been framed and did not fit into one write, or was not taken.
 static void keep_out(struct h2 *h, const char *bytes, size_t n) {
+    h->moved_ms = buf_len(&h->out) ? h->moved_ms : loop_of(h)->now_ms;
     if (buf_append(&h->out, bytes, n) != OK) {
         break_later(h, ERR_NOMEM, "out of memory");
     }
@@ -689,6 +702,7 @@ static bool write_left(struct h2 *h) {
         return false;
     }
     buf_consume(&h->out, written);
+    h->moved_ms = written ? loop_of(h)->now_ms : h->moved_ms;
     if (buf_len(&h->out) == 0) {
         buf_finish(&h->out);
     }
@@ -707,6 +721,7 @@ static int on_send_data(nghttp2_session *session UNUSED, nghttp2_frame *frame UN
     }
     put(h, framing, FRAME_HEAD);
     put(h, buf_str(&s->out).ptr, n);
+    s->moved_ms = loop_of(h)->now_ms;
     buf_consume(&s->out, n);
     if (buf_len(&s->out) == 0) {
         buf_finish(&s->out);
@@ -802,6 +817,7 @@ static void deliver(struct h2_stream *s, struct str bytes, bool end) {
 // Bytes of a body came, or its end.
 static void take_in(struct h2_stream *s, struct str bytes, bool end) {
     s->receiving = end ? RECV_ENDED : s->receiving;
+    s->moved_ms = loop_of(s->h)->now_ms;
     if (!s->x) {
         s->owed += (uint32_t)bytes.len;
         give_back(s);
@@ -914,6 +930,7 @@ static struct h2_stream *new_stream(struct h2 *h) {
     s->h = h;
     s->id = NOT_YET;
     s->left = BODY_UNKNOWN;
+    s->moved_ms = loop_of(h)->now_ms;
     buf_init(&s->out, QUEUED_MOST);
     buf_init(&s->in, 2 * STREAM_WINDOW);
     list_push_back(&h->streams, &s->node);
@@ -923,6 +940,15 @@ static struct h2_stream *new_stream(struct h2 *h) {
     return s;
 }
 
+// A stream that was reset counts until the end of the turn: what was begun for it is freed then (facts A20).
+static bool may_begin(struct h2 *h) {
+    if (h->turn != loop_of(h)->turn) {
+        h->turn = loop_of(h)->turn;
+        h->begun = h->active;
+    }
+    return h->begun++ < h->most;
+}
+
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user) {
     struct h2 *h = user;
     deliver_chunk(h, false);
@@ -930,10 +956,15 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         return result_of(h);
     }
     struct h2_stream *s = stream_of(h, frame->hd.stream_id);
-    if (h->side->server && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+    bool request = h->side->server && frame->headers.cat == NGHTTP2_HCAT_REQUEST;
+    if (request && !may_begin(h)) {
+        submitted(h,
+                  nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM));
+    } else if (request) {
         s = new_stream(h);
         s->id = frame->hd.stream_id;
         nghttp2_session_set_stream_user_data(session, s->id, s);
+        change(h);
     }
     recycle(h);
     if (s && s->receiving == RECV_HEAD) { // else trailers, which are read over (RFC 9110 section 6.5.1)
@@ -945,9 +976,19 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return result_of(h);
 }
 
+static void count_reset(struct h2 *h) {
+    const char *problem = h->events->on_reset_sent(h);
+    if (problem) {
+        h2_calm(h, problem);
+    }
+}
+
 // nghttp2 resets the stream, and reads over what else belongs to the head.
 static int refuse_header(struct h2 *h, const nghttp2_frame *frame, const char *problem) {
     struct h2_stream *s = stream_of(h, frame->hd.stream_id);
+    if (h->side->server) {
+        count_reset(h);
+    }
     if (s) {
         fail(s, h->side->server ? ERR_GONE : ERR_PROTOCOL, problem);
     }
@@ -1105,6 +1146,9 @@ static void sent_all(struct h2_stream *s) {
     }
 }
 
+// MadeYouReset (facts A21): not because we were done with it, or could not go on.
+static bool was_forced(uint32_t code) { return code != NGHTTP2_NO_ERROR && code != NGHTTP2_INTERNAL_ERROR; }
+
 static int on_frame_send(nghttp2_session *session UNUSED, const nghttp2_frame *frame, void *user) {
     struct h2 *h = user;
     struct h2_stream *s = stream_of(h, frame->hd.stream_id);
@@ -1116,7 +1160,12 @@ static int on_frame_send(nghttp2_session *session UNUSED, const nghttp2_frame *f
         }
     }
     if (frame->hd.type == NGHTTP2_GOAWAY) {
-        h->going = true;
+        h->going = frame->goaway.last_stream_id != INT32_MAX; // else h2_drain_soon
+    }
+    if (h->side->server && frame->hd.type == NGHTTP2_DATA) {
+        h->events->on_data_sent(h);
+    } else if (h->side->server && frame->hd.type == NGHTTP2_RST_STREAM && was_forced(frame->rst_stream.error_code)) {
+        count_reset(h);
     }
     return 0;
 }
@@ -1173,7 +1222,7 @@ static enum err say_hello(struct h2 *h) {
     const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)h->side->limits->head_bytes},
-        h->side->server ? (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, H2_STREAMS_UNTOLD}
+        h->side->server ? (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, h->most}
                         : (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
     };
     int failed = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings));
@@ -1244,7 +1293,7 @@ void h2_begun(struct h2 *h) {
 void h2_ping(struct h2 *h) { submitted(h, nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL)); }
 
 void h2_drain(struct h2 *h) {
-    if (!h->closed && !h->going) {
+    if (!h->closed && !h->going && h->error == OK) {
         h->going = true;
         submitted(h, nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
                                            nghttp2_session_get_last_proc_stream_id(h->session), NGHTTP2_NO_ERROR, NULL,
@@ -1252,15 +1301,77 @@ void h2_drain(struct h2 *h) {
     }
 }
 
-static void feed(struct h2 *h, const char *bytes, size_t n) {
+void h2_calm(struct h2 *h, const char *problem) { end_later(h, NGHTTP2_ENHANCE_YOUR_CALM, problem); }
+
+// It is told why, as far as there is room.
+static void say_why(struct h2 *h) {
+    if (h->error == OK) {
+        (void)nghttp2_session_terminate_session(h->session, h->end_code);
+        frame_all(h);
+    }
+    h2_close(h, ERR_RESET, h->problem);
+}
+
+void h2_feed(struct h2 *h, const char *bytes, size_t n) {
+    if (h->closed || h->error || h->ending) {
+        return;
+    }
+    uint32_t code = NGHTTP2_ENHANCE_YOUR_CALM;
+    const char *problem = h->events->on_bytes ? h->events->on_bytes(h, bytes, n, &code) : NULL;
+    if (problem) {
+        end_later(h, code, problem);
+        return;
+    }
     ssize_t used = nghttp2_session_mem_recv(h->session, (const uint8_t *)bytes, n);
     if (!h->closed) {
         deliver_chunk(h, false);
     }
-    if (used < 0 && !h->closed && !h->error) {
+    if (used < 0 && !h->closed && !h->error && !h->ending) {
         h2_close(h, used == NGHTTP2_ERR_NOMEM ? ERR_NOMEM : ERR_PROTOCOL, nghttp2_strerror((int)used));
     }
     flush_later(h);
+}
+
+void h2_drain_soon(struct h2 *h) {
+    if (!h->closed && !h->going && h->error == OK) {
+        submitted(h, nghttp2_submit_shutdown_notice(h->session));
+    }
+}
+
+// ---- clients that let us wait
+
+static void refuse_slow(struct h2_stream *s) {
+    static const char problem[] = "the request did not arrive in time";
+    fail(s, ERR_SLOW, problem);
+    if (s->h && s->id > 0 && s->sending == SEND_IDLE) {
+        s->own = (struct xchg){.ops = &stream_ops, .events = &nobody, .impl = s};
+        s->x = &s->own;
+        s->h->events->on_reject(s->h, s->x, ERR_SLOW, problem);
+    }
+}
+
+static bool takes_nothing(const struct h2_stream *s) {
+    return buf_len(&s->out) || (s->sending == SEND_BODY && list_linked(&s->wait));
+}
+
+static void sweep_stream(struct h2_stream *s, uint64_t head_ms, uint64_t idle_ms) {
+    uint64_t silent_ms = loop_of(s->h)->now_ms - s->moved_ms;
+    if (s->receiving == RECV_HEAD && silent_ms >= head_ms) {
+        h2_calm(s->h, "a head did not arrive in time");
+    } else if (takes_nothing(s) && silent_ms >= idle_ms) {
+        fail(s, ERR_GONE, "the client did not go on in time");
+        break_stream(s);
+    } else if (s->receiving == RECV_BODY && s->sending == SEND_IDLE && s->x && !s->paused && silent_ms >= idle_ms) {
+        refuse_slow(s);
+    }
+}
+
+void h2_sweep(struct h2 *h, uint64_t head_ms, uint64_t idle_ms) {
+    if (buf_len(&h->out) && loop_of(h)->now_ms - h->moved_ms >= idle_ms) {
+        h2_close(h, ERR_RESET, "the client took nothing any more");
+        return;
+    }
+    list_each(node, &h->streams) { sweep_stream(container_of(node, struct h2_stream, node), head_ms, idle_ms); }
 }
 
 static void on_end(struct h2 *h, enum err e) {
@@ -1274,7 +1385,8 @@ static void on_end(struct h2 *h, enum err e) {
 
 void h2_read(struct h2 *h) {
     char *into = loop_of(h)->read_buffer;
-    // A session that has ended is not fed any more (CVE-2026-27135): the next flush closes the connection.
+    // A session that has ended is not fed any more (CVE-2026-27135): the next flush closes the connection. One that is
+    // about to be ended is read over for this turn: closing with bytes unread would reset its GOAWAY away.
     for (int i = 0; !h->closed && h->error != ERR_NOMEM && nghttp2_session_want_read(h->session); i++) {
         size_t n = 0;
         if (i == READS_PER_TURN) {
@@ -1292,7 +1404,7 @@ void h2_read(struct h2 *h) {
         }
         h->heard_ms = loop_of(h)->now_ms;
         h->readable = n == LOOP_READ_BUFFER || h->hup;
-        feed(h, into, n);
+        h2_feed(h, into, n);
         if (!h->readable) {
             break;
         }
@@ -1319,6 +1431,10 @@ static void on_event(struct conn *conn, unsigned events) {
 static void on_work(struct task *task) {
     struct h2 *h = container_of(task, struct h2, work);
     deliver_ready(h);
+    if (!h->closed && h->ending) {
+        say_why(h);
+        return;
+    }
     if (!h->closed && h->readable) {
         h2_read(h);
     }

@@ -26,7 +26,13 @@ struct h2_events {
     // owner sends an answer's head and body before it returns.
     void (*on_request)(struct h2 *h, struct xchg *x, struct head *head);
     void (*on_reject)(struct h2 *h, struct xchg *x, enum err e, const char *problem);
-    // A stream has ended, the peer said how many it takes, or that it takes no more: h->active, h2_may_begin. Closes
+    // A server's; NULL elsewhere. Bytes are about to be read: NULL, or why the connection must end, with the *code of its
+    // GOAWAY (ENHANCE_YOUR_CALM unless set).
+    const char *(*on_bytes)(struct h2 *h, const char *bytes, size_t n, uint32_t *code);
+    // A server's: a DATA frame was framed; or an RST_STREAM that the client made necessary: NULL, or why it must end.
+    void (*on_data_sent)(struct h2 *h);
+    const char *(*on_reset_sent)(struct h2 *h);
+    // A stream has ended (or, on a server, begun), the peer said how many it takes, or that it takes no more: h->active, h2_may_begin. Closes
     // nothing.
     void (*on_change)(struct h2 *h);
     // It is closed, for whatever reason; its exchanges are about to hear of it.
@@ -65,6 +71,11 @@ struct h2 {
     size_t scratched;      // bytes framed and not written yet, in the side's scratch
     size_t queued;         // body bytes taken and not yet framed
     uint64_t heard_ms;     // when bytes came last
+    uint64_t moved_ms;     // when some of `out` was taken last
+    uint64_t turn;         // of the loop, in which
+    unsigned begun;        // so many streams were there or began (servers)
+    unsigned most;         // streams at once that a server takes; set before h2_open
+    uint32_t end_code;     // of `ending`
     uint64_t tokens_ms;    // when reset_tokens was computed
     unsigned reset_tokens; // RST_STREAMs that may be sent at once
     unsigned active;       // streams that count with the peer
@@ -76,6 +87,7 @@ struct h2 {
     bool carried;          // a whole exchange
     bool refusing;         // it refused a stream that it should have had room for, and has answered none since
     bool readable, hup;    // as in h1_client.c
+    bool ending;           // GOAWAY with end_code is about to be sent, and it is about to be closed
     bool closed;
     bool buried;
 };
@@ -86,6 +98,16 @@ void h2_init(struct h2 *h, struct h2_side *side, const struct h2_events *events)
 void h2_open(struct h2 *h, struct conn *take_conn);
 // Reads what has come.
 void h2_read(struct h2 *h);
+// Takes bytes that somebody else read.
+void h2_feed(struct h2 *h, const char *bytes, size_t n);
+// A server's streams whose client lets it wait are ended: a head that is not complete `head_ms` after it began ends the
+// connection, a body of which nothing came for `idle_ms` is refused (ERR_SLOW), an answer of which nothing was taken for as
+// long is broken off.
+void h2_sweep(struct h2 *h, uint64_t head_ms, uint64_t idle_ms);
+// The client asks too much: GOAWAY with ENHANCE_YOUR_CALM, and closes in the next turn. May be called anywhere.
+void h2_calm(struct h2 *h, const char *problem);
+// Announces h2_drain: GOAWAY that still lets streams begin which are on their way (RFC 9113 section 6.8).
+void h2_drain_soon(struct h2 *h);
 
 // May another exchange begin? `told_most`: how many streams, until the peer says so itself.
 bool h2_may_begin(const struct h2 *h, unsigned told_most);

@@ -34,17 +34,24 @@
 
 #include <assert.h>
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <openssl/core_names.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/digest.h"
 
 enum {
     RECORD_BYTES = 16 * 1024, // of plaintext, at most (RFC 8446 section 5.1)
@@ -61,7 +68,9 @@ static const char ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
 // What connections of one tls_client or tls_server share. Each of them counts as a user, so that the client
 // may be destroyed (a new configuration) while connections made with it go on.
 struct context {
-    SSL_CTX *ssl_ctx;
+    SSL_CTX *ssl_ctx; // of a server's first identity
+    SSL_CTX **others; // of its other ones
+    unsigned other_count;
     BIO_METHOD *method;
     unsigned char *alpn; // wire format
     unsigned alpn_len;
@@ -80,6 +89,7 @@ struct tls {
     struct conn conn;
     struct conn *below;
     struct context *context;
+    struct tls_door *door; // NULL: a client, or nobody keeps it
     SSL *ssl;
     char *problem; // NULL until there is one
     enum tls_state state;
@@ -90,6 +100,8 @@ struct tls {
     bool drained;              // the stream below has nothing until its next event: saves a system call
     bool below_hup;            // ... but an end may follow what was read: never drained again
     bool wants_room;           // the owner was told less than all
+    bool answered;             // bytes were sent: on a server, its ClientHello has been answered
+    bool hello_waits;          // it has not, and others come first: `later` goes on
     bool ticket_came;          // a session ticket was read: OpenSSL set up a write buffer for it
     unsigned char owed_head_n; // bytes kept of the owed plaintext,
     char owed_head[OWED_HEAD]; // to catch an owner that offers other bytes
@@ -134,8 +146,14 @@ PRINTF(2, 3) static void set_problem(struct tls *t, const char *format, ...) {
     va_end(args);
 }
 
+static unsigned handshake(struct tls *t);
+
 static void on_later(struct task *task) {
     struct tls *t = container_of(task, struct tls, later);
+    if (t->hello_waits) {
+        t->hello_waits = false;
+        t->events |= t->state == TLS_HANDSHAKE ? handshake(t) : 0u;
+    }
     unsigned events = t->events;
     t->events = 0;
     conn_emit(&t->conn, events);
@@ -182,6 +200,7 @@ static int bio_write(BIO *bio, const char *bytes, int len) {
     struct iovec v = {.iov_base = (char *)(uintptr_t)bytes, .iov_len = (size_t)len};
     size_t taken = 0;
     BIO_clear_retry_flags(bio);
+    t->answered = true;
     if (t->write_error == OK && buf_len(&t->out) == 0) {
         t->write_error = conn_writev(t->below, &v, 1, &taken);
     }
@@ -207,7 +226,11 @@ static void context_release(struct context *c) {
         SSL_CTX_free(c->ssl_ctx);
         BIO_meth_free(c->method);
         free(c->alpn);
-        free(c); // the first and only member of tls_client and tls_server
+        for (unsigned i = 0; i < c->other_count; i++) {
+            SSL_CTX_free(c->others[i]);
+        }
+        free(c->others);
+        free(c); // the first member of tls_client and tls_server
     }
 }
 
@@ -235,18 +258,28 @@ static bool set_up_method(struct context *c) {
            BIO_meth_set_write(c->method, bio_write) && BIO_meth_set_ctrl(c->method, bio_ctrl);
 }
 
+// NULL without memory.
+static SSL_CTX *create_ssl_ctx(const SSL_METHOD *method) {
+    SSL_CTX *made = SSL_CTX_new(method);
+    if (!made || SSL_CTX_set_min_proto_version(made, TLS1_2_VERSION) != 1 ||
+        SSL_CTX_set_cipher_list(made, ciphers) != 1) {
+        SSL_CTX_free(made);
+        return NULL;
+    }
+    SSL_CTX_set_options(made, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    SSL_CTX_clear_options(made, SSL_OP_IGNORE_UNEXPECTED_EOF); // a system-wide openssl.cnf may set it
+    SSL_CTX_set_mode(made, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                               SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_read_ahead(made, 1);                          // header and body of a record in one read below, not two
+    SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_OFF); // servers resume by stateless tickets
+    return made;
+}
+
 static enum err context_init(struct context *c, const SSL_METHOD *method, const char *alpn) {
-    *c = (struct context){.ssl_ctx = SSL_CTX_new(method), .users = 1};
-    if (!c->ssl_ctx || !set_up_method(c) || SSL_CTX_set_min_proto_version(c->ssl_ctx, TLS1_2_VERSION) != 1 ||
-        SSL_CTX_set_cipher_list(c->ssl_ctx, ciphers) != 1) {
+    *c = (struct context){.ssl_ctx = create_ssl_ctx(method), .users = 1};
+    if (!c->ssl_ctx || !set_up_method(c)) {
         return ERR_NOMEM;
     }
-    SSL_CTX_set_options(c->ssl_ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_clear_options(c->ssl_ctx, SSL_OP_IGNORE_UNEXPECTED_EOF); // a system-wide openssl.cnf may set it
-    SSL_CTX_set_mode(c->ssl_ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                     SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
-    SSL_CTX_set_read_ahead(c->ssl_ctx, 1); // header and body of a record in one read below, not two
-    SSL_CTX_set_session_cache_mode(c->ssl_ctx, SSL_SESS_CACHE_OFF); // servers resume by stateless tickets
     return alpn ? set_alpn(c, alpn) : OK;
 }
 
@@ -366,32 +399,224 @@ static int choose_alpn(SSL *ssl UNUSED, const unsigned char **out, unsigned char
     return SSL_TLSEXT_ERR_OK;
 }
 
-static enum err server_init(struct context *c, const char *cert_file, const char *key_file, const char *alpn,
+// ---- Session tickets (RFC 5077, RFC 8446 section 4.6.1), stateless: sealed with keys that no client sees
+
+enum { TICKET_NAME = 16, TICKET_KEY = 32, HOUR_MS = 60 * 60 * 1000 };
+
+struct ticket_key {
+    unsigned char name[TICKET_NAME];
+    unsigned char cipher[TICKET_KEY]; // AES-256-CBC
+    unsigned char mac[TICKET_KEY];    // HMAC-SHA-256
+    uint64_t made_ms;
+    bool there;
+};
+
+struct tls_tickets {
+    pthread_mutex_t lock;
+    struct ticket_key now, before;
+};
+
+struct tls_tickets *tls_tickets_create(void) {
+    struct tls_tickets *tickets = xcalloc(1, sizeof *tickets);
+    pthread_mutex_init(&tickets->lock, NULL);
+    return tickets;
+}
+
+void tls_tickets_destroy(struct tls_tickets *tickets) {
+    if (tickets) {
+        pthread_mutex_destroy(&tickets->lock);
+        explicit_bzero(tickets, sizeof *tickets);
+        free(tickets);
+    }
+}
+
+// Loops read their clocks apart: a key may seem to come from the next moment.
+static bool older_than(const struct ticket_key *key, uint64_t hours, uint64_t now_ms) {
+    return now_ms >= key->made_ms + hours * HOUR_MS;
+}
+
+static void make_ticket_key(struct ticket_key *key, uint64_t now_ms) {
+    random_bytes(key->name, sizeof key->name);
+    random_bytes(key->cipher, sizeof key->cipher);
+    random_bytes(key->mac, sizeof key->mac);
+    key->made_ms = now_ms;
+    key->there = true;
+}
+
+static void key_to_seal(struct tls_tickets *tickets, uint64_t now_ms, struct ticket_key *key) {
+    pthread_mutex_lock(&tickets->lock);
+    if (!tickets->now.there || older_than(&tickets->now, TLS_TICKET_HOURS, now_ms)) {
+        tickets->before = tickets->now;
+        make_ticket_key(&tickets->now, now_ms);
+    }
+    *key = tickets->now;
+    pthread_mutex_unlock(&tickets->lock);
+}
+
+static bool key_to_open(struct tls_tickets *tickets, uint64_t now_ms, const unsigned char *name,
+                        struct ticket_key *key) {
+    pthread_mutex_lock(&tickets->lock);
+    *key = memcmp(tickets->now.name, name, TICKET_NAME) == 0 ? tickets->now : tickets->before;
+    pthread_mutex_unlock(&tickets->lock);
+    return key->there && memcmp(key->name, name, TICKET_NAME) == 0 && !older_than(key, 2 * TLS_TICKET_HOURS, now_ms);
+}
+
+static bool set_up_seal(const struct ticket_key *key, const unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
+                        int sealing) {
+    char digest[] = "SHA256";
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)(uintptr_t)key->mac, TICKET_KEY),
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
+    return EVP_MAC_CTX_set_params(mac, params) == 1 &&
+           EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, key->cipher, iv, sealing) == 1;
+}
+
+// OpenSSL's protocol: 0 no such key, 1 fine, 2 fine but give the client a new one; below 0 the handshake fails.
+static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
+                         int sealing) {
+    const struct tls *t = SSL_get_app_data(ssl);
+    uint64_t now_ms = t->conn.loop->now_ms;
+    struct ticket_key key;
+    int result = 1;
+    if (sealing) {
+        key_to_seal(t->door->tickets, now_ms, &key);
+        memcpy(name, key.name, TICKET_NAME);
+        random_bytes(iv, (size_t)EVP_CIPHER_get_iv_length(EVP_aes_256_cbc()));
+    } else if (!key_to_open(t->door->tickets, now_ms, name, &key)) {
+        result = 0;
+    } else if (older_than(&key, TLS_TICKET_HOURS, now_ms)) {
+        result = 2;
+    }
+    if (result && !set_up_seal(&key, iv, cipher, mac, sealing)) {
+        result = -1;
+    }
+    explicit_bzero(&key, sizeof key);
+    return result;
+}
+
+// ---- What a server shows
+
+static bool has_name(SSL_CTX *ctx, const char *name) {
+    unsigned flags = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT;
+    return X509_check_host(SSL_CTX_get0_certificate(ctx), name, 0, flags, NULL) == 1;
+}
+
+static int choose_identity(SSL *ssl, int *alert UNUSED, void *arg) {
+    const struct context *c = arg;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    if (!name || has_name(c->ssl_ctx, name)) {
+        return SSL_TLSEXT_ERR_OK;
+    }
+    for (unsigned i = 0; i < c->other_count; i++) {
+        if (has_name(c->others[i], name)) {
+            return SSL_set_SSL_CTX(ssl, c->others[i]) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+        }
+    }
+    return SSL_TLSEXT_ERR_NOACK; // the first one's, and the client decides
+}
+
+static int no_passphrase(char *into UNUSED, int size UNUSED, int writing UNUSED, void *arg UNUSED) { return -1; }
+
+static enum err key_problem(const char *file, const char *why, char *problem, size_t size) {
+    snprintf(problem, size, "%s: %s", file, why);
+    return ERR_INVALID;
+}
+
+static enum err read_key(FILE *f, const struct tls_identity *identity, EVP_PKEY **key, char *problem, size_t size) {
+    struct stat info;
+    if (!f || fstat(fileno(f), &info) != 0) {
+        return key_problem(identity->key_file, strerror(errno), problem, size);
+    }
+    if (!S_ISREG(info.st_mode)) {
+        return key_problem(identity->key_file, "is not a regular file", problem, size);
+    }
+    if (info.st_mode & (S_IRWXG | S_IRWXO)) {
+        char why[64];
+        snprintf(why, sizeof why, "is open to other users (mode %04o): chmod 600 it", (unsigned)info.st_mode & 07777u);
+        return key_problem(identity->key_file, why, problem, size);
+    }
+    (void)setvbuf(f, NULL, _IONBF, 0); // no copy of the key is left behind
+    *key = PEM_read_PrivateKey(f, NULL, no_passphrase, NULL);
+    if (!*key) {
+        snprintf(problem, size, "%s: no private key could be read from it (one with a passphrase cannot be): %s",
+                 identity->key_file, openssl_reason());
+        return ERR_INVALID;
+    }
+    return OK;
+}
+
+static enum err load_key(SSL_CTX *ctx, const struct tls_identity *identity, char *problem, size_t size) {
+    EVP_PKEY *key = NULL;
+    int fd = open(identity->key_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); // not to wait on a FIFO
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    enum err e = read_key(f, identity, &key, problem, size);
+    if (e == OK && SSL_CTX_use_PrivateKey(ctx, key) != 1) {
+        snprintf(problem, size, "%s: is not the key of %s: %s", identity->key_file, identity->cert_file,
+                 openssl_reason());
+        e = ERR_INVALID;
+    }
+    EVP_PKEY_free(key);
+    if (f) {
+        fclose(f);
+    } else if (fd >= 0) {
+        close(fd);
+    }
+    return e;
+}
+
+// Everything of an SSL_CTX of a server; `c` says what it shares with the others.
+static enum err load_identity(struct context *c, SSL_CTX *ctx, const struct tls_identity *identity, char *problem,
+                              size_t size) {
+    static const unsigned char id_context[] = "thaw";
+    if (SSL_CTX_use_certificate_chain_file(ctx, identity->cert_file) != 1) {
+        snprintf(problem, size, "%s: no certificate could be read from it: %s", identity->cert_file, openssl_reason());
+        return ERR_INVALID;
+    }
+    enum err e = load_key(ctx, identity, problem, size);
+    if (e != OK) {
+        return e;
+    }
+    SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    SSL_CTX_set_timeout(ctx, (long)TLS_TICKET_HOURS * 3600);
+    if (SSL_CTX_set_session_id_context(ctx, id_context, sizeof id_context - 1) != 1 ||
+        SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket_key) != 1) {
+        snprintf(problem, size, "TLS: %s", openssl_reason());
+        return ERR_NOMEM;
+    }
+    if (c->alpn_len) {
+        SSL_CTX_set_alpn_select_cb(ctx, choose_alpn, c);
+    }
+    return OK;
+}
+
+static enum err server_init(struct context *c, const struct tls_identity *identities, unsigned count, const char *alpn,
                             char *problem, size_t size) {
     enum err e = context_init(c, TLS_server_method(), alpn);
     if (e != OK) {
         snprintf(problem, size, "TLS: %s", e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
         return e;
     }
-    if (SSL_CTX_use_certificate_chain_file(c->ssl_ctx, cert_file) != 1) {
-        snprintf(problem, size, "%s: no certificate could be read from it: %s", cert_file, openssl_reason());
-        return ERR_INVALID;
+    e = load_identity(c, c->ssl_ctx, &identities[0], problem, size);
+    c->others = xcalloc(count, sizeof(SSL_CTX *));
+    for (unsigned i = 1; i < count && e == OK; i++) {
+        SSL_CTX *ctx = create_ssl_ctx(TLS_server_method());
+        if (!ctx) {
+            snprintf(problem, size, "TLS: %s", openssl_reason());
+            return ERR_NOMEM;
+        }
+        c->others[c->other_count++] = ctx;
+        e = load_identity(c, ctx, &identities[i], problem, size);
     }
-    if (SSL_CTX_use_PrivateKey_file(c->ssl_ctx, key_file, SSL_FILETYPE_PEM) != 1) {
-        snprintf(problem, size, "%s: no private key for %s in it: %s", key_file, cert_file, openssl_reason());
-        return ERR_INVALID;
-    }
-    if (c->alpn_len) {
-        SSL_CTX_set_alpn_select_cb(c->ssl_ctx, choose_alpn, c);
-    }
-    return OK;
+    SSL_CTX_set_tlsext_servername_callback(c->ssl_ctx, choose_identity);
+    SSL_CTX_set_tlsext_servername_arg(c->ssl_ctx, c);
+    return e;
 }
 
-enum err tls_server_create(const char *cert_file, const char *key_file, const char *alpn, struct tls_server **server,
-                           char *problem, size_t size) {
+enum err tls_server_create(const struct tls_identity *identities, unsigned count, const char *alpn,
+                           struct tls_server **server, char *problem, size_t size) {
     struct tls_server *made = xcalloc(1, sizeof *made);
     ERR_clear_error();
-    enum err e = server_init(&made->shared, cert_file, key_file, alpn, problem, size);
+    enum err e = server_init(&made->shared, identities, count, alpn, problem, size);
     if (e == OK) {
         *server = made;
     } else {
@@ -508,10 +733,31 @@ static void handshake_failed(struct tls *t) {
     }
 }
 
+// Have others been answered in this turn, enough of them?
+static bool must_wait(const struct tls *t) {
+    const struct tls_door *door = t->door;
+    return door && !t->answered && door->turn == t->conn.loop->turn && door->answered >= TLS_HELLOS_PER_TURN;
+}
+
+static void count_answer(struct tls *t, bool before) {
+    struct tls_door *door = t->door;
+    if (door && t->answered && !before) {
+        door->answered = door->turn == t->conn.loop->turn ? door->answered + 1 : 1;
+        door->turn = t->conn.loop->turn;
+    }
+}
+
 // One step; returns the events to emit.
 static unsigned handshake(struct tls *t) {
+    bool answered = t->answered;
+    if (must_wait(t)) {
+        t->hello_waits = true;
+        loop_defer(t->conn.loop, &t->later);
+        return 0;
+    }
     ERR_clear_error();
     int result = SSL_do_handshake(t->ssl);
+    count_answer(t, answered);
     bool waiting = result != 1 && SSL_get_error(t->ssl, result) == SSL_ERROR_WANT_READ && t->write_error == OK;
     if (waiting) {
         return 0;
@@ -912,9 +1158,14 @@ struct conn *tls_connect(struct tls_client *client, struct conn *take_below, str
     return &t->conn;
 }
 
-struct conn *tls_accept(struct tls_server *server, struct conn *take_below) {
+struct conn *tls_accept(struct tls_server *server, struct tls_door *door, struct conn *take_below) {
     struct tls *t = tls_create(&server->shared, take_below);
+    t->door = door;
     if (t->state == TLS_HANDSHAKE) {
+        if (!door || !door->tickets) {
+            SSL_set_options(t->ssl, SSL_OP_NO_TICKET);
+            (void)SSL_set_num_tickets(t->ssl, 0);
+        }
         SSL_set_accept_state(t->ssl);
         emit_later(t, handshake(t));
     } else {

@@ -3,9 +3,9 @@
 // compression; idle connections give their buffers back.
 //
 // An idle connection keeps 23 KB as a client and 14 KB as a server (mallinfo2, OpenSSL 3.0.19, TLS 1.3,
-// AES-256-GCM, a chain of two P-256 certificates; 1 KB more with RSA-2048), all of it OpenSSL's but 0.4 KB.
-// OpenSSL 3.5: 39 and 28 KB, of it 14 KB for the client's post-quantum key and 9 KB for two record layers.
-// Record buffers, which are given back, would be 33 KB more.
+// AES-256-GCM, a chain of two P-256 certificates; 1 KB more with RSA-2048), all of it OpenSSL's but 0.4 KB; what of is in
+// docs/internals/transport.md. OpenSSL 3.5: 39 and 28 KB, of it 14 KB for the client's post-quantum key and 9 KB for two
+// record layers. Record buffers, which are given back, would be 33 KB more.
 //
 // conn_writev: what was not taken must be offered again, the same bytes in whatever pieces, before anything
 // else; a part of them may be encrypted and on its way already. (To say something else, close. An owner that is
@@ -36,10 +36,33 @@ MUSTCHECK enum err tls_client_create(const struct tls_client_options *options, s
                                      char *problem, size_t size);
 void tls_client_destroy(struct tls_client *client);
 
-// PEM files with certificate chain and private key. For tests and, later, for the gateway's own listeners.
-MUSTCHECK enum err tls_server_create(const char *cert_file, const char *key_file, const char *alpn,
+// PEM files with a certificate chain and its private key; nobody but its owner may read the latter.
+struct tls_identity {
+    const char *cert_file;
+    const char *key_file;
+};
+// A client that asks for a name (SNI) gets the first identity that has it, all others get the first one.
+MUSTCHECK enum err tls_server_create(const struct tls_identity *identities, unsigned count, const char *alpn,
                                      struct tls_server **server, char *problem, size_t size);
 void tls_server_destroy(struct tls_server *server);
+
+// The keys of the session tickets by which clients resume without a signature: one of these for all loops, and for
+// every server that a reload makes. A key seals tickets for TLS_TICKET_HOURS, and opens them for as long again. Outlives
+// all conns it was given to.
+enum { TLS_TICKET_HOURS = 12 };
+struct tls_tickets;
+struct tls_tickets *tls_tickets_create(void);
+void tls_tickets_destroy(struct tls_tickets *tickets); // accepts NULL
+
+// Where one loop's clients come in; zeroed, then set up by its owner, whom the conns do not outlive. A signature takes
+// as long as ten relayed calls (RSA-2048: fifty), so that of many clients who come at the same time only
+// TLS_HELLOS_PER_TURN are answered in a turn of the loop.
+enum { TLS_HELLOS_PER_TURN = 4 };
+struct tls_door {
+    struct tls_tickets *tickets; // NULL: nobody resumes
+    uint64_t turn;               // of the loop, in which
+    unsigned answered;           // so many were
+};
 
 // A TLS conn over `take_below`, which it owns from now on. The handshake starts at once; the first event of
 // the new conn decides: tls_result is OK (connected, verified, may be written), ERR_TLS, ERR_TLS_VERIFY, or
@@ -48,7 +71,7 @@ void tls_server_destroy(struct tls_server *server);
 // have come together with the end of the handshake: whoever takes the conn over later than its first event
 // reads without waiting for CONN_READABLE.
 struct conn *tls_connect(struct tls_client *client, struct conn *take_below, struct str host);
-struct conn *tls_accept(struct tls_server *server, struct conn *take_below);
+struct conn *tls_accept(struct tls_server *server, struct tls_door *door, struct conn *take_below);
 MUSTCHECK enum err tls_result(const struct conn *c);
 // After a failed handshake or read: one line for people ("certificate has expired"), valid until the close;
 // "" where there is nothing to say, never NULL.

@@ -16,7 +16,7 @@ LIMIT = 90.0  # a browser takes its time on a busy machine
 
 
 class Browser:
-    def __init__(self):
+    def __init__(self, *options):
         self.board = Board()
         self.answers, self.sessions, self.ended = {}, {}, False
         self.numbers = itertools.count(1)
@@ -37,7 +37,7 @@ class Browser:
              "--disable-default-apps", "--no-default-browser-check", "--no-proxy-server", "--password-store=basic",
              "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
              "--disable-backgrounding-occluded-windows", f"--user-data-dir={self.folder}/profile",
-             "--remote-debugging-pipe", "about:blank"],
+             "--remote-debugging-pipe", *options, "about:blank"],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=environment({"HOME": self.folder}),
             start_new_session=True, close_fds=False, preexec_fn=with_parent(three_and_four))
         os.close(commands)

@@ -346,9 +346,9 @@ class Upstream:
                 connection = Connection(self, sock, len(self.connections))
                 self.connections.append(connection)
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+                thread.start()  # before anybody can find it, who may want to join it
                 self.threads.append(thread)
                 self.board.announce()
-            thread.start()
 
     def _serve(self, connection):
         try:

@@ -3,6 +3,7 @@
 // own under TMPDIR. Keys are P-256: made in no time.
 #pragma once
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,6 +45,7 @@ static inline void cert_write(struct cert *c, const char *dir, const char *name)
     FILE *f = fopen(c->cert_file, "w");
     check(f && PEM_write_X509(f, c->x509) == 1 && fclose(f) == 0);
     f = fopen(c->key_file, "w");
+    check(f && fchmod(fileno(f), S_IRUSR | S_IWUSR) == 0);
     check(f && PEM_write_PrivateKey(f, c->key, NULL, NULL, 0, NULL, NULL) == 1 && fclose(f) == 0);
 }
 

@@ -60,7 +60,7 @@ static void on_accept(struct listener *l UNUSED, struct conn *c) {
     struct conn *below = c;
     check(server.accepted < ARRAY_LEN(server.conns));
     if (server.manner == SPEAKS_TLS) {
-        c = tls_accept(server.tls, c);
+        c = tls_accept(server.tls, NULL, c);
     } else if (server.manner == SAYS_A_BYTE_AND_LEAVES) {
         say(c, "\x16");
         conn_shutdown(c);
@@ -83,7 +83,8 @@ static void serve_on(const char *host, enum manner manner, const struct cert *ce
     char problem[200];
     server = (struct server){.manner = manner};
     if (cert) {
-        check_ok(tls_server_create(cert->cert_file, cert->key_file, NULL, &server.tls, problem, sizeof problem));
+        check_ok(tls_server_create(&(struct tls_identity){cert->cert_file, cert->key_file}, 1, NULL, &server.tls,
+                                   problem, sizeof problem));
     }
     check_ok(address_parse(str_c(host), 0, &a));
     check_ok(listener_open(&server.listener, &loop, &a, on_accept, &server));

@@ -3,7 +3,11 @@
 // end.
 #include "net/tls.h"
 
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
 #include "check.h"
+#include "ev/clock.h"
 #include "net/mem.h"
 #include "certs.h"
 
@@ -12,6 +16,7 @@ static struct cert authority, other_authority, intermediate;
 static struct cert good, expired, early, self_signed, unknown, wildcard, partial, nameless, by_address, chained;
 
 static struct loop loop;
+static struct fake_clock time_source;
 
 // OpenSSL's memory, to see that no record buffer (more than 16 KiB each) is left with an idle connection.
 enum { BUFFER_BYTES = 16 * 1024 };
@@ -163,7 +168,8 @@ static struct tls_client *client_new(const char *ca_file, const char *alpn) {
 static struct tls_server *server_new(const struct cert *cert, const char *alpn) {
     struct tls_server *server = NULL;
     char problem[256] = "";
-    check_ok(tls_server_create(cert->cert_file, cert->key_file, alpn, &server, problem, sizeof problem));
+    check_ok(tls_server_create(&(struct tls_identity){cert->cert_file, cert->key_file}, 1, alpn, &server, problem,
+                               sizeof problem));
     return server;
 }
 
@@ -173,7 +179,7 @@ static void join(const struct setup *o, struct side *client, struct side *server
     struct tls_server *tls_server = server_new(o->server_cert ? o->server_cert : &good, o->server_alpn);
     mem_pair(&loop, o->window ? o->window : MEM_WINDOW, &client->raw, &server->raw);
     client->c = tls_connect(tls_client, client->raw, str_c(o->host ? o->host : "a.example"));
-    server->c = tls_accept(tls_server, server->raw);
+    server->c = tls_accept(tls_server, NULL, server->raw);
     tls_client_destroy(tls_client);
     tls_server_destroy(tls_server);
     listen_to(client);
@@ -666,15 +672,222 @@ static void problems_with_files_are_named(void **state UNUSED) {
     struct tls_client_options options = {.ca_file = "/nonexistent/ca.pem"};
     check_err(tls_client_create(&options, &client, problem, sizeof problem), ERR_INVALID);
     check(strstr(problem, "/nonexistent/ca.pem"));
-    check_err(tls_server_create("/nonexistent/c.pem", good.key_file, NULL, &server, problem, sizeof problem),
+    check_err(tls_server_create(&(struct tls_identity){"/nonexistent/c.pem", good.key_file}, 1, NULL, &server, problem,
+                                sizeof problem),
               ERR_INVALID);
     check(strstr(problem, "/nonexistent/c.pem"));
-    check_err(tls_server_create(good.cert_file, expired.key_file, NULL, &server, problem, sizeof problem), ERR_INVALID);
+    check_err(tls_server_create(&(struct tls_identity){good.cert_file, expired.key_file}, 1, NULL, &server, problem,
+                                sizeof problem),
+              ERR_INVALID);
     check(strstr(problem, "mismatch"));
     options = (struct tls_client_options){.ca_file = authority.cert_file, .alpn = "h2,,http/1.1"};
     check_err(tls_client_create(&options, &client, problem, sizeof problem), ERR_INVALID);
     tls_client_destroy(client);
     tls_server_destroy(server);
+}
+
+static void a_key_that_others_may_read_is_refused(void **state UNUSED) {
+    struct tls_server *server = NULL;
+    char problem[256] = "";
+    const struct tls_identity identity = {good.cert_file, good.key_file};
+    check(chmod(good.key_file, 0640) == 0);
+    check_err(tls_server_create(&identity, 1, NULL, &server, problem, sizeof problem), ERR_INVALID);
+    check(strstr(problem, good.key_file) && strstr(problem, "mode 0640"));
+    check(chmod(good.key_file, 0400) == 0);
+    check_ok(tls_server_create(&identity, 1, NULL, &server, problem, sizeof problem));
+    tls_server_destroy(server);
+}
+
+static void the_name_asked_for_chooses_the_certificate(void **state UNUSED) {
+    const struct tls_identity identities[] = {{good.cert_file, good.key_file}, {wildcard.cert_file, wildcard.key_file}};
+    static const struct {
+        const char *host;
+        enum err result;
+    } rows[] = {
+        {"a.example", OK},
+        {"WWW.a.example", OK},
+        {"x.wild.example", OK},
+        {"x.y.wild.example", ERR_TLS_VERIFY}, // gets the first one, which it is not for
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct side client = {0};
+        struct side server = {0};
+        struct tls_server *tls_server = NULL;
+        struct tls_client *tls_client = client_new(authority.cert_file, "h2");
+        char problem[256] = "";
+        check_ok(tls_server_create(identities, ARRAY_LEN(identities), "h2", &tls_server, problem, sizeof problem));
+        mem_pair(&loop, MEM_WINDOW, &client.raw, &server.raw);
+        client.c = tls_connect(tls_client, client.raw, str_c(rows[i].host));
+        server.c = tls_accept(tls_server, NULL, server.raw);
+        tls_server_destroy(tls_server);
+        tls_client_destroy(tls_client);
+        listen_to(&client);
+        listen_to(&server);
+        settle();
+        check_err(client.result, rows[i].result);
+        check(rows[i].result != OK || str_eq(tls_alpn(server.c), STR("h2")));
+        end(&client, &server);
+    }
+}
+
+// ---- Tickets: the client here is OpenSSL's own, which keeps sessions
+
+struct resumer {
+    SSL_CTX *ctx;
+    SSL *ssl;
+    BIO *in, *out;
+    struct conn *conn;
+    SSL_SESSION *session; // what the server gave
+};
+
+static void exchange(struct resumer *r) {
+    char bytes[8192];
+    size_t n = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        (void)SSL_do_handshake(r->ssl);
+        (void)SSL_read(r->ssl, bytes, sizeof bytes); // where tickets come
+        for (int len; (len = BIO_read(r->out, bytes, sizeof bytes)) > 0;) {
+            struct iovec v = {bytes, (size_t)len};
+            check_ok(conn_writev(r->conn, &v, 1, &n));
+            check_int(n, len);
+        }
+        settle();
+        while (conn_read(r->conn, bytes, sizeof bytes, &n) == OK) {
+            check_int(BIO_write(r->in, bytes, (int)n), n);
+        }
+    }
+    ERR_clear_error();
+}
+
+// Was the session that the last one left taken?
+static bool resumes(struct resumer *r, struct tls_server *tls_server, struct tls_door *door) {
+    struct side server = {0};
+    mem_pair(&loop, MEM_WINDOW, &r->conn, &server.raw);
+    server.c = tls_accept(tls_server, door, server.raw);
+    listen_to(&server);
+    r->ssl = SSL_new(r->ctx);
+    r->in = BIO_new(BIO_s_mem());
+    r->out = BIO_new(BIO_s_mem());
+    BIO_set_mem_eof_return(r->in, -1);
+    SSL_set_bio(r->ssl, r->in, r->out);
+    SSL_set_app_data(r->ssl, r);
+    SSL_set_connect_state(r->ssl);
+    if (r->session) {
+        check_int(SSL_set_session(r->ssl, r->session), 1);
+    }
+    exchange(r);
+    check_ok(server.result);
+    bool reused = SSL_session_reused(r->ssl);
+    SSL_SESSION_free(r->session);
+    r->session = SSL_get1_session(r->ssl);
+    SSL_shutdown(r->ssl);
+    SSL_free(r->ssl);
+    conn_close(r->conn);
+    side_close(&server);
+    settle();
+    return reused;
+}
+
+static void resumer_init(struct resumer *r, int version) {
+    *r = (struct resumer){.ctx = SSL_CTX_new(TLS_client_method())};
+    SSL_CTX_set_max_proto_version(r->ctx, version);
+}
+
+static void resumer_finish(struct resumer *r) {
+    SSL_SESSION_free(r->session);
+    SSL_CTX_free(r->ctx);
+}
+
+static void clients_resume_at_other_servers_of_the_same_tickets(void **state UNUSED) {
+    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+    for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
+        struct resumer r;
+        struct tls_door door = {.tickets = tls_tickets_create()};
+        struct tls_door other = {.tickets = door.tickets};
+        struct tls_door stranger = {.tickets = tls_tickets_create()};
+        struct tls_server *before = server_new(&good, NULL);
+        struct tls_server *after = server_new(&good, NULL); // a reload
+        resumer_init(&r, versions[i]);
+        check(!resumes(&r, before, &door));
+        check(resumes(&r, before, &door));
+        check(resumes(&r, after, &other));
+        check(!resumes(&r, after, &stranger));
+        tls_server_destroy(before);
+        tls_server_destroy(after);
+        tls_tickets_destroy(door.tickets);
+        tls_tickets_destroy(stranger.tickets);
+        resumer_finish(&r);
+    }
+}
+
+static void without_tickets_nobody_resumes(void **state UNUSED) {
+    struct resumer r;
+    struct tls_server *server = server_new(&good, NULL);
+    resumer_init(&r, TLS1_3_VERSION);
+    check(!resumes(&r, server, NULL));
+    check(!SSL_SESSION_has_ticket(r.session));
+    check(!resumes(&r, server, NULL));
+    tls_server_destroy(server);
+    resumer_finish(&r);
+}
+
+static void ticket_keys_are_replaced(void **state UNUSED) {
+    struct resumer r;
+    struct tls_door door = {.tickets = tls_tickets_create()};
+    struct tls_server *server = server_new(&good, NULL);
+    const uint64_t hours = 3600ull * 1000000000;
+    SSL_SESSION *first;
+    resumer_init(&r, TLS1_2_VERSION); // whose tickets may be used again
+    check(!resumes(&r, server, &door));
+    first = r.session;
+    SSL_SESSION_up_ref(first);
+    time_source.ns += (TLS_TICKET_HOURS + 1) * hours;
+    check(resumes(&r, server, &door)); // an old key still opens, and a new ticket comes
+    check(r.session != first);
+    time_source.ns += (TLS_TICKET_HOURS - 2) * hours;
+    check(resumes(&r, server, &door));
+    time_source.ns += 2 * hours;
+    SSL_SESSION_free(r.session);
+    r.session = first;
+    check(!resumes(&r, server, &door)); // its key is forgotten
+    tls_server_destroy(server);
+    tls_tickets_destroy(door.tickets);
+    resumer_finish(&r);
+}
+
+// ---- Many at once
+
+static void a_turn_answers_few(void **state UNUSED) {
+    enum { MANY = 30 };
+    static struct side clients[MANY];
+    static struct side servers[MANY];
+    struct tls_door door = {.tickets = NULL};
+    struct tls_client *tls_client = client_new(authority.cert_file, NULL);
+    struct tls_server *tls_server = server_new(&good, NULL);
+    unsigned turns_taken = 1; // this one
+    uint64_t last = loop.turn;
+    for (unsigned i = 0; i < MANY; i++) {
+        clients[i] = servers[i] = (struct side){0};
+        mem_pair(&loop, MEM_WINDOW, &clients[i].raw, &servers[i].raw);
+        clients[i].c = tls_connect(tls_client, clients[i].raw, STR("a.example"));
+        servers[i].c = tls_accept(tls_server, &door, servers[i].raw);
+        listen_to(&clients[i]);
+        listen_to(&servers[i]);
+    }
+    for (bool busy = true; busy;) {
+        busy = loop_turn(&loop, 0);
+        check(door.answered <= TLS_HELLOS_PER_TURN);
+        turns_taken += door.turn != last;
+        last = door.turn;
+    }
+    check_int(turns_taken, (MANY + TLS_HELLOS_PER_TURN - 1) / TLS_HELLOS_PER_TURN);
+    for (unsigned i = 0; i < MANY; i++) {
+        check_ok(clients[i].result);
+        check_ok(servers[i].result);
+        end(&clients[i], &servers[i]);
+    }
+    tls_client_destroy(tls_client);
+    tls_server_destroy(tls_server);
 }
 
 static void make_certificates(void) {
@@ -709,7 +922,8 @@ static int set_up(void **state UNUSED) {
         pattern[i] = pattern_at(i);
     }
     make_certificates();
-    check_ok(loop_init(&loop, &(struct loop_options){0}));
+    fake_clock_init(&time_source);
+    check_ok(loop_init(&loop, &(struct loop_options){.clock = &time_source.clock}));
     return 0;
 }
 
@@ -764,6 +978,12 @@ int main(void) {
         TEST(closing_works_inside_any_callback),
         TEST(survives_want_of_memory),
         TEST(problems_with_files_are_named),
+        TEST(a_key_that_others_may_read_is_refused),
+        TEST(the_name_asked_for_chooses_the_certificate),
+        TEST(clients_resume_at_other_servers_of_the_same_tickets),
+        TEST(without_tickets_nobody_resumes),
+        TEST(ticket_keys_are_replaced),
+        TEST(a_turn_answers_few),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
