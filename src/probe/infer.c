@@ -16,6 +16,7 @@ static const double ODDS_MOST = 1e12;
 static const double WAIT_SEEN = 0.2;
 static const double SLOWER_SEEN = 0.07; // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
+static const double LOCK_LIKE = 0.05;
 static const double SHARE_MOST = 0.9; // of a lock: above, it is one for the whole call
 // The journal says otherwise.
 static const double SEEN_OTHERWISE = -20;
@@ -442,7 +443,9 @@ static void try_bucket(struct search *f) {
         const struct span *p = &s->spans[t];
         for (int mean = 0; mean < 2 && p->kind == TRIAL_BURST && span_len(p) >= 4; mean++) {
             double interval = token_ms(s, p, mean);
-            if (interval > 2) {
+            // One token in each call's time is a lock, as far as can be seen; and locks are what apps have.
+            bool lock = fabs(interval / s->fastest_ms - 1) < LOCK_LIKE && sooner(s, p, 1.5) == 1;
+            if (interval > 2 && !lock) {
                 try_bucket_of(f, p, interval);
             }
         }
@@ -805,7 +808,7 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     if (calls < 2) {
         return s->unsound ? DOUBT_PROBER : DOUBT_BUDGET;
     }
-    if (2 * s->unsound > s->span_count || (f->e->cpu_share > 0.9 && !flat)) {
+    if (s->unsound > s->span_count || (f->e->cpu_share > 0.9 && !flat)) {
         return DOUBT_PROBER;
     }
     if (s->resent * 10 > calls || steps_of_the_network(s)) {

@@ -3,6 +3,7 @@
 
 #include "base/attr.h"
 #include "probe/infer.h"
+#include "probe/scene.h"
 
 static const uint64_t SLOW_NS = 5000000000;
 static const uint64_t GAP_LEAST_NS = 4000000; // less, and calls overtake one another on their way
@@ -14,7 +15,9 @@ enum {
     SESSION_CALLS = 2, // and twice as many where it takes turns
     SOLO_AGAIN = 10,
     SOLO_MOST = 60,
+    FEW_TRIALS = 3,
     TOGETHER_MOST = 11, // if so many do not tell, more will not
+    TOO_LATE = 6,       // and if the prober was too late in most of so many, it will be again
     OPEN_ROUNDS = 30,
     OPEN_MOST = 400,
     SEED = 7,
@@ -29,14 +32,17 @@ struct done {
     unsigned of[TRIAL_OPEN + 1];
 };
 
-static struct done count(const struct evidence *e) {
+// What the prober was too late for is done again.
+static struct done count(const struct evidence *e, const struct verdict *v) {
     struct done d = {.e = e};
     for (unsigned i = 0; i < e->count; i++) {
         const struct trial_plan *p = &e->trials[i]->plan;
-        d.of[p->kind]++;
+        bool meets = p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED;
+        bool counts = !meets || scene_sound(e->trials[i], (double)v->solo_ns / 1e6);
+        d.of[p->kind] += counts;
         d.solo += p->kind == TRIAL_SOLO ? p->calls : 0;
-        d.largest = p->kind == TRIAL_BURST ? MAX(d.largest, p->calls) : d.largest;
-        d.together += p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED;
+        d.largest = p->kind == TRIAL_BURST && counts ? MAX(d.largest, p->calls) : d.largest;
+        d.together += meets;
     }
     return d;
 }
@@ -120,7 +126,7 @@ static bool give(struct trial_plan *plan, enum trial_kind kind, unsigned calls) 
 
 // One burst, as it was asked for.
 static bool next_of_users(const struct procedure_options *o, const struct done *d, struct trial_plan *plan) {
-    if (d->of[TRIAL_BURST] || d->of[TRIAL_STAGGERED]) {
+    if (d->together) {
         return false;
     }
     give(plan, o->gap_ns ? TRIAL_STAGGERED : TRIAL_BURST, o->users);
@@ -193,7 +199,8 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
         return false;
     }
     // How many share is told by how much longer it takes than alone.
-    if (varies && h->model == PROBE_CPU && d->solo < SOLO_MOST && d->of[TRIAL_SOLO] <= d->together + 1) {
+    bool unsure = h->model == PROBE_CPU && (varies || d->together >= FEW_TRIALS);
+    if (unsure && d->solo < SOLO_MOST && d->of[TRIAL_SOLO] <= d->together + 1) {
         return give(plan, TRIAL_SOLO, SOLO_AGAIN);
     }
     // What varies is told by calls whose order is known; who looks now and then, too.
@@ -208,9 +215,8 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
 
 // No other trial would help: it is not the calls that are to blame.
 static bool hopeless(const struct verdict *v, const struct done *d) {
-    return (v->doubt == DOUBT_NETWORK || v->doubt == DOUBT_ERRORS || v->doubt == DOUBT_CACHED ||
-            v->doubt == DOUBT_PROBER) &&
-           d->of[TRIAL_BURST] >= 3;
+    bool theirs = v->doubt == DOUBT_NETWORK || v->doubt == DOUBT_ERRORS || v->doubt == DOUBT_CACHED;
+    return (theirs && d->together >= 3) || (v->doubt == DOUBT_PROBER && d->together >= TOO_LATE);
 }
 
 static bool next(const struct procedure_options *o, const struct done *d, const struct verdict *v,
@@ -222,11 +228,11 @@ static bool next(const struct procedure_options *o, const struct done *d, const 
     if (o->users) {
         return next_of_users(o, d, plan);
     }
-    if (!d->of[TRIAL_BURST]) {
-        return v->solo_ns && give(plan, TRIAL_BURST, next_rung(o, d, v));
-    }
     if (hopeless(v, d)) {
         return false;
+    }
+    if (!d->of[TRIAL_BURST]) {
+        return v->solo_ns && give(plan, TRIAL_BURST, next_rung(o, d, v));
     }
     if (v->likely.model == PROBE_FLAT || v->likely.model == PROBE_INCONCLUSIVE) {
         return next_when_flat(o, d, v, plan);
@@ -236,8 +242,8 @@ static bool next(const struct procedure_options *o, const struct done *d, const 
 
 bool procedure_next(const struct evidence *e, const struct procedure_options *o, struct verdict *v,
                     struct trial_plan *plan) {
-    struct done d = count(e);
     infer(e, SEED, v);
+    struct done d = count(e, v);
     if (!next(o, &d, v, plan)) {
         return false;
     }

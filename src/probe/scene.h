@@ -41,12 +41,14 @@ struct scene {
     double alone_ms;   // median of calls alone
     double fastest_ms; // of them
     double spread;     // their robust relative deviation, at least the noise that a quiet machine has
-    double cv;         // their standard deviation by their mean
+    double cv;         // their standard deviation by their mean; of six or more, one that was late does not make it
 };
 
 // False: there is nothing to look at yet (no call alone was answered).
 bool scene_init(struct scene *s, const struct evidence *e);
 void scene_finish(struct scene *s);
+// Was the prober itself quick enough for the trial to count, a call alone taking so long?
+bool scene_sound(const struct trial *t, double alone_ms);
 static inline size_t span_len(const struct span *p) { return p->to - p->from; }
 static inline bool span_is_burst(const struct span *p) {
     return p->kind == TRIAL_BURST || p->kind == TRIAL_SESSION || p->kind == TRIAL_SLOWER;
