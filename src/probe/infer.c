@@ -16,7 +16,8 @@ static const double ODDS_MOST = 1e12;
 static const double WAIT_SEEN = 0.2;
 static const double SLOWER_SEEN = 0.07; // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
-static const double LOCK_LIKE = 0.05;
+static const double LOCK_LIKE = 0.02;
+static const double IDLE_LEAST = 0.125; // of a period
 static const double SHARE_MOST = 0.9; // of a lock: above, it is one for the whole call
 // The journal says otherwise.
 static const double SEEN_OTHERWISE = -20;
@@ -58,6 +59,10 @@ struct search {
 
 // ---- the models, and what their numbers cost: half of BIC's parameters * log(n), for the sizes that are usual here
 
+// Rates are configured, so they are whole numbers, of a second or of a minute.
+static double round_rate(double rate) { return rate >= 1 ? nearbyint(rate) : MAX(nearbyint(rate * 60), 1) / 60; }
+static bool rate_is_round(double rate) { return fabs(rate - round_rate(rate)) < 1e-9; }
+
 static double price_of(const struct hypothesis *h) {
     switch (h->model) {
     case PROBE_FLAT: return h->share > 0 ? 0.5 : 0;
@@ -69,14 +74,14 @@ static double price_of(const struct hypothesis *h) {
     case PROBE_PARTIAL_LOCK: return 4;
     case PROBE_PARTITIONED: return 5;
     case PROBE_POLL: return 6;
-    case PROBE_BUCKET: return 8;
+    case PROBE_BUCKET: return rate_is_round(h->rate) ? 8 : 12;
     case PROBE_INCONCLUSIVE: break;
     }
     return 0;
 }
 
 bool hypothesis_same(const struct hypothesis *a, const struct hypothesis *b) {
-    return a->model == b->model && a->at_once == b->at_once;
+    return a->model == b->model && a->at_once == b->at_once && a->workers == b->workers;
 }
 
 // ---- one candidate
@@ -352,17 +357,34 @@ static void try_lock(struct search *f) {
 static double get_period(const struct hypothesis *h) { return (double)h->period_ns; }
 static void set_period(struct hypothesis *h, double x) { h->period_ns = (uint64_t)MAX(x, 1e6); }
 
+static double mean_gap(const struct scene *s, const struct span *p) {
+    double first = s->v[s->by_done[p->from]].done;
+    return (s->v[s->by_done[p->to - 1]].done - first) / ((double)span_len(p) - 1);
+}
+
 // Of a burst, looks fall together: endings are a whole number of periods apart.
 static double usual_gap(const struct scene *s) {
     double gap = 0;
     for (unsigned t = 0; t < s->span_count; t++) {
         const struct span *p = &s->spans[t];
-        if (p->kind == TRIAL_BURST && span_len(p) > 2) {
-            double first = s->v[s->by_done[p->from]].done;
-            gap = (s->v[s->by_done[p->to - 1]].done - first) / ((double)span_len(p) - 1);
-        }
+        gap = p->kind == TRIAL_BURST && span_len(p) > 2 ? mean_gap(s, p) : gap;
     }
     return gap;
+}
+
+// How long the seat stays empty between two, in the mean. A period that would have every look come just in time is made
+// to measure: nobody looks so luckily.
+static double idle_ms(const struct scene *s) {
+    double sum = 0;
+    unsigned n = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        if ((p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED) && span_len(p) > 2) {
+            sum += mean_gap(s, p) - s->alone_ms;
+            n++;
+        }
+    }
+    return n ? sum / n : 0;
 }
 
 static void try_poll(struct search *f) {
@@ -370,12 +392,13 @@ static void try_poll(struct search *f) {
     static const double round_ms[] = {10, 20, 25, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 1000, 2000, 5000};
     const struct scene *s = &f->s;
     double gap = usual_gap(s);
+    double idle = idle_ms(s);
     struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
     double most = -INFINITY;
     double least = MAX(10, MAX(0.05, s->cv) * s->alone_ms); // less is not seen for the noise
     for (int i = 0; i < PARTS + (int)ARRAY_LEN(round_ms) && gap > 0.8 * s->alone_ms; i++) {
         double period = i < PARTS ? gap / (i + 1) : round_ms[i - PARTS];
-        if (period < least || period > 4 * s->alone_ms) {
+        if (period < least || period > 4 * s->alone_ms || idle < IDLE_LEAST * period) {
             continue;
         }
         struct hypothesis h = {.model = PROBE_POLL, .at_once = 1, .period_ns = (uint64_t)(period * 1e6)};
@@ -432,6 +455,8 @@ static void try_bucket_of(struct search *f, const struct span *p, double interva
         h.at_once += (unsigned)i;
         if (h.at_once) {
             climb(f, &h, get_rate, set_rate, 0.02);
+            weigh(f, &h, true);
+            h.rate = round_rate(h.rate);
             weigh(f, &h, true);
         }
     }
@@ -733,10 +758,10 @@ static bool faster_than_alone(const struct scene *s) {
 
 // Alone they vary, together they end as one.
 static bool end_as_one(const struct scene *s) {
-    for (unsigned t = 0; t < s->span_count && s->cv > VARIES; t++) {
+    for (unsigned t = 0; t < s->span_count && s->spread > VARIES; t++) {
         const struct span *p = &s->spans[t];
         if (p->kind == TRIAL_BURST && span_len(p) >= 4 &&
-            s->v[s->by_done[p->to - 1]].done - s->v[s->by_done[p->from]].done < s->cv * s->alone_ms / 10) {
+            s->v[s->by_done[p->to - 1]].done - s->v[s->by_done[p->from]].done < s->spread * s->alone_ms / 10) {
             return true;
         }
     }

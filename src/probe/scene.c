@@ -10,9 +10,9 @@ static const double NOISE_MS = 1.5;
 static const double NOISE_SHARE = 0.01;
 // Beyond these the prober's own lateness is of the size of what it wants to see.
 static const double LATE_SHARE = 0.25;
-// Of so many calls alone the slowest may be the machine's doing; without it their deviation is so much smaller.
-enum { ONE_LATE_OF = 6 };
-static const double ONE_LATE_FACTOR = 1.3;
+// Of so many calls alone a few may be late by the machine's doing: then most of them say how much they vary.
+enum { MOST_KNOWN = 6 };
+static const double MOST_FACTOR = 2; // of what most vary by: true variation is no more
 
 static double ms(uint64_t ns) { return (double)ns / 1e6; }
 
@@ -78,13 +78,13 @@ static bool calibrate(struct scene *s, const struct evidence *e) {
         s->fastest_ms = MAX(v[0], 0.01);
         s->alone_ms = MAX((v[(n - 1) / 2] + v[n / 2]) / 2, 0.01);
         s->cv = deviation(v, n);
-        s->cv = n >= ONE_LATE_OF ? MIN(s->cv, ONE_LATE_FACTOR * deviation(v, n - 1)) : s->cv;
         for (size_t i = 0; i < n; i++) {
             v[i] = fabs(v[i] - s->alone_ms);
         }
         qsort(v, n, sizeof *v, by_value);
         double middle = 1.4826 * (v[(n - 1) / 2] + v[n / 2]) / 2; // of a normal distribution, from the median's
         s->spread = MIN(MAX(middle, MAX(NOISE_MS, NOISE_SHARE * s->alone_ms)) / s->alone_ms, 1.0);
+        s->cv = n >= MOST_KNOWN ? MIN(s->cv, MOST_FACTOR * s->spread) : s->cv;
     }
     free(v);
     return n > 0;

@@ -41,7 +41,7 @@ struct scene {
     double alone_ms;   // median of calls alone
     double fastest_ms; // of them
     double spread;     // their robust relative deviation, at least the noise that a quiet machine has
-    double cv;         // their standard deviation by their mean; of six or more, one that was late does not make it
+    double cv;         // their standard deviation by their mean; of six or more, a few that were late do not make it
 };
 
 // False: there is nothing to look at yet (no call alone was answered).
