@@ -70,7 +70,7 @@ static double price_of(const struct hypothesis *h) {
     case PROBE_SESSION: return 2;
     case PROBE_POOL:
     case PROBE_CPU:
-    case PROBE_CAP: return 2 + log(h->at_once); // there are more large ones to choose from
+    case PROBE_CAP: return 2 + log(h->at_once) + (h->cores ? 2 : 0); // there are more large ones to choose from
     case PROBE_PARTIAL_LOCK: return 4;
     case PROBE_PARTITIONED: return 5;
     case PROBE_POLL: return 6;
@@ -299,6 +299,18 @@ static void try_seats(struct search *f) {
     for (unsigned n = 1; n < f->s.most; n++) {
         if (worth(&f->s, PROBE_POOL, n)) {
             struct hypothesis h = {.model = n == 1 ? PROBE_SERIAL : PROBE_POOL, .at_once = n};
+            weigh(f, &h, true);
+        }
+    }
+}
+
+// More threads than cores: who is in is slowed by the others who are.
+static void try_seats_on_cores(struct search *f) {
+    enum { SEATS = 16 };
+    static const unsigned cores[] = {1, 2, 3, 4, 6, 8, 12};
+    for (unsigned n = 2; n < MIN(f->s.most, (unsigned)SEATS + 1); n++) {
+        for (size_t i = 0; i < ARRAY_LEN(cores) && cores[i] < n; i++) {
+            struct hypothesis h = {.model = PROBE_POOL, .at_once = n, .cores = cores[i]};
             weigh(f, &h, true);
         }
     }
@@ -640,7 +652,7 @@ static unsigned best_pool(const struct search *f) {
     const struct candidate *best = NULL;
     for (size_t i = 0; i < f->count; i++) {
         const struct candidate *c = &f->v[i];
-        best = c->h.model == PROBE_POOL && (!best || c->score > best->score) ? c : best;
+        best = c->h.model == PROBE_POOL && !c->h.cores && (!best || c->score > best->score) ? c : best;
     }
     return best ? best->h.at_once : 0;
 }
@@ -669,6 +681,7 @@ static void try_all(struct search *f) {
     try_cap(f);
     if (anybody_waits(&f->s)) {
         try_seats(f);
+        try_seats_on_cores(f);
         try_cpu(f);
         try_lock(f);
         try_poll(f);

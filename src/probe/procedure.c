@@ -26,23 +26,25 @@ enum {
 // What has been done so far.
 struct done {
     const struct evidence *e;
+    double alone_ms;
     unsigned solo;     // calls
     unsigned largest;  // burst
     unsigned together; // trials of calls that could meet
     unsigned of[TRIAL_OPEN + 1];
 };
 
+static bool meets(const struct trial_plan *p) { return p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED; }
+
 // What the prober was too late for is done again.
 static struct done count(const struct evidence *e, const struct verdict *v) {
-    struct done d = {.e = e};
+    struct done d = {.e = e, .alone_ms = (double)v->solo_ns / 1e6};
     for (unsigned i = 0; i < e->count; i++) {
         const struct trial_plan *p = &e->trials[i]->plan;
-        bool meets = p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED;
-        bool counts = !meets || scene_sound(e->trials[i], (double)v->solo_ns / 1e6);
+        bool counts = !meets(p) || scene_sound(e->trials[i], d.alone_ms);
         d.of[p->kind] += counts;
         d.solo += p->kind == TRIAL_SOLO ? p->calls : 0;
         d.largest = p->kind == TRIAL_BURST && counts ? MAX(d.largest, p->calls) : d.largest;
-        d.together += meets;
+        d.together += meets(p);
     }
     return d;
 }
@@ -52,7 +54,7 @@ static unsigned more_than(const struct done *d, unsigned at_once) {
     unsigned n = 0;
     for (unsigned i = 0; i < d->e->count; i++) {
         const struct trial_plan *p = &d->e->trials[i]->plan;
-        n += (p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED) && p->calls > at_once;
+        n += meets(p) && p->calls > at_once && scene_sound(d->e->trials[i], d->alone_ms);
     }
     return n;
 }
@@ -177,7 +179,9 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     const struct hypothesis *h = &v->likely;
     bool bare = v->best.model != PROBE_INCONCLUSIVE;
     bool varies = v->solo_cv > VARIES;
-    unsigned calls = MIN(telling(h, &v->runner_up, varies), most_users(o));
+    // A rate keeps its pace however long the queue is; whoever hands over is a little later each time.
+    unsigned wanted = may_be_a_rate(v) ? FIRST_BURST : telling(h, &v->runner_up, varies);
+    unsigned calls = MIN(wanted, most_users(o));
     if (h->model == PROBE_SESSION) {
         unsigned rung = next_rung(o, d, v);
         return bare && d->of[TRIAL_SESSION] >= 2 ? false

@@ -125,7 +125,8 @@ bool scene_sound(const struct trial *t, double alone_ms) {
 
 static void take_trial(struct scene *s, const struct trial *t, bool journal) {
     struct span *p = &s->spans[s->span_count];
-    *p = (struct span){.from = s->n, .refused_from = s->refused, .kind = t->plan.kind, .calls = t->plan.calls};
+    *p = (struct span){.from = s->n, .refused_from = s->refused, .kind = t->plan.kind, .calls = t->plan.calls,
+                        .lost = s->lost_count};
     for (unsigned i = 0; i < t->plan.calls; i++) {
         take_call(s, &t->calls[i]);
     }
@@ -143,6 +144,16 @@ static void take_trial(struct scene *s, const struct trial *t, bool journal) {
     s->span_count++;
 }
 
+// They had tokens, though.
+static void leave_out(struct scene *s, const struct trial *t) {
+    for (unsigned i = 0; i < t->plan.calls; i++) {
+        if (answered(&t->calls[i])) {
+            s->lost[s->lost_count++] = ms(t->calls[i].sent_ns);
+        }
+    }
+    s->unsound++;
+}
+
 bool scene_init(struct scene *s, const struct evidence *e) {
     size_t calls = count_calls(e) + 1;
     *s = (struct scene){0};
@@ -152,6 +163,7 @@ bool scene_init(struct scene *s, const struct evidence *e) {
     s->v = xcalloc(calls, sizeof *s->v);
     s->by_done = xcalloc(calls, sizeof *s->by_done);
     s->refusals = xcalloc(calls, sizeof *s->refusals);
+    s->lost = xcalloc(calls, sizeof *s->lost);
     s->spans = xcalloc(e->count + 1, sizeof *s->spans);
     for (unsigned i = 0; i < e->count; i++) {
         const struct trial *t = e->trials[i];
@@ -161,7 +173,7 @@ bool scene_init(struct scene *s, const struct evidence *e) {
         if (scene_sound(t, s->alone_ms)) {
             take_trial(s, t, e->journal);
         } else {
-            s->unsound++;
+            leave_out(s, t);
         }
     }
     return true;
@@ -171,6 +183,7 @@ void scene_finish(struct scene *s) {
     free(s->v);
     free(s->by_done);
     free(s->refusals);
+    free(s->lost);
     free(s->spans);
     *s = (struct scene){0};
 }

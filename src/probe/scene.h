@@ -23,6 +23,7 @@ struct span {
     enum trial_kind kind;
     size_t refused_from, refused_to;
     unsigned calls;     // that were sent
+    unsigned lost;      // of the scene's calls that are left out, those that came before it
     unsigned most_seen; // in service at once, by the mock's journal; 0: unknown
 };
 
@@ -36,6 +37,8 @@ struct scene {
     size_t refused;
     size_t failed;     // that ended otherwise: no answer, a timeout
     size_t resent;     // the kernel had to send again
+    double *lost;      // when calls of trials that are left out came, that were answered
+    unsigned lost_count;
     unsigned unsound;  // trials left out: the prober was late
     unsigned most;     // calls of the largest trial that is not solo
     double alone_ms;   // median of calls alone

@@ -57,9 +57,10 @@ enum { CPUS_MOST = 256 };
 // Better ones first; traps of one rank in the order of the table.
 enum rank {
     RANK_NONE,
+    RANK_ODD,      // the number comes out for a count of CPUs that this machine does not have, or that is rare
     RANK_ANY,      // its number is whatever it was set to
     RANK_EXCLUDED, // a client's limit
-    RANK_ODD,      // the number comes out for a count of CPUs that this machine does not have, or that is rare
+    RANK_SEEN,     // any number, but it would freeze the canary, and that froze
     RANK_NUMBER, // it has this number: everywhere, or with the CPUs that this machine has, or that machines often have
 };
 
@@ -77,10 +78,11 @@ static unsigned solve(const struct trap *t, unsigned n) {
 
 static bool depends_on_cpus(const struct trap *t) { return t->at_once(1) != t->at_once(2); }
 
-static enum rank rank_of(const struct trap *t, unsigned n, const struct evidence *e, unsigned *cpus) {
+static enum rank rank_of(const struct trap *t, unsigned n, const struct evidence *e, enum canary_verdict seen,
+                         unsigned *cpus) {
     *cpus = 0;
     if (!t->at_once) {
-        return RANK_ANY;
+        return t->canary == CANARY_FROZEN && seen == CANARY_FROZEN ? RANK_SEEN : RANK_ANY;
     }
     if (!depends_on_cpus(t)) {
         return t->at_once(1) != n ? RANK_NONE : t->client ? RANK_EXCLUDED : RANK_NUMBER;
@@ -137,7 +139,7 @@ static void add(struct why *why, enum rank *ranks, enum rank rank, const struct 
     }
     why->count = last + 1;
     ranks[at] = rank;
-    why->reasons[at] = (struct reason){.trap = t, .cpus = cpus, .excluded = t->client};
+    why->reasons[at] = (struct reason){.trap = t, .cpus = cpus, .excluded = t->client, .likely = rank >= RANK_SEEN};
     write_number(why->reasons[at].number, sizeof why->reasons[at].number, t, n, cpus);
 }
 
@@ -148,7 +150,7 @@ void why_find(const struct verdict *v, const struct evidence *e, struct why *why
     for (size_t i = 0; i < ARRAY_LEN(traps) && h->at_once; i++) {
         const struct trap *t = &traps[i];
         unsigned cpus = 0;
-        enum rank rank = rank_of(t, h->at_once, e, &cpus);
+        enum rank rank = rank_of(t, h->at_once, e, v->canary, &cpus);
         if (rank != RANK_NONE && (t->models & 1u << h->model) && canary_allows(t, v->canary)) {
             add(why, ranks, rank, t, h->at_once, cpus);
         }
