@@ -18,7 +18,7 @@ static const double SLOWER_SEEN = 0.07; // so much more of all of them together 
 static const double WAIT_FLAT = 0.5;
 static const double LOCK_LIKE = 0.02;
 static const double IDLE_LEAST = 0.125; // of a period
-static const double SHARE_MOST = 0.9; // of a lock: above, it is one for the whole call
+static const double SHARE_MOST = 0.9;   // of a lock: above, it is one for the whole call
 // The journal says otherwise.
 static const double SEEN_OTHERWISE = -20;
 // What letting in in another order than that of coming costs.
@@ -121,9 +121,9 @@ static double weigh_part(const struct search *f, const struct account *a, unsign
     return sum;
 }
 
-// Where calls wait for tokens, those alone do, too.
+// Where tokens are fewer than calls one after another, those alone wait, too.
 static double about_ms(const struct scene *s, const struct hypothesis *h) {
-    return h->model == PROBE_BUCKET ? s->fastest_ms : s->alone_ms;
+    return h->model == PROBE_BUCKET && 1e3 / h->rate > s->fastest_ms ? s->fastest_ms : s->alone_ms;
 }
 
 // Of each trial the order that explains it best. *unfair: by how much others than first come first served do better.

@@ -125,8 +125,8 @@ bool scene_sound(const struct trial *t, double alone_ms) {
 
 static void take_trial(struct scene *s, const struct trial *t, bool journal) {
     struct span *p = &s->spans[s->span_count];
-    *p = (struct span){.from = s->n, .refused_from = s->refused, .kind = t->plan.kind, .calls = t->plan.calls,
-                        .lost = s->lost_count};
+    *p = (struct span){
+        .from = s->n, .refused_from = s->refused, .kind = t->plan.kind, .calls = t->plan.calls, .lost = s->lost_count};
     for (unsigned i = 0; i < t->plan.calls; i++) {
         take_call(s, &t->calls[i]);
     }

@@ -35,9 +35,9 @@ struct scene {
     unsigned span_count;
     struct refusal *refusals; // calls that were answered at once, and not with success
     size_t refused;
-    size_t failed;     // that ended otherwise: no answer, a timeout
-    size_t resent;     // the kernel had to send again
-    double *lost;      // when calls of trials that are left out came, that were answered
+    size_t failed; // that ended otherwise: no answer, a timeout
+    size_t resent; // the kernel had to send again
+    double *lost;  // when calls of trials that are left out came, that were answered
     unsigned lost_count;
     unsigned unsound;  // trials left out: the prober was late
     unsigned most;     // calls of the largest trial that is not solo

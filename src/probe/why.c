@@ -57,10 +57,11 @@ enum { CPUS_MOST = 256 };
 // Better ones first; traps of one rank in the order of the table.
 enum rank {
     RANK_NONE,
-    RANK_ODD,      // the number comes out for a count of CPUs that this machine does not have, or that is rare
-    RANK_ANY,      // its number is whatever it was set to
-    RANK_EXCLUDED, // a client's limit
-    RANK_SEEN,     // any number, but it would freeze the canary, and that froze
+    RANK_ELSEWHERE, // the number comes out for a count of CPUs that this machine does not have
+    RANK_ANY,       // its number is whatever it was set to
+    RANK_EXCLUDED,  // a client's limit
+    RANK_RARE,      // the number comes out for a count of CPUs that few machines have
+    RANK_SEEN,      // any number, but it would freeze the canary, and that froze
     RANK_NUMBER, // it has this number: everywhere, or with the CPUs that this machine has, or that machines often have
 };
 
@@ -95,7 +96,12 @@ static enum rank rank_of(const struct trap *t, unsigned n, const struct evidence
     if (!*cpus) {
         return RANK_NONE;
     }
-    return e->local || !often(*cpus) ? RANK_ODD : RANK_NUMBER;
+    return e->local ? RANK_ELSEWHERE : often(*cpus) ? RANK_NUMBER : RANK_RARE;
+}
+
+// Worth a place in the headline: what a pool may be set to is any number.
+static bool is_likely(enum rank rank, enum probe_model model) {
+    return rank >= RANK_RARE || (rank == RANK_ANY && model != PROBE_POOL);
 }
 
 // A look at another path while calls ran rules some out: whatever holds the loop would have held that, too.
@@ -124,7 +130,9 @@ static void write_number(char *out, size_t size, const struct trap *t, unsigned 
     }
 }
 
-static void add(struct why *why, enum rank *ranks, enum rank rank, const struct trap *t, unsigned n, unsigned cpus) {
+static void add(struct why *why, enum rank *ranks, enum rank rank, const struct trap *t, const struct hypothesis *h,
+                unsigned cpus) {
+    unsigned n = h->at_once;
     unsigned at = why->count;
     while (at > 0 && ranks[at - 1] < rank) {
         at--;
@@ -139,7 +147,8 @@ static void add(struct why *why, enum rank *ranks, enum rank rank, const struct 
     }
     why->count = last + 1;
     ranks[at] = rank;
-    why->reasons[at] = (struct reason){.trap = t, .cpus = cpus, .excluded = t->client, .likely = rank >= RANK_SEEN};
+    why->reasons[at] =
+        (struct reason){.trap = t, .cpus = cpus, .excluded = t->client, .likely = is_likely(rank, h->model)};
     write_number(why->reasons[at].number, sizeof why->reasons[at].number, t, n, cpus);
 }
 
@@ -152,7 +161,7 @@ void why_find(const struct verdict *v, const struct evidence *e, struct why *why
         unsigned cpus = 0;
         enum rank rank = rank_of(t, h->at_once, e, v->canary, &cpus);
         if (rank != RANK_NONE && (t->models & 1u << h->model) && canary_allows(t, v->canary)) {
-            add(why, ranks, rank, t, h->at_once, cpus);
+            add(why, ranks, rank, t, h, cpus);
         }
     }
 }

@@ -384,7 +384,8 @@ static void sample_make(struct sample *m, const struct sample_plan *p) {
     m->why.count = p->reasons;
     for (unsigned i = 0; i < p->reasons; i++) {
         struct reason *reason = &m->why.reasons[i];
-        *reason = (struct reason){.trap = &sample_traps[i], .cpus = i == 0 ? 2 : 0, .excluded = sample_traps[i].client};
+        *reason = (struct reason){.trap = &sample_traps[i], .cpus = i == 0 ? 2 : 0, .excluded = sample_traps[i].client,
+                                  .likely = !sample_traps[i].client};
         snprintf(reason->number, sizeof reason->number, "%u = %s", h->at_once,
                  i == 0 ? "min(32, 2 + 4)" : sample_traps[i].number);
     }
