@@ -144,13 +144,13 @@ def node(site):
 
 def limit_conn(site):
     site.mock()
-    site.nginx("limit_conn all 5; " + PROXY, "limit_conn_zone $server_name zone=all:1m;")
+    site.nginx("limit_conn all 5; " + PROXY, "limit_conn_zone $server_port zone=all:1m;")
 
 
 def limit_req(how):
     def begin(site):
         site.mock()
-        site.nginx(f"limit_req zone=all{how}; " + PROXY, "limit_req_zone $server_name zone=all:1m rate=10r/s;")
+        site.nginx(f"limit_req zone=all{how}; " + PROXY, "limit_req_zone $server_port zone=all:1m rate=10r/s;")
     return begin
 
 
@@ -186,7 +186,7 @@ SERVERS = (
      is_model("pool", at_once=3)),
     ("gunicorn, 1 worker, 4 threads", gunicorn_threads, "/chat", [], "a pool of 4", is_model("pool", at_once=4)),
     ("uvicorn, 1 worker, sync endpoint", uvicorn(1), "/chat", [], "a pool of 40 threads", is_model("pool", at_once=40)),
-    ("uvicorn, 2 workers, sync endpoints", uvicorn(2), "/chat", [], "2 groups of 40 threads",
+    ("uvicorn, 2 workers, sync endpoints", uvicorn(2), "/chat", ["--max", "150"], "2 groups of 40 threads",
      any_of(is_model("partitioned", workers=2, each=40), is_model("flat"))),
     ("Node.js, pbkdf2 on 4 threads", node, "/chat", [], "4 threads that share the CPUs",
      any_of(is_model("pool", at_once=4), is_model("cpu", at_once=min(4, len(os.sched_getaffinity(0)))))),

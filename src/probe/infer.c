@@ -70,11 +70,11 @@ static double price_of(const struct hypothesis *h) {
     case PROBE_SESSION: return 2;
     case PROBE_POOL:
     case PROBE_CPU:
-    case PROBE_CAP: return 2 + log(h->at_once) + (h->cores ? 2 : 0); // there are more large ones to choose from
+    case PROBE_CAP: return 2 + log(h->at_once) + (h->cores ? 3 : 0); // there are more large ones to choose from
     case PROBE_PARTIAL_LOCK: return 4;
     case PROBE_PARTITIONED: return 5;
     case PROBE_POLL: return 6;
-    case PROBE_BUCKET: return rate_is_round(h->rate) ? 8 : 12;
+    case PROBE_BUCKET: return rate_is_round(h->rate) ? 6 : 12;
     case PROBE_INCONCLUSIVE: break;
     }
     return 0;
@@ -494,12 +494,14 @@ static void try_strict_bucket(struct search *f) {
     int status = s->refusals[0].status;
     for (unsigned t = 0; t < s->span_count && status; t++) {
         const struct span *p = &s->spans[t];
-        for (double interval = 5; p->refused_to > p->refused_from && interval < 70000; interval *= 1.4) {
+        for (double interval = 5; p->refused_to > p->refused_from && interval < 70000; interval *= 1.1) {
             for (size_t less = 0; less < 4 && less < span_len(p); less++) {
                 struct hypothesis h = {.model = PROBE_BUCKET,
                                        .at_once = (unsigned)(span_len(p) - less),
                                        .rate = 1e3 / interval,
                                        .refused_status = status};
+                weigh(f, &h, true);
+                h.rate = round_rate(h.rate);
                 weigh(f, &h, true);
             }
         }
@@ -820,6 +822,19 @@ static unsigned refusals_left(const struct scene *s, const struct candidate *c) 
     return n;
 }
 
+// A lock for 100 ms of each call and ten calls a second are the same thing while times are constant: what tells them
+// apart is small, and has to be much.
+static bool lock_or_rate(const struct hypothesis *a, const struct hypothesis *b) {
+    bool rate = b->model == PROBE_BUCKET && b->at_once == 1 && rate_is_round(b->rate);
+    return rate && a->model == PROBE_PARTIAL_LOCK;
+}
+
+static double bic_wanted(const struct search *f) {
+    const struct hypothesis *a = &f->v[0].h;
+    const struct hypothesis *b = &f->v[1].h;
+    return lock_or_rate(a, b) || lock_or_rate(b, a) ? 2 * BIC_BARE : BIC_BARE;
+}
+
 // Of two that fit: neighbours of one kind where times vary, or two kinds.
 static enum doubt doubt_between(const struct search *f) {
     if (got_faster(&f->s)) {
@@ -868,7 +883,7 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     if (lots && (s->cv > VARIES || !seen_full(s, best->h.at_once))) {
         return doubt_between(f);
     }
-    if (f->count > 1 && (2 * (best->score - f->v[1].score) < BIC_BARE || v->confidence < CONFIDENCE_BARE)) {
+    if (f->count > 1 && (2 * (best->score - f->v[1].score) < bic_wanted(f) || v->confidence < CONFIDENCE_BARE)) {
         return doubt_between(f);
     }
     // Who looks now and then also comes out of turn, and how often they look is lost in the noise.

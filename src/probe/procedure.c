@@ -103,7 +103,7 @@ static unsigned telling(const struct hypothesis *h, const struct hypothesis *riv
     case PROBE_PARTIAL_LOCK: return varies ? 9 : 5;
     case PROBE_POOL: return divided ? 2 * h->at_once + 1 : h->at_once + h->at_once / 2 + 2;
     case PROBE_PARTITIONED: return 3 * h->at_once;
-    case PROBE_CPU: return 2 * h->at_once + 2;
+    case PROBE_CPU: return MAX(2 * h->at_once + 2, rival->cores ? rival->at_once + rival->at_once / 2 + 2 : 0);
     case PROBE_CAP: return h->at_once + 4;
     case PROBE_BUCKET: return h->at_once + 6;
     case PROBE_SESSION: return 2 * SESSION_CALLS;
@@ -187,6 +187,14 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
         return bare && d->of[TRIAL_SESSION] >= 2 ? false
                : bare || !rung                   ? give(plan, TRIAL_SESSION, calls)
                                                  : give(plan, TRIAL_BURST, rung);
+    }
+    // Whoever is refused by a cap is let in when a call is done; by a rate, when it is time.
+    bool refuses = h->model == PROBE_CAP || h->refused_status;
+    if (refuses && (!d->of[TRIAL_STAGGERED] || (!bare && d->together < TOGETHER_MOST))) {
+        unsigned closer = 3 * d->of[TRIAL_STAGGERED];
+        give(plan, TRIAL_STAGGERED, MIN(h->at_once + h->at_once / 2 + 4 + closer, most_users(o)));
+        plan->gap_ns = MAX(v->solo_ns * 3 / 2 / plan->calls, GAP_LEAST_NS / 4);
+        return true;
     }
     if (order_matters(h->model) && !d->of[TRIAL_STAGGERED]) {
         give(plan, TRIAL_STAGGERED, calls);

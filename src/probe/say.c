@@ -93,6 +93,9 @@ void say_model(struct out *o, const struct hypothesis *h, unsigned tried_up_to) 
         put_text(o, " at once, then ");
         put_rate(o, h->rate);
         put_text(o, " a second");
+        if (h->refused_status) {
+            put_format(o, ", everybody else is refused (status %d)", h->refused_status);
+        }
         break;
     case PROBE_CAP:
         put_count(o, h->at_once);
