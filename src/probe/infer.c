@@ -16,6 +16,7 @@ static const double ODDS_MOST = 1e12;
 static const double WAIT_SEEN = 0.2;
 static const double SLOWER_SEEN = 0.07; // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
+static const double SAME_PACE = 0.15; // of rates of which refusals say no more than between what they are
 static const double LOCK_LIKE = 0.02;
 static const double IDLE_LEAST = 0.125; // of a period
 static const double SHARE_MOST = 0.9;   // of a lock: above, it is one for the whole call
@@ -74,14 +75,15 @@ static double price_of(const struct hypothesis *h) {
     case PROBE_PARTIAL_LOCK: return 4;
     case PROBE_PARTITIONED: return 5;
     case PROBE_POLL: return 6;
-    case PROBE_BUCKET: return rate_is_round(h->rate) ? 6 : 12;
+    case PROBE_BUCKET: return rate_is_round(h->rate) ? remainder(h->rate, 5) == 0 ? 6 : 7 : 12;
     case PROBE_INCONCLUSIVE: break;
     }
     return 0;
 }
 
 bool hypothesis_same(const struct hypothesis *a, const struct hypothesis *b) {
-    return a->model == b->model && a->at_once == b->at_once && a->workers == b->workers;
+    bool pace = !a->refused_status || a->model != PROBE_BUCKET || fabs(log(a->rate / b->rate)) < SAME_PACE;
+    return a->model == b->model && a->at_once == b->at_once && a->workers == b->workers && pace;
 }
 
 // ---- one candidate

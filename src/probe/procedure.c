@@ -9,7 +9,7 @@ static const uint64_t SLOW_NS = 5000000000;
 static const uint64_t GAP_LEAST_NS = 4000000; // less, and calls overtake one another on their way
 static const double VARIES = 0.05;
 enum {
-    FIRST_BURST = 11,
+    FIRST_BURST = 12,
     FIRST_BURST_SLOW = 4,
     GROWTH = 6,
     SESSION_CALLS = 2, // and twice as many where it takes turns
