@@ -91,7 +91,7 @@ def judge(found, want):
     if best["model"] != want["model"]:
         return "wrong"
     if "share" in want:
-        return "exact" if abs(best["share"] - want["share"]) <= 0.03 else "wrong"
+        return "exact" if abs(best["share"] - want["share"]) <= 0.05 else "wrong"
     off = [abs((best.get(key) or 0) - (value or 0)) for key, value in want.items() if key != "model"]
     return "exact" if not any(off) else "near" if max(off) == 1 else "wrong"
 

@@ -74,7 +74,7 @@ static double price_of(const struct hypothesis *h) {
     case PROBE_CAP: return 2 + log(h->at_once) + (h->cores ? 3 : 0); // there are more large ones to choose from
     case PROBE_PARTIAL_LOCK: return 4;
     case PROBE_PARTITIONED: return 5;
-    case PROBE_POLL: return 6;
+    case PROBE_POLL: return h->each ? 8 : 6;
     case PROBE_BUCKET: return rate_is_round(h->rate) ? remainder(h->rate, 5) == 0 ? 6 : 7 : 12;
     case PROBE_INCONCLUSIVE: break;
     }
@@ -401,6 +401,22 @@ static double idle_ms(const struct scene *s) {
     return n ? sum / n : 0;
 }
 
+// Threads that look, and calls that wait for a thread.
+static void try_poll_by_threads(struct search *f, struct hypothesis h) {
+    enum { THREADS = 40 };
+    struct hypothesis best = h;
+    double most = -INFINITY;
+    for (h.each = 2; h.each < MIN(f->s.most, (unsigned)THREADS + 1); h.each++) {
+        double score = weigh(f, &h, false);
+        best = score > most ? h : best;
+        most = MAX(most, score);
+    }
+    if (best.each) {
+        climb(f, &best, get_period, set_period, 0.02);
+        weigh(f, &best, true);
+    }
+}
+
 static void try_poll(struct search *f) {
     enum { PARTS = 20 };
     static const double round_ms[] = {10, 20, 25, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 1000, 2000, 5000};
@@ -422,6 +438,13 @@ static void try_poll(struct search *f) {
     }
     if (best.model == PROBE_POLL) {
         weigh(f, &best, true);
+        try_poll_by_threads(f, best);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(round_ms) && best.model == PROBE_POLL; i++) {
+        if (round_ms[i] >= least && round_ms[i] < 4 * s->alone_ms) {
+            best.period_ns = (uint64_t)(round_ms[i] * 1e6);
+            try_poll_by_threads(f, best);
+        }
     }
 }
 

@@ -184,28 +184,41 @@ static double look(double came, double free_at, double period, double done, doub
     return fabs(done - early - alone) <= fabs(done - late - alone) ? early : late;
 }
 
+// Who waits for a thread does not look yet.
+static void first_looks(const struct hypothesis *h, const struct scene *s, const struct span *p, double *asks) {
+    size_t threads = h->each ? h->each : span_len(p);
+    for (size_t k = 0; k < span_len(p); k++) {
+        asks[k] = begin_of(s, p, ORDER_SENT, threads, k);
+    }
+}
+
 static bool turn_poll(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
                       struct account *a) {
     const struct span *p = &s->spans[trial];
     double period = (double)h->period_ns / 1e6;
     double free_at = 0;
+    double *asks = xcalloc(span_len(p) + 1, sizeof *asks);
+    first_looks(h, s, p, asks);
     for (size_t k = 0; k < span_len(p); k++) {
         const struct sight *me = nth_done(s, p, k);
         size_t who = (size_t)(me - s->v);
-        double start = free_at > me->came ? look(me->came, free_at, period, me->done, s->alone_ms) : me->came;
+        double came = asks[who - p->from];
+        double start = free_at > came ? look(came, free_at, period, me->done, s->alone_ms) : came;
         double rivals = 0; // who looked when I did
         double missed = 0; // who should have got it before me
         for (size_t j = k + 1; j < span_len(p) && span_len(p) <= LOTS_MOST; j++) {
             const struct sight *other = nth_done(s, p, j);
-            double off = fabs(remainder(start - other->came, period)); // of the nearest of their looks from mine
-            double theirs = other->came + ceil(MAX(free_at + JITTER_MS - other->came, 0) / period) * period;
-            bool rival = off <= JITTER_MS && other->came <= start + JITTER_MS;
+            double asked = asks[(size_t)(other - s->v) - p->from];
+            double off = fabs(remainder(start - asked, period)); // of the nearest of their looks from mine
+            double theirs = asked + ceil(MAX(free_at + JITTER_MS - asked, 0) / period) * period;
+            bool rival = off <= JITTER_MS && asked <= start + JITTER_MS;
             rivals += rival;
             missed += (off > JITTER_MS && theirs < start) || (rival && order == ORDER_SENT && other < me);
         }
         note(a, s, who, start, (order == ORDER_SENT ? 0 : -log1p(rivals)) - 3 * MIN(missed, 3));
         free_at = me->done;
     }
+    free(asks);
     return true;
 }
 
