@@ -521,6 +521,10 @@ static void try_strict_bucket(struct search *f) {
         const struct span *p = &s->spans[t];
         for (double interval = 5; p->refused_to > p->refused_from && interval < 70000; interval *= 1.1) {
             for (size_t less = 0; less < 4 && less < span_len(p); less++) {
+                // One let in for each call's time is a cap of one, as far as can be seen.
+                if (span_len(p) - less == 1 && fabs(interval / s->fastest_ms - 1) < SAME_PACE) {
+                    continue;
+                }
                 struct hypothesis h = {.model = PROBE_BUCKET,
                                        .at_once = (unsigned)(span_len(p) - less),
                                        .rate = 1e3 / interval,
@@ -632,7 +636,9 @@ static void weigh_lots(struct search *f, const struct hypothesis *h, unsigned gu
     for (size_t r = 0; r < s->refused; r++) {
         c->part[s->n + r] = -7;
     }
-    c->waited = s->alone_ms;
+    for (size_t i = 0; i < s->n; i++) {
+        c->waited = MAX(c->waited, latency(s, i) - f->chosen.service[i]);
+    }
     finish_candidate(f, c);
     c->score -= paid;
     c->fixed -= paid;

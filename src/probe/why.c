@@ -152,6 +152,17 @@ static void add(struct why *why, enum rank *ranks, enum rank rank, const struct 
     write_number(why->reasons[at].number, sizeof why->reasons[at].number, t, n, cpus);
 }
 
+// Beside a likely one, what is merely possible only takes the eye off it.
+static void drop_unlikely(struct why *why) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < why->count && why->reasons[0].likely; i++) {
+        if (why->reasons[i].likely || why->reasons[i].excluded) {
+            why->reasons[kept++] = why->reasons[i];
+        }
+    }
+    why->count = kept ? kept : why->count;
+}
+
 void why_find(const struct verdict *v, const struct evidence *e, struct why *why) {
     const struct hypothesis *h = v->best.model == PROBE_INCONCLUSIVE ? &v->likely : &v->best;
     enum rank ranks[WHY_MOST];
@@ -164,4 +175,5 @@ void why_find(const struct verdict *v, const struct evidence *e, struct why *why
             add(why, ranks, rank, t, h, cpus);
         }
     }
+    drop_unlikely(why);
 }
