@@ -8,8 +8,9 @@
 #include "probe/lots.h"
 
 static const double BIC_BARE = 10;
-static const double VARIES = 0.05; // CV of calls alone
-static const double UNFAIR = 4;    // so much likelier is it that who is next is not who came first
+static const double BIC_DIVIDED = 40; // of divisions of the same seats: their weights are estimates
+static const double VARIES = 0.05;    // CV of calls alone
+static const double UNFAIR = 4;       // so much likelier is it that who is next is not who came first
 static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
@@ -863,7 +864,9 @@ static bool lock_or_rate(const struct hypothesis *a, const struct hypothesis *b)
 static double bic_wanted(const struct search *f) {
     const struct hypothesis *a = &f->v[0].h;
     const struct hypothesis *b = &f->v[1].h;
-    return lock_or_rate(a, b) || lock_or_rate(b, a) ? 2 * BIC_BARE : BIC_BARE;
+    bool divided = a->model == PROBE_PARTITIONED && b->model == PROBE_PARTITIONED && a->at_once == b->at_once;
+    bool twins = lock_or_rate(a, b) || lock_or_rate(b, a);
+    return divided ? BIC_DIVIDED : twins ? 2 * BIC_BARE : BIC_BARE;
 }
 
 // Of two that fit: neighbours of one kind where times vary, or two kinds.
