@@ -8,7 +8,7 @@
 #include "probe/lots.h"
 
 static const double BIC_BARE = 10;
-static const double BIC_DIVIDED = 40; // of divisions of the same seats: their weights are estimates
+static const double BIC_DIVIDED = 20; // of divisions of the same seats: their weights are estimates
 static const double VARIES = 0.05;    // CV of calls alone
 static const double UNFAIR = 4;       // so much likelier is it that who is next is not who came first
 static const double CONFIDENCE_BARE = 0.95;
@@ -681,6 +681,22 @@ static void weigh_divisions(struct search *f, const struct division *v, size_t c
     }
 }
 
+// However many seats there are is soon seen; how they are divided is not: every way to divide those is weighed.
+static void weigh_same_seats(struct search *f, size_t first) {
+    const struct candidate *best = NULL;
+    for (size_t i = first; i < f->count; i++) {
+        best = !best || f->v[i].score > best->score ? &f->v[i] : best;
+    }
+    unsigned seats = best ? best->h.at_once : 0;
+    for (unsigned workers = 2; workers <= MIN(seats, (unsigned)WORKERS_MOST); workers++) {
+        struct hypothesis h = {
+            .model = PROBE_PARTITIONED, .at_once = seats, .workers = workers, .each = seats / workers};
+        if (seats % workers == 0) {
+            weigh_lots(f, &h, LOTS_GUESSES_MOST);
+        }
+    }
+}
+
 // The seats that explain most if nobody divides them.
 static unsigned best_pool(const struct search *f) {
     const struct candidate *best = NULL;
@@ -707,7 +723,9 @@ static void try_lots(struct search *f) {
             count = keep_best(best, count, (struct division){workers * each == pool ? 0 : off, workers, each});
         }
     }
+    size_t first = f->count;
     weigh_divisions(f, best, count);
+    weigh_same_seats(f, first);
 }
 
 static void try_all(struct search *f) {
