@@ -8,9 +8,8 @@
 #include "probe/lots.h"
 
 static const double BIC_BARE = 10;
-static const double BIC_DIVIDED = 20; // of divisions of the same seats: their weights are estimates
-static const double VARIES = 0.05;    // CV of calls alone
-static const double UNFAIR = 4;       // so much likelier is it that who is next is not who came first
+static const double VARIES = 0.05; // CV of calls alone
+static const double UNFAIR = 4;    // so much likelier is it that who is next is not who came first
 static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
@@ -879,12 +878,15 @@ static bool lock_or_rate(const struct hypothesis *a, const struct hypothesis *b)
     return rate && a->model == PROBE_PARTIAL_LOCK;
 }
 
+// Divisions of the same seats are weighed by estimates, the worse the more seats there are.
 static double bic_wanted(const struct search *f) {
     const struct hypothesis *a = &f->v[0].h;
     const struct hypothesis *b = &f->v[1].h;
     bool divided = a->model == PROBE_PARTITIONED && b->model == PROBE_PARTITIONED && a->at_once == b->at_once;
-    bool twins = lock_or_rate(a, b) || lock_or_rate(b, a);
-    return divided ? BIC_DIVIDED : twins ? 2 * BIC_BARE : BIC_BARE;
+    return divided              ? BIC_BARE + a->at_once / 2.0
+           : lock_or_rate(b, a) ? 4 * BIC_BARE // there are more locks than such rates
+           : lock_or_rate(a, b) ? 2 * BIC_BARE
+                                : BIC_BARE;
 }
 
 // Of two that fit: neighbours of one kind where times vary, or two kinds.
