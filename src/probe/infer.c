@@ -874,8 +874,7 @@ static unsigned refusals_left(const struct scene *s, const struct candidate *c) 
 // A lock for 100 ms of each call and ten calls a second are the same thing while times are constant: what tells them
 // apart is small, and has to be much.
 static bool lock_or_rate(const struct hypothesis *a, const struct hypothesis *b) {
-    bool rate = b->model == PROBE_BUCKET && b->at_once == 1 && rate_is_round(b->rate);
-    return rate && a->model == PROBE_PARTIAL_LOCK;
+    return a->model == PROBE_PARTIAL_LOCK && b->model == PROBE_BUCKET && b->at_once == 1;
 }
 
 // Divisions of the same seats are weighed by estimates, the worse the more seats there are.
@@ -883,10 +882,10 @@ static double bic_wanted(const struct search *f) {
     const struct hypothesis *a = &f->v[0].h;
     const struct hypothesis *b = &f->v[1].h;
     bool divided = a->model == PROBE_PARTITIONED && b->model == PROBE_PARTITIONED && a->at_once == b->at_once;
-    return divided              ? BIC_BARE + a->at_once / 2.0
-           : lock_or_rate(b, a) ? 4 * BIC_BARE // there are more locks than such rates
-           : lock_or_rate(a, b) ? 2 * BIC_BARE
-                                : BIC_BARE;
+    return divided                                        ? BIC_BARE + a->at_once / 2.0
+           : lock_or_rate(b, a)                           ? 4 * BIC_BARE // there are more locks than such rates
+           : lock_or_rate(a, b) && rate_is_round(b->rate) ? 2 * BIC_BARE
+                                                          : BIC_BARE;
 }
 
 // Of two that fit: neighbours of one kind where times vary, or two kinds.

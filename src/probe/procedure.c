@@ -204,7 +204,7 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     if (o->slower && !d->of[TRIAL_SLOWER] && (bare || may_be_a_rate(v))) {
         return give(plan, TRIAL_SLOWER, calls);
     }
-    if (bare && more_than(d, h->at_once) >= (h->model == PROBE_POOL ? 3 : 2)) {
+    if (bare && more_than(d, h->at_once) >= (h->model == PROBE_POOL || h->model == PROBE_CPU ? 3 : 2)) {
         return next_open(o, d, v, plan);
     }
     if (d->together >= TOGETHER_MOST) {
