@@ -882,7 +882,7 @@ static double bic_wanted(const struct search *f) {
     const struct hypothesis *a = &f->v[0].h;
     const struct hypothesis *b = &f->v[1].h;
     bool divided = a->model == PROBE_PARTITIONED && b->model == PROBE_PARTITIONED && a->at_once == b->at_once;
-    return divided                                        ? BIC_BARE + a->at_once / 2.0
+    return divided                                        ? BIC_BARE + 2 * a->at_once
            : lock_or_rate(b, a)                           ? 4 * BIC_BARE // there are more locks than such rates
            : lock_or_rate(a, b) && rate_is_round(b->rate) ? 2 * BIC_BARE
                                                           : BIC_BARE;
