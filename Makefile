@@ -14,7 +14,8 @@ PREFIX ?= /usr/local
 CI ?=
 WERROR = $(if $(CI),-Dwerror=true)
 
-.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-life bench-overload bench-infer bench-tools fmt install clean
+.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-life bench-overload bench-waits bench-infer \
+        bench-probe bench-servers bench-tools fmt install clean
 
 all: build
 
@@ -104,6 +105,14 @@ RUNS ?= 20
 bench-infer: build
 	@$(NINJA) -C build/release bench/thaw-bench-infer $(QUIETLY)
 	@build/release/bench/thaw-bench-infer $(RUNS) 2>build/infer.log
+
+# Is the prober right? The real program against the mock's capacities, and against servers that were not written here.
+bench-probe: build
+	@python3 bench/probe.py --thaw build/thaw $(BENCH)
+
+bench-servers: build
+	@./setup servers
+	@python3 bench/servers.py --thaw build/thaw $(BENCH)
 
 bench-tools: build
 	@./setup bench

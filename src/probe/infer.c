@@ -16,7 +16,10 @@ static const double ODDS_MOST = 1e12;
 static const double WAIT_SEEN = 0.2;
 static const double SLOWER_SEEN = 0.07; // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
-static const double SHARE_MOST = 0.9; // of a lock: above, it is one for the whole call
+static const double SAME_PACE = 0.15; // of rates of which refusals say no more than between what they are
+static const double LOCK_LIKE = 0.02;
+static const double IDLE_LEAST = 0.125; // of a period
+static const double SHARE_MOST = 0.9;   // of a lock: above, it is one for the whole call
 // The journal says otherwise.
 static const double SEEN_OTHERWISE = -20;
 // What letting in in another order than that of coming costs.
@@ -57,6 +60,10 @@ struct search {
 
 // ---- the models, and what their numbers cost: half of BIC's parameters * log(n), for the sizes that are usual here
 
+// Rates are configured, so they are whole numbers, of a second or of a minute.
+static double round_rate(double rate) { return rate >= 1 ? nearbyint(rate) : MAX(nearbyint(rate * 60), 1) / 60; }
+static bool rate_is_round(double rate) { return fabs(rate - round_rate(rate)) < 1e-9; }
+
 static double price_of(const struct hypothesis *h) {
     switch (h->model) {
     case PROBE_FLAT: return h->share > 0 ? 0.5 : 0;
@@ -64,18 +71,19 @@ static double price_of(const struct hypothesis *h) {
     case PROBE_SESSION: return 2;
     case PROBE_POOL:
     case PROBE_CPU:
-    case PROBE_CAP: return 2 + log(h->at_once); // there are more large ones to choose from
+    case PROBE_CAP: return 2 + log(h->at_once) + (h->cores ? 3 : 0); // there are more large ones to choose from
     case PROBE_PARTIAL_LOCK: return 4;
     case PROBE_PARTITIONED: return 5;
-    case PROBE_POLL: return 6;
-    case PROBE_BUCKET: return 8;
+    case PROBE_POLL: return h->each ? 8 : 6;
+    case PROBE_BUCKET: return rate_is_round(h->rate) ? remainder(h->rate, 5) == 0 ? 6 : 7 : 12;
     case PROBE_INCONCLUSIVE: break;
     }
     return 0;
 }
 
 bool hypothesis_same(const struct hypothesis *a, const struct hypothesis *b) {
-    return a->model == b->model && a->at_once == b->at_once;
+    bool pace = !a->refused_status || a->model != PROBE_BUCKET || fabs(log(a->rate / b->rate)) < SAME_PACE;
+    return a->model == b->model && a->at_once == b->at_once && a->workers == b->workers && pace;
 }
 
 // ---- one candidate
@@ -115,9 +123,9 @@ static double weigh_part(const struct search *f, const struct account *a, unsign
     return sum;
 }
 
-// Where calls wait for tokens, those alone do, too.
+// Where tokens are fewer than calls one after another, those alone wait, too.
 static double about_ms(const struct scene *s, const struct hypothesis *h) {
-    return h->model == PROBE_BUCKET ? s->fastest_ms : s->alone_ms;
+    return h->model == PROBE_BUCKET && 1e3 / h->rate > s->fastest_ms ? s->fastest_ms : s->alone_ms;
 }
 
 // Of each trial the order that explains it best. *unfair: by how much others than first come first served do better.
@@ -298,6 +306,18 @@ static void try_seats(struct search *f) {
     }
 }
 
+// More threads than cores: who is in is slowed by the others who are.
+static void try_seats_on_cores(struct search *f) {
+    enum { SEATS = 16 };
+    static const unsigned cores[] = {1, 2, 3, 4, 6, 8, 12};
+    for (unsigned n = 2; n < MIN(f->s.most, (unsigned)SEATS + 1); n++) {
+        for (size_t i = 0; i < ARRAY_LEN(cores) && cores[i] < n; i++) {
+            struct hypothesis h = {.model = PROBE_POOL, .at_once = n, .cores = cores[i]};
+            weigh(f, &h, true);
+        }
+    }
+}
+
 static void try_cpu(struct search *f) {
     for (unsigned n = 1; n * (1 + SLOWER_SEEN + f->s.cv) < f->s.most; n++) {
         if (worth(&f->s, PROBE_CPU, n)) {
@@ -351,17 +371,50 @@ static void try_lock(struct search *f) {
 static double get_period(const struct hypothesis *h) { return (double)h->period_ns; }
 static void set_period(struct hypothesis *h, double x) { h->period_ns = (uint64_t)MAX(x, 1e6); }
 
+static double mean_gap(const struct scene *s, const struct span *p) {
+    double first = s->v[s->by_done[p->from]].done;
+    return (s->v[s->by_done[p->to - 1]].done - first) / ((double)span_len(p) - 1);
+}
+
 // Of a burst, looks fall together: endings are a whole number of periods apart.
 static double usual_gap(const struct scene *s) {
     double gap = 0;
     for (unsigned t = 0; t < s->span_count; t++) {
         const struct span *p = &s->spans[t];
-        if (p->kind == TRIAL_BURST && span_len(p) > 2) {
-            double first = s->v[s->by_done[p->from]].done;
-            gap = (s->v[s->by_done[p->to - 1]].done - first) / ((double)span_len(p) - 1);
-        }
+        gap = p->kind == TRIAL_BURST && span_len(p) > 2 ? mean_gap(s, p) : gap;
     }
     return gap;
+}
+
+// How long the seat stays empty between two, in the mean. A period that would have every look come just in time is made
+// to measure: nobody looks so luckily.
+static double idle_ms(const struct scene *s) {
+    double sum = 0;
+    unsigned n = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        if ((p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED) && span_len(p) > 2) {
+            sum += mean_gap(s, p) - s->alone_ms;
+            n++;
+        }
+    }
+    return n ? sum / n : 0;
+}
+
+// Threads that look, and calls that wait for a thread.
+static void try_poll_by_threads(struct search *f, struct hypothesis h) {
+    enum { THREADS = 40 };
+    struct hypothesis best = h;
+    double most = -INFINITY;
+    for (h.each = 2; h.each < MIN(f->s.most, (unsigned)THREADS + 1); h.each++) {
+        double score = weigh(f, &h, false);
+        best = score > most ? h : best;
+        most = MAX(most, score);
+    }
+    if (best.each) {
+        climb(f, &best, get_period, set_period, 0.02);
+        weigh(f, &best, true);
+    }
 }
 
 static void try_poll(struct search *f) {
@@ -369,12 +422,13 @@ static void try_poll(struct search *f) {
     static const double round_ms[] = {10, 20, 25, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 1000, 2000, 5000};
     const struct scene *s = &f->s;
     double gap = usual_gap(s);
+    double idle = idle_ms(s);
     struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
     double most = -INFINITY;
     double least = MAX(10, MAX(0.05, s->cv) * s->alone_ms); // less is not seen for the noise
     for (int i = 0; i < PARTS + (int)ARRAY_LEN(round_ms) && gap > 0.8 * s->alone_ms; i++) {
         double period = i < PARTS ? gap / (i + 1) : round_ms[i - PARTS];
-        if (period < least || period > 4 * s->alone_ms) {
+        if (period < least || period > 4 * s->alone_ms || idle < IDLE_LEAST * period) {
             continue;
         }
         struct hypothesis h = {.model = PROBE_POLL, .at_once = 1, .period_ns = (uint64_t)(period * 1e6)};
@@ -384,6 +438,13 @@ static void try_poll(struct search *f) {
     }
     if (best.model == PROBE_POLL) {
         weigh(f, &best, true);
+        try_poll_by_threads(f, best);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(round_ms) && best.model == PROBE_POLL; i++) {
+        if (round_ms[i] >= least && round_ms[i] < 4 * s->alone_ms) {
+            best.period_ns = (uint64_t)(round_ms[i] * 1e6);
+            try_poll_by_threads(f, best);
+        }
     }
 }
 
@@ -432,6 +493,8 @@ static void try_bucket_of(struct search *f, const struct span *p, double interva
         if (h.at_once) {
             climb(f, &h, get_rate, set_rate, 0.02);
             weigh(f, &h, true);
+            h.rate = round_rate(h.rate);
+            weigh(f, &h, true);
         }
     }
 }
@@ -442,7 +505,9 @@ static void try_bucket(struct search *f) {
         const struct span *p = &s->spans[t];
         for (int mean = 0; mean < 2 && p->kind == TRIAL_BURST && span_len(p) >= 4; mean++) {
             double interval = token_ms(s, p, mean);
-            if (interval > 2) {
+            // One token in each call's time is a lock, as far as can be seen; and locks are what apps have.
+            bool lock = fabs(interval / s->fastest_ms - 1) < LOCK_LIKE && sooner(s, p, 1.5) == 1;
+            if (interval > 2 && !lock) {
                 try_bucket_of(f, p, interval);
             }
         }
@@ -454,12 +519,18 @@ static void try_strict_bucket(struct search *f) {
     int status = s->refusals[0].status;
     for (unsigned t = 0; t < s->span_count && status; t++) {
         const struct span *p = &s->spans[t];
-        for (double interval = 5; p->refused_to > p->refused_from && interval < 70000; interval *= 1.4) {
+        for (double interval = 5; p->refused_to > p->refused_from && interval < 70000; interval *= 1.1) {
             for (size_t less = 0; less < 4 && less < span_len(p); less++) {
+                // One let in for each call's time is a cap of one, as far as can be seen.
+                if (span_len(p) - less == 1 && fabs(interval / s->fastest_ms - 1) < SAME_PACE) {
+                    continue;
+                }
                 struct hypothesis h = {.model = PROBE_BUCKET,
                                        .at_once = (unsigned)(span_len(p) - less),
                                        .rate = 1e3 / interval,
                                        .refused_status = status};
+                weigh(f, &h, true);
+                h.rate = round_rate(h.rate);
                 weigh(f, &h, true);
             }
         }
@@ -565,7 +636,9 @@ static void weigh_lots(struct search *f, const struct hypothesis *h, unsigned gu
     for (size_t r = 0; r < s->refused; r++) {
         c->part[s->n + r] = -7;
     }
-    c->waited = s->alone_ms;
+    for (size_t i = 0; i < s->n; i++) {
+        c->waited = MAX(c->waited, latency(s, i) - f->chosen.service[i]);
+    }
     finish_candidate(f, c);
     c->score -= paid;
     c->fixed -= paid;
@@ -607,12 +680,28 @@ static void weigh_divisions(struct search *f, const struct division *v, size_t c
     }
 }
 
+// However many seats there are is soon seen; how they are divided is not: every way to divide those is weighed.
+static void weigh_same_seats(struct search *f, size_t first) {
+    const struct candidate *best = NULL;
+    for (size_t i = first; i < f->count; i++) {
+        best = !best || f->v[i].score > best->score ? &f->v[i] : best;
+    }
+    unsigned seats = best ? best->h.at_once : 0;
+    for (unsigned workers = 2; workers <= MIN(seats, (unsigned)WORKERS_MOST); workers++) {
+        struct hypothesis h = {
+            .model = PROBE_PARTITIONED, .at_once = seats, .workers = workers, .each = seats / workers};
+        if (seats % workers == 0) {
+            weigh_lots(f, &h, LOTS_GUESSES_MOST);
+        }
+    }
+}
+
 // The seats that explain most if nobody divides them.
 static unsigned best_pool(const struct search *f) {
     const struct candidate *best = NULL;
     for (size_t i = 0; i < f->count; i++) {
         const struct candidate *c = &f->v[i];
-        best = c->h.model == PROBE_POOL && (!best || c->score > best->score) ? c : best;
+        best = c->h.model == PROBE_POOL && !c->h.cores && (!best || c->score > best->score) ? c : best;
     }
     return best ? best->h.at_once : 0;
 }
@@ -633,7 +722,9 @@ static void try_lots(struct search *f) {
             count = keep_best(best, count, (struct division){workers * each == pool ? 0 : off, workers, each});
         }
     }
+    size_t first = f->count;
     weigh_divisions(f, best, count);
+    weigh_same_seats(f, first);
 }
 
 static void try_all(struct search *f) {
@@ -641,6 +732,7 @@ static void try_all(struct search *f) {
     try_cap(f);
     if (anybody_waits(&f->s)) {
         try_seats(f);
+        try_seats_on_cores(f);
         try_cpu(f);
         try_lock(f);
         try_poll(f);
@@ -730,10 +822,10 @@ static bool faster_than_alone(const struct scene *s) {
 
 // Alone they vary, together they end as one.
 static bool end_as_one(const struct scene *s) {
-    for (unsigned t = 0; t < s->span_count && s->cv > VARIES; t++) {
+    for (unsigned t = 0; t < s->span_count && s->spread > VARIES; t++) {
         const struct span *p = &s->spans[t];
         if (p->kind == TRIAL_BURST && span_len(p) >= 4 &&
-            s->v[s->by_done[p->to - 1]].done - s->v[s->by_done[p->from]].done < s->cv * s->alone_ms / 10) {
+            s->v[s->by_done[p->to - 1]].done - s->v[s->by_done[p->from]].done < s->spread * s->alone_ms / 10) {
             return true;
         }
     }
@@ -779,6 +871,23 @@ static unsigned refusals_left(const struct scene *s, const struct candidate *c) 
     return n;
 }
 
+// A lock for 100 ms of each call and ten calls a second are the same thing while times are constant: what tells them
+// apart is small, and has to be much.
+static bool lock_or_rate(const struct hypothesis *a, const struct hypothesis *b) {
+    return a->model == PROBE_PARTIAL_LOCK && b->model == PROBE_BUCKET && b->at_once == 1;
+}
+
+// Divisions of the same seats are weighed by estimates, the worse the more seats there are.
+static double bic_wanted(const struct search *f) {
+    const struct hypothesis *a = &f->v[0].h;
+    const struct hypothesis *b = &f->v[1].h;
+    bool divided = a->model == PROBE_PARTITIONED && b->model == PROBE_PARTITIONED && a->at_once == b->at_once;
+    return divided                                        ? BIC_BARE + 2 * a->at_once
+           : lock_or_rate(b, a)                           ? 4 * BIC_BARE // there are more locks than such rates
+           : lock_or_rate(a, b) && rate_is_round(b->rate) ? 2 * BIC_BARE
+                                                          : BIC_BARE;
+}
+
 // Of two that fit: neighbours of one kind where times vary, or two kinds.
 static enum doubt doubt_between(const struct search *f) {
     if (got_faster(&f->s)) {
@@ -805,7 +914,7 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     if (calls < 2) {
         return s->unsound ? DOUBT_PROBER : DOUBT_BUDGET;
     }
-    if (2 * s->unsound > s->span_count || (f->e->cpu_share > 0.9 && !flat)) {
+    if (s->unsound > s->span_count || (f->e->cpu_share > 0.9 && !flat)) {
         return DOUBT_PROBER;
     }
     if (s->resent * 10 > calls || steps_of_the_network(s)) {
@@ -827,7 +936,7 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     if (lots && (s->cv > VARIES || !seen_full(s, best->h.at_once))) {
         return doubt_between(f);
     }
-    if (f->count > 1 && (2 * (best->score - f->v[1].score) < BIC_BARE || v->confidence < CONFIDENCE_BARE)) {
+    if (f->count > 1 && (2 * (best->score - f->v[1].score) < bic_wanted(f) || v->confidence < CONFIDENCE_BARE)) {
         return doubt_between(f);
     }
     // Who looks now and then also comes out of turn, and how often they look is lost in the noise.

@@ -45,6 +45,57 @@ static bool turn_lock(const struct hypothesis *h, const struct scene *s, unsigne
     return order == ORDER_SENT || h->share > 0;
 }
 
+// ---- processor sharing
+
+// When the k-th to be let in begins, of so many seats.
+static double begin_of(const struct scene *s, const struct span *p, enum order order, size_t seats, size_t k) {
+    double came = s->v[nth(s, p, order, k)].came;
+    return k < seats ? came : MAX(came, nth_done(s, p, k - seats)->done);
+}
+
+// A(t): how much service each call that is in service has had; it grows by min(1, cores / n). Replaces each call's time in
+// service by what it has had of it.
+static void share(const struct scene *s, const struct span *p, enum order order, size_t seats, unsigned cores,
+                  struct account *a) {
+    size_t begun = 0;
+    double at = 0;
+    double had = 0;
+    unsigned n = 0;
+    for (size_t k = 0; k < span_len(p); k++) {
+        const struct sight *left = nth_done(s, p, k);
+        for (bool leaves = false; !leaves;) {
+            double next = begun < span_len(p) ? begin_of(s, p, order, seats, begun) : INFINITY;
+            leaves = next >= left->done;
+            next = MAX(MIN(next, left->done), at);
+            had += n ? (next - at) * MIN(1.0, (double)cores / n) : 0;
+            at = next;
+            size_t who = leaves ? 0 : nth(s, p, order, begun++);
+            if (!leaves && s->v[who].done > at) {
+                a->service[who] = -had;
+                n++;
+            }
+        }
+        size_t who = (size_t)(left - s->v);
+        bool there = n > 0 && (order == ORDER_SENT ? who - p->from : k) < begun;
+        a->service[who] = there ? a->service[who] + had : 0; // else done without having begun: it contradicts
+        a->chance[who] += there ? log(MIN(1.0, (double)cores / n)) : 0; // so much less of service than of time
+        n -= there;
+    }
+}
+
+static bool turn_cpu(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
+                     struct account *a) {
+    const struct span *p = &s->spans[trial];
+    for (size_t i = p->from; i < p->to; i++) {
+        note(a, s, i, s->v[i].came, 0);
+    }
+    share(s, p, order, span_len(p), h->at_once, a);
+    for (size_t i = p->from; i < p->to; i++) {
+        a->waited = MAX(a->waited, s->v[i].done - s->v[i].came - a->service[i]);
+    }
+    return order == ORDER_SENT;
+}
+
 // ---- N seats
 
 // Who leaves at `done` gives the seat to one of those waiting: the last to come, or by lot whoever is done first.
@@ -118,40 +169,10 @@ static bool turn_pool(const struct hypothesis *h, const struct scene *s, unsigne
         batch = first == k ? start : batch;
         note(a, s, i, start, order == ORDER_SENT ? 0 : log((double)(k - first + 1) / (double)(k + 1)));
     }
-    return true;
-}
-
-// ---- processor sharing
-
-// A(t): how much service each call that is there has had; it grows by min(1, m / n).
-static bool turn_cpu(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
-                     struct account *a) {
-    const struct span *p = &s->spans[trial];
-    size_t come = p->from;
-    double at = 0;
-    double had = 0;
-    unsigned n = 0;
-    for (size_t k = 0; k < span_len(p); k++) {
-        const struct sight *left = nth_done(s, p, k);
-        double stop = left->done;
-        while (true) {
-            bool arrival = come < p->to && s->v[come].came <= stop;
-            double next = arrival ? s->v[come].came : stop;
-            had += n ? (next - at) * MIN(1.0, (double)h->at_once / n) : 0;
-            at = next;
-            if (!arrival) {
-                break;
-            }
-            a->service[come++] = -had;
-            n++;
-        }
-        size_t who = (size_t)(left - s->v);
-        a->service[who] += had;
-        a->chance[who] = log(MIN(1.0, (double)h->at_once / n)); // so much less of service than of time
-        a->waited = MAX(a->waited, left->done - left->came - a->service[who]);
-        n--;
+    if (h->cores) {
+        share(s, p, order, h->at_once, h->cores, a);
     }
-    return order == ORDER_SENT;
+    return true;
 }
 
 // ---- a flag that is looked at
@@ -163,38 +184,60 @@ static double look(double came, double free_at, double period, double done, doub
     return fabs(done - early - alone) <= fabs(done - late - alone) ? early : late;
 }
 
+// Who waits for a thread does not look yet.
+static void first_looks(const struct hypothesis *h, const struct scene *s, const struct span *p, double *asks) {
+    size_t threads = h->each ? h->each : span_len(p);
+    for (size_t k = 0; k < span_len(p); k++) {
+        asks[k] = begin_of(s, p, ORDER_SENT, threads, k);
+    }
+}
+
 static bool turn_poll(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
                       struct account *a) {
     const struct span *p = &s->spans[trial];
     double period = (double)h->period_ns / 1e6;
     double free_at = 0;
+    double *asks = xcalloc(span_len(p) + 1, sizeof *asks);
+    first_looks(h, s, p, asks);
     for (size_t k = 0; k < span_len(p); k++) {
         const struct sight *me = nth_done(s, p, k);
         size_t who = (size_t)(me - s->v);
-        double start = free_at > me->came ? look(me->came, free_at, period, me->done, s->alone_ms) : me->came;
+        double came = asks[who - p->from];
+        double start = free_at > came ? look(came, free_at, period, me->done, s->alone_ms) : came;
         double rivals = 0; // who looked when I did
         double missed = 0; // who should have got it before me
         for (size_t j = k + 1; j < span_len(p) && span_len(p) <= LOTS_MOST; j++) {
             const struct sight *other = nth_done(s, p, j);
-            double off = fabs(remainder(start - other->came, period)); // of the nearest of their looks from mine
-            double theirs = other->came + ceil(MAX(free_at + JITTER_MS - other->came, 0) / period) * period;
-            bool rival = off <= JITTER_MS && other->came <= start + JITTER_MS;
+            double asked = asks[(size_t)(other - s->v) - p->from];
+            double off = fabs(remainder(start - asked, period)); // of the nearest of their looks from mine
+            double theirs = asked + ceil(MAX(free_at + JITTER_MS - asked, 0) / period) * period;
+            bool rival = off <= JITTER_MS && asked <= start + JITTER_MS;
             rivals += rival;
             missed += (off > JITTER_MS && theirs < start) || (rival && order == ORDER_SENT && other < me);
         }
         note(a, s, who, start, (order == ORDER_SENT ? 0 : -log1p(rivals)) - 3 * MIN(missed, 3));
         free_at = me->done;
     }
+    free(asks);
     return true;
 }
 
 // ---- tokens. GCRA, whose one number is when the bucket will be full again; it is carried from trial to trial
+
+// What calls took that are left out, since the trial before.
+static void drain(const struct hypothesis *h, const struct scene *s, unsigned trial, struct account *a) {
+    double interval = 1e3 / h->rate;
+    for (unsigned i = trial ? s->spans[trial - 1].lost : 0; i < s->spans[trial].lost; i++) {
+        a->full = MAX(a->full, s->lost[i]) + interval;
+    }
+}
 
 static bool turn_bucket(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
                         struct account *a) {
     const struct span *p = &s->spans[trial];
     double interval = 1e3 / h->rate;
     double size = (h->at_once - 1) * interval;
+    drain(h, s, trial, a);
     double full = a->full;
     double last = 0;
     for (size_t k = 0; k < span_len(p); k++) {
@@ -213,6 +256,7 @@ static bool turn_strict_bucket(const struct hypothesis *h, const struct scene *s
     const struct span *p = &s->spans[trial];
     double interval = 1e3 / h->rate;
     double size = (h->at_once - 1) * interval;
+    drain(h, s, trial, a);
     size_t i = p->from;
     size_t r = p->refused_from;
     while (i < p->to || r < p->refused_to) {
@@ -281,7 +325,7 @@ bool mechanism_turn(const struct hypothesis *h, const struct scene *s, unsigned 
                     struct account *a) {
     const struct span *p = &s->spans[trial];
     if ((order == ORDER_SHUFFLED && !span_is_burst(p) && h->model != PROBE_POLL) ||
-        (order >= ORDER_LAST && h->model != PROBE_POOL && h->model != PROBE_SERIAL)) {
+        (order >= ORDER_LAST && ((h->model != PROBE_POOL && h->model != PROBE_SERIAL) || h->cores))) {
         return false;
     }
     for (size_t r = p->refused_from; r < p->refused_to; r++) {

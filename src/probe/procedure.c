@@ -3,18 +3,21 @@
 
 #include "base/attr.h"
 #include "probe/infer.h"
+#include "probe/scene.h"
 
 static const uint64_t SLOW_NS = 5000000000;
 static const uint64_t GAP_LEAST_NS = 4000000; // less, and calls overtake one another on their way
 static const double VARIES = 0.05;
 enum {
-    FIRST_BURST = 11,
+    FIRST_BURST = 12,
     FIRST_BURST_SLOW = 4,
     GROWTH = 6,
     SESSION_CALLS = 2, // and twice as many where it takes turns
     SOLO_AGAIN = 10,
     SOLO_MOST = 60,
+    FEW_TRIALS = 3,
     TOGETHER_MOST = 11, // if so many do not tell, more will not
+    TOO_LATE = 6,       // and if the prober was too late in most of so many, it will be again
     OPEN_ROUNDS = 30,
     OPEN_MOST = 400,
     SEED = 7,
@@ -23,20 +26,25 @@ enum {
 // What has been done so far.
 struct done {
     const struct evidence *e;
+    double alone_ms;
     unsigned solo;     // calls
     unsigned largest;  // burst
     unsigned together; // trials of calls that could meet
     unsigned of[TRIAL_OPEN + 1];
 };
 
-static struct done count(const struct evidence *e) {
-    struct done d = {.e = e};
+static bool meets(const struct trial_plan *p) { return p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED; }
+
+// What the prober was too late for is done again.
+static struct done count(const struct evidence *e, const struct verdict *v) {
+    struct done d = {.e = e, .alone_ms = (double)v->solo_ns / 1e6};
     for (unsigned i = 0; i < e->count; i++) {
         const struct trial_plan *p = &e->trials[i]->plan;
-        d.of[p->kind]++;
+        bool counts = !meets(p) || scene_sound(e->trials[i], d.alone_ms);
+        d.of[p->kind] += counts;
         d.solo += p->kind == TRIAL_SOLO ? p->calls : 0;
-        d.largest = p->kind == TRIAL_BURST ? MAX(d.largest, p->calls) : d.largest;
-        d.together += p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED;
+        d.largest = p->kind == TRIAL_BURST && counts ? MAX(d.largest, p->calls) : d.largest;
+        d.together += meets(p);
     }
     return d;
 }
@@ -46,7 +54,7 @@ static unsigned more_than(const struct done *d, unsigned at_once) {
     unsigned n = 0;
     for (unsigned i = 0; i < d->e->count; i++) {
         const struct trial_plan *p = &d->e->trials[i]->plan;
-        n += (p->kind == TRIAL_BURST || p->kind == TRIAL_STAGGERED) && p->calls > at_once;
+        n += meets(p) && p->calls > at_once && scene_sound(d->e->trials[i], d->alone_ms);
     }
     return n;
 }
@@ -95,7 +103,7 @@ static unsigned telling(const struct hypothesis *h, const struct hypothesis *riv
     case PROBE_PARTIAL_LOCK: return varies ? 9 : 5;
     case PROBE_POOL: return divided ? 2 * h->at_once + 1 : h->at_once + h->at_once / 2 + 2;
     case PROBE_PARTITIONED: return 3 * h->at_once;
-    case PROBE_CPU: return 2 * h->at_once + 2;
+    case PROBE_CPU: return MAX(2 * h->at_once + 2, rival->cores ? rival->at_once + rival->at_once / 2 + 2 : 0);
     case PROBE_CAP: return h->at_once + 4;
     case PROBE_BUCKET: return h->at_once + 6;
     case PROBE_SESSION: return 2 * SESSION_CALLS;
@@ -120,7 +128,7 @@ static bool give(struct trial_plan *plan, enum trial_kind kind, unsigned calls) 
 
 // One burst, as it was asked for.
 static bool next_of_users(const struct procedure_options *o, const struct done *d, struct trial_plan *plan) {
-    if (d->of[TRIAL_BURST] || d->of[TRIAL_STAGGERED]) {
+    if (d->together) {
         return false;
     }
     give(plan, o->gap_ns ? TRIAL_STAGGERED : TRIAL_BURST, o->users);
@@ -171,12 +179,22 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     const struct hypothesis *h = &v->likely;
     bool bare = v->best.model != PROBE_INCONCLUSIVE;
     bool varies = v->solo_cv > VARIES;
-    unsigned calls = MIN(telling(h, &v->runner_up, varies), most_users(o));
+    // A rate keeps its pace however long the queue is; whoever hands over is a little later each time.
+    unsigned wanted = may_be_a_rate(v) ? FIRST_BURST : telling(h, &v->runner_up, varies);
+    unsigned calls = MIN(wanted, most_users(o));
     if (h->model == PROBE_SESSION) {
         unsigned rung = next_rung(o, d, v);
         return bare && d->of[TRIAL_SESSION] >= 2 ? false
                : bare || !rung                   ? give(plan, TRIAL_SESSION, calls)
                                                  : give(plan, TRIAL_BURST, rung);
+    }
+    // Whoever is refused by a cap is let in when a call is done; by a rate, when it is time.
+    bool refuses = h->model == PROBE_CAP || h->refused_status;
+    if (refuses && (!d->of[TRIAL_STAGGERED] || (!bare && d->together < TOGETHER_MOST))) {
+        unsigned closer = 3 * d->of[TRIAL_STAGGERED];
+        give(plan, TRIAL_STAGGERED, MIN(h->at_once + h->at_once / 2 + 4 + closer, most_users(o)));
+        plan->gap_ns = MAX(v->solo_ns * 3 / 2 / plan->calls, GAP_LEAST_NS / 4);
+        return true;
     }
     if (order_matters(h->model) && !d->of[TRIAL_STAGGERED]) {
         give(plan, TRIAL_STAGGERED, calls);
@@ -186,14 +204,15 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     if (o->slower && !d->of[TRIAL_SLOWER] && (bare || may_be_a_rate(v))) {
         return give(plan, TRIAL_SLOWER, calls);
     }
-    if (bare && more_than(d, h->at_once) >= (h->model == PROBE_POOL ? 3 : 2)) {
+    if (bare && more_than(d, h->at_once) >= (h->model == PROBE_POOL || h->model == PROBE_CPU ? 3 : 2)) {
         return next_open(o, d, v, plan);
     }
     if (d->together >= TOGETHER_MOST) {
         return false;
     }
     // How many share is told by how much longer it takes than alone.
-    if (varies && h->model == PROBE_CPU && d->solo < SOLO_MOST && d->of[TRIAL_SOLO] <= d->together + 1) {
+    bool unsure = h->model == PROBE_CPU && (varies || d->together >= FEW_TRIALS);
+    if (unsure && d->solo < SOLO_MOST && d->of[TRIAL_SOLO] <= d->together + 1) {
         return give(plan, TRIAL_SOLO, SOLO_AGAIN);
     }
     // What varies is told by calls whose order is known; who looks now and then, too.
@@ -208,9 +227,8 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
 
 // No other trial would help: it is not the calls that are to blame.
 static bool hopeless(const struct verdict *v, const struct done *d) {
-    return (v->doubt == DOUBT_NETWORK || v->doubt == DOUBT_ERRORS || v->doubt == DOUBT_CACHED ||
-            v->doubt == DOUBT_PROBER) &&
-           d->of[TRIAL_BURST] >= 3;
+    bool theirs = v->doubt == DOUBT_NETWORK || v->doubt == DOUBT_ERRORS || v->doubt == DOUBT_CACHED;
+    return (theirs && d->together >= 3) || (v->doubt == DOUBT_PROBER && d->together >= TOO_LATE);
 }
 
 static bool next(const struct procedure_options *o, const struct done *d, const struct verdict *v,
@@ -222,11 +240,11 @@ static bool next(const struct procedure_options *o, const struct done *d, const 
     if (o->users) {
         return next_of_users(o, d, plan);
     }
-    if (!d->of[TRIAL_BURST]) {
-        return v->solo_ns && give(plan, TRIAL_BURST, next_rung(o, d, v));
-    }
     if (hopeless(v, d)) {
         return false;
+    }
+    if (!d->of[TRIAL_BURST]) {
+        return v->solo_ns && give(plan, TRIAL_BURST, next_rung(o, d, v));
     }
     if (v->likely.model == PROBE_FLAT || v->likely.model == PROBE_INCONCLUSIVE) {
         return next_when_flat(o, d, v, plan);
@@ -236,8 +254,8 @@ static bool next(const struct procedure_options *o, const struct done *d, const 
 
 bool procedure_next(const struct evidence *e, const struct procedure_options *o, struct verdict *v,
                     struct trial_plan *plan) {
-    struct done d = count(e);
     infer(e, SEED, v);
+    struct done d = count(e, v);
     if (!next(o, &d, v, plan)) {
         return false;
     }

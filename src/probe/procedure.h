@@ -10,7 +10,7 @@
 //   slower     with the latency doubled: is the seat held meanwhile, and a lock's share told from a rate
 //   open       `verify`: at random, at 0.8 and 1.2 times of what it can serve
 //
-// That nobody waits is said after a burst of max_users, or of 43 where none is wanted: all together that is 59 calls, and
+// That nobody waits is said after a burst of max_users, or of 43 where none is wanted: all together that is 58 calls, and
 // shows pools up to the 40 of anyio. The verdict has tried_up_to.
 #pragma once
 #include "probe/evidence.h"

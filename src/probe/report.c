@@ -89,6 +89,9 @@ static void put_hypothesis(struct out *o, const struct hypothesis *h) {
     }
     put_format(o, "{\"model\":\"%s\",\"at_once\":", probe_model_name(h->model));
     put_at_once(o, h);
+    if (h->cores) {
+        put_format(o, ",\"cores\":%u", h->cores);
+    }
     if (h->workers) {
         put_format(o, ",\"workers\":%u,\"each\":%u", h->workers, h->each);
     }
@@ -150,11 +153,11 @@ static void put_verdict(struct out *o, const struct probe_report *r) {
     }
 }
 
-// The cause is the first of the reasons, of what is decided.
+// The cause is the first likely one of the reasons, of what is decided.
 static void put_reasons(struct out *o, const struct why *why, bool decided) {
     const struct reason *first = NULL;
     for (unsigned i = 0; i < why->count && !first && decided; i++) {
-        first = why->reasons[i].excluded ? NULL : &why->reasons[i];
+        first = why->reasons[i].likely ? &why->reasons[i] : NULL;
     }
     put_text(o, ",\n\"cause\":");
     put_json_or_null(o, first ? first->trap->runtime : NULL);

@@ -64,6 +64,12 @@ void say_model(struct out *o, const struct hypothesis *h, unsigned tried_up_to) 
         break;
     case PROBE_POOL:
         put_count(o, h->at_once);
+        if (h->cores) {
+            put_text(o, " at once on ");
+            put_plural(o, h->cores, "CPU core", "CPU cores");
+            put_text(o, ", then a queue");
+            break;
+        }
         put(o, h->random_order ? STR(" at once, then a crowd: not the first to come is the next")
                                : STR(" at once, then a queue"));
         break;
@@ -87,6 +93,9 @@ void say_model(struct out *o, const struct hypothesis *h, unsigned tried_up_to) 
         put_text(o, " at once, then ");
         put_rate(o, h->rate);
         put_text(o, " a second");
+        if (h->refused_status) {
+            put_format(o, ", everybody else is refused (status %d)", h->refused_status);
+        }
         break;
     case PROBE_CAP:
         put_count(o, h->at_once);
@@ -200,7 +209,7 @@ static void put_likely(struct out *o, const struct probe_report *r) {
 
 static const struct reason *first_reason(const struct probe_report *r) {
     for (unsigned i = 0; i < r->why->count; i++) {
-        if (!r->why->reasons[i].excluded) {
+        if (r->why->reasons[i].likely) {
             return &r->why->reasons[i];
         }
     }

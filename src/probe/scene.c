@@ -10,6 +10,9 @@ static const double NOISE_MS = 1.5;
 static const double NOISE_SHARE = 0.01;
 // Beyond these the prober's own lateness is of the size of what it wants to see.
 static const double LATE_SHARE = 0.25;
+// Of so many calls alone a few may be late by the machine's doing: then most of them say how much they vary.
+enum { MOST_KNOWN = 6 };
+static const double MOST_FACTOR = 2; // of what most vary by: true variation is no more
 
 static double ms(uint64_t ns) { return (double)ns / 1e6; }
 
@@ -44,20 +47,29 @@ static size_t count_calls(const struct evidence *e) {
     return n;
 }
 
+// Relative to the mean.
+static double deviation(const double *v, size_t n) {
+    double mean = 0;
+    double squares = 0;
+    for (size_t i = 0; i < n; i++) {
+        mean += v[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        squares += (v[i] - mean) * (v[i] - mean);
+    }
+    return n > 1 ? sqrt(squares / (double)(n - 1)) / mean : 0;
+}
+
 // What a call takes when nobody else is there.
 static bool calibrate(struct scene *s, const struct evidence *e) {
     double *v = xcalloc(count_calls(e) + 1, sizeof *v);
     size_t n = 0;
-    double sum = 0;
-    double squares = 0;
     for (unsigned i = 0; i < e->count; i++) {
         const struct trial *t = e->trials[i];
         for (unsigned k = 0; t->plan.kind == TRIAL_SOLO && !t->plan.warm_up && k < t->plan.calls; k++) {
             const struct probe_call *c = &t->calls[k];
             if (answered(c) && !c->retransmitted) {
                 v[n++] = took(c);
-                sum += took(c);
-                squares += took(c) * took(c);
             }
         }
     }
@@ -65,15 +77,14 @@ static bool calibrate(struct scene *s, const struct evidence *e) {
         qsort(v, n, sizeof *v, by_value);
         s->fastest_ms = MAX(v[0], 0.01);
         s->alone_ms = MAX((v[(n - 1) / 2] + v[n / 2]) / 2, 0.01);
-        double mean = sum / (double)n;
-        double variance = n > 1 ? (squares - sum * mean) / (double)(n - 1) : 0;
-        s->cv = variance > 0 && mean > 0 ? sqrt(variance) / mean : 0;
+        s->cv = deviation(v, n);
         for (size_t i = 0; i < n; i++) {
             v[i] = fabs(v[i] - s->alone_ms);
         }
         qsort(v, n, sizeof *v, by_value);
-        double deviation = 1.4826 * (v[(n - 1) / 2] + v[n / 2]) / 2; // of a normal distribution, from the median's
-        s->spread = MIN(MAX(deviation, MAX(NOISE_MS, NOISE_SHARE * s->alone_ms)) / s->alone_ms, 1.0);
+        double middle = 1.4826 * (v[(n - 1) / 2] + v[n / 2]) / 2; // of a normal distribution, from the median's
+        s->spread = MIN(MAX(middle, MAX(NOISE_MS, NOISE_SHARE * s->alone_ms)) / s->alone_ms, 1.0);
+        s->cv = n >= MOST_KNOWN ? MIN(s->cv, MOST_FACTOR * s->spread) : s->cv;
     }
     free(v);
     return n > 0;
@@ -107,14 +118,15 @@ static void take_call(struct scene *s, const struct probe_call *c) {
     s->resent += c->retransmitted;
 }
 
-static bool sound(const struct trial *t, double alone_ms) {
+bool scene_sound(const struct trial *t, double alone_ms) {
     return ms(t->lag_ns) <= LATE_SHARE * alone_ms &&
            (t->plan.kind == TRIAL_STAGGERED || t->plan.kind == TRIAL_OPEN || ms(t->skew_ns) <= LATE_SHARE * alone_ms);
 }
 
 static void take_trial(struct scene *s, const struct trial *t, bool journal) {
     struct span *p = &s->spans[s->span_count];
-    *p = (struct span){.from = s->n, .refused_from = s->refused, .kind = t->plan.kind, .calls = t->plan.calls};
+    *p = (struct span){
+        .from = s->n, .refused_from = s->refused, .kind = t->plan.kind, .calls = t->plan.calls, .lost = s->lost_count};
     for (unsigned i = 0; i < t->plan.calls; i++) {
         take_call(s, &t->calls[i]);
     }
@@ -132,6 +144,16 @@ static void take_trial(struct scene *s, const struct trial *t, bool journal) {
     s->span_count++;
 }
 
+// They had tokens, though.
+static void leave_out(struct scene *s, const struct trial *t) {
+    for (unsigned i = 0; i < t->plan.calls; i++) {
+        if (answered(&t->calls[i])) {
+            s->lost[s->lost_count++] = ms(t->calls[i].sent_ns);
+        }
+    }
+    s->unsound++;
+}
+
 bool scene_init(struct scene *s, const struct evidence *e) {
     size_t calls = count_calls(e) + 1;
     *s = (struct scene){0};
@@ -141,16 +163,17 @@ bool scene_init(struct scene *s, const struct evidence *e) {
     s->v = xcalloc(calls, sizeof *s->v);
     s->by_done = xcalloc(calls, sizeof *s->by_done);
     s->refusals = xcalloc(calls, sizeof *s->refusals);
+    s->lost = xcalloc(calls, sizeof *s->lost);
     s->spans = xcalloc(e->count + 1, sizeof *s->spans);
     for (unsigned i = 0; i < e->count; i++) {
         const struct trial *t = e->trials[i];
         if (t->plan.warm_up) {
             continue;
         }
-        if (sound(t, s->alone_ms)) {
+        if (scene_sound(t, s->alone_ms)) {
             take_trial(s, t, e->journal);
         } else {
-            s->unsound++;
+            leave_out(s, t);
         }
     }
     return true;
@@ -160,6 +183,7 @@ void scene_finish(struct scene *s) {
     free(s->v);
     free(s->by_done);
     free(s->refusals);
+    free(s->lost);
     free(s->spans);
     *s = (struct scene){0};
 }

@@ -28,7 +28,8 @@ struct hypothesis {
     enum probe_model model;
     unsigned at_once;   // N; SERIAL, POLL: 1; PARTITIONED: workers * each; CPU: cores; BUCKET: its size; SESSION: 1
     unsigned workers;   // PARTITIONED
-    unsigned each;      // PARTITIONED
+    unsigned each;      // PARTITIONED; POLL: so many threads look, the others wait for one; 0: all look
+    unsigned cores;     // POOL: who is in service shares so many cores; 0: they do not slow each other
     double share;       // PARTIAL_LOCK: of a call's time, that it is held for
     double rate;        // BUCKET: a second
     uint64_t period_ns; // POLL

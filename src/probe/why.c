@@ -57,9 +57,11 @@ enum { CPUS_MOST = 256 };
 // Better ones first; traps of one rank in the order of the table.
 enum rank {
     RANK_NONE,
-    RANK_ANY,      // its number is whatever it was set to
-    RANK_EXCLUDED, // a client's limit
-    RANK_ODD,      // the number comes out for a count of CPUs that this machine does not have, or that is rare
+    RANK_ELSEWHERE, // the number comes out for a count of CPUs that this machine does not have
+    RANK_ANY,       // its number is whatever it was set to
+    RANK_EXCLUDED,  // a client's limit
+    RANK_RARE,      // the number comes out for a count of CPUs that few machines have
+    RANK_SEEN,      // any number, but it would freeze the canary, and that froze
     RANK_NUMBER, // it has this number: everywhere, or with the CPUs that this machine has, or that machines often have
 };
 
@@ -77,10 +79,11 @@ static unsigned solve(const struct trap *t, unsigned n) {
 
 static bool depends_on_cpus(const struct trap *t) { return t->at_once(1) != t->at_once(2); }
 
-static enum rank rank_of(const struct trap *t, unsigned n, const struct evidence *e, unsigned *cpus) {
+static enum rank rank_of(const struct trap *t, unsigned n, const struct evidence *e, enum canary_verdict seen,
+                         unsigned *cpus) {
     *cpus = 0;
     if (!t->at_once) {
-        return RANK_ANY;
+        return t->canary == CANARY_FROZEN && seen == CANARY_FROZEN ? RANK_SEEN : RANK_ANY;
     }
     if (!depends_on_cpus(t)) {
         return t->at_once(1) != n ? RANK_NONE : t->client ? RANK_EXCLUDED : RANK_NUMBER;
@@ -93,7 +96,12 @@ static enum rank rank_of(const struct trap *t, unsigned n, const struct evidence
     if (!*cpus) {
         return RANK_NONE;
     }
-    return e->local || !often(*cpus) ? RANK_ODD : RANK_NUMBER;
+    return e->local ? RANK_ELSEWHERE : often(*cpus) ? RANK_NUMBER : RANK_RARE;
+}
+
+// Worth a place in the headline: what a pool may be set to is any number.
+static bool is_likely(enum rank rank, enum probe_model model) {
+    return rank >= RANK_RARE || (rank == RANK_ANY && model != PROBE_POOL);
 }
 
 // A look at another path while calls ran rules some out: whatever holds the loop would have held that, too.
@@ -122,7 +130,9 @@ static void write_number(char *out, size_t size, const struct trap *t, unsigned 
     }
 }
 
-static void add(struct why *why, enum rank *ranks, enum rank rank, const struct trap *t, unsigned n, unsigned cpus) {
+static void add(struct why *why, enum rank *ranks, enum rank rank, const struct trap *t, const struct hypothesis *h,
+                unsigned cpus) {
+    unsigned n = h->at_once;
     unsigned at = why->count;
     while (at > 0 && ranks[at - 1] < rank) {
         at--;
@@ -137,8 +147,20 @@ static void add(struct why *why, enum rank *ranks, enum rank rank, const struct 
     }
     why->count = last + 1;
     ranks[at] = rank;
-    why->reasons[at] = (struct reason){.trap = t, .cpus = cpus, .excluded = t->client};
+    why->reasons[at] =
+        (struct reason){.trap = t, .cpus = cpus, .excluded = t->client, .likely = is_likely(rank, h->model)};
     write_number(why->reasons[at].number, sizeof why->reasons[at].number, t, n, cpus);
+}
+
+// Beside a likely one, what is merely possible only takes the eye off it.
+static void drop_unlikely(struct why *why) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < why->count && why->reasons[0].likely; i++) {
+        if (why->reasons[i].likely || why->reasons[i].excluded) {
+            why->reasons[kept++] = why->reasons[i];
+        }
+    }
+    why->count = kept ? kept : why->count;
 }
 
 void why_find(const struct verdict *v, const struct evidence *e, struct why *why) {
@@ -148,9 +170,10 @@ void why_find(const struct verdict *v, const struct evidence *e, struct why *why
     for (size_t i = 0; i < ARRAY_LEN(traps) && h->at_once; i++) {
         const struct trap *t = &traps[i];
         unsigned cpus = 0;
-        enum rank rank = rank_of(t, h->at_once, e, &cpus);
+        enum rank rank = rank_of(t, h->at_once, e, v->canary, &cpus);
         if (rank != RANK_NONE && (t->models & 1u << h->model) && canary_allows(t, v->canary)) {
-            add(why, ranks, rank, t, h->at_once, cpus);
+            add(why, ranks, rank, t, h, cpus);
         }
     }
+    drop_unlikely(why);
 }

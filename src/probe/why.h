@@ -22,6 +22,7 @@ struct reason {
     const struct trap *trap;
     unsigned cpus;   // with which its number comes out; 0: whatever their count
     bool excluded;   // named because people think of it, and ruled out
+    bool likely;     // it has this number here, or shows itself otherwise; else it is merely possible
     char number[48]; // "6 = min(32, 2 + 4)"
 };
 

@@ -152,12 +152,19 @@ def test_an_app_that_does_not_call_the_mock_is_said_to(world):
     assert not json.loads(done.out)["self"]["journal"]
 
 
-@pytest.mark.parametrize("path,at_once", [("/to_thread", 6), ("/executor", 3), ("/bad/global_lock", 1)])
-def test_the_patterns_of_the_lab(world, path, at_once):
-    lab = world.lab("--cpus", 2, "--workers", 3, "--seconds", "0.2")
+@pytest.mark.parametrize("path,model,at_once,cause", [
+    ("/to_thread", "pool", 6, "asyncio.to_thread"), ("/executor", "pool", 10, "ThreadPoolExecutor"),
+    ("/async", "flat", None, None), ("/bad/global_lock", "serial", 1, "a global lock"),
+    ("/bad/global_flag", "poll", 1, "a flag that is polled")])
+def test_the_patterns_of_the_lab(world, path, model, at_once, cause):
+    lab = world.lab("--cpus", 2, "--seconds", "0.2")
     document = json.loads(probe(lab.url + path, "-X", "POST", "--json").out)
-    assert document["at_once"] == at_once or document["model"] == "inconclusive", document["headline"]
     assert document["canary"] != "none"
+    if document["model"] == "inconclusive":  # the machine was busy
+        return
+    assert (document["model"], document["at_once"]) == (model, at_once), document["headline"]
+    if at_once == document["self"]["cpus"] + 4 or cause != "asyncio.to_thread":
+        assert (document["cause"] or "").startswith(cause or ""), document["cause"]
 
 
 def test_a_journal_that_is_not_there(world):
@@ -205,7 +212,9 @@ def test_an_expectation_that_fails(world, tmp_path):
     assert json.loads(texts[".json"])["at_once"] == document["at_once"]
     suite = xml.etree.ElementTree.fromstring(texts[".xml"])
     if done.code == 1:
-        assert suite.find(".//failure") is not None
+        assert document["headline"].startswith("6 at once, then a queue")
+        assert "At least 10 at once were expected: not met." in suite.find(".//failure").get("message")
+        assert document["expect_met"] is False
     assert "<svg" in texts[".svg"] and "<html" in texts[".html"]
 
 

@@ -49,7 +49,8 @@ static const struct trap sample_traps[] = {
      "Use an async client, or loop.set_default_executor(ThreadPoolExecutor(64)).", "Lib/concurrent/futures/thread.py",
      sample_cpus, 1U << PROBE_POOL, CANARY_NONE, false},
     {"Puma", "5 threads & <none>", "Each worker has 5 threads as Rails configures it.",
-     "RAILS_MAX_THREADS=10 makes it 10", "Raise RAILS_MAX_THREADS.", "puma.rb", NULL, 1U << PROBE_POOL, CANARY_NONE, false},
+     "RAILS_MAX_THREADS=10 makes it 10", "Raise RAILS_MAX_THREADS.", "puma.rb", NULL, 1U << PROBE_POOL, CANARY_NONE,
+     false},
     {"Browsers", "6", "Browsers open at most 6 connections to one host by HTTP/1.1.", "", "", "facts", NULL,
      1U << PROBE_POOL, CANARY_NONE, true},
 };
@@ -384,7 +385,10 @@ static void sample_make(struct sample *m, const struct sample_plan *p) {
     m->why.count = p->reasons;
     for (unsigned i = 0; i < p->reasons; i++) {
         struct reason *reason = &m->why.reasons[i];
-        *reason = (struct reason){.trap = &sample_traps[i], .cpus = i == 0 ? 2 : 0, .excluded = sample_traps[i].client};
+        *reason = (struct reason){.trap = &sample_traps[i],
+                                  .cpus = i == 0 ? 2 : 0,
+                                  .excluded = sample_traps[i].client,
+                                  .likely = !sample_traps[i].client};
         snprintf(reason->number, sizeof reason->number, "%u = %s", h->at_once,
                  i == 0 ? "min(32, 2 + 4)" : sample_traps[i].number);
     }

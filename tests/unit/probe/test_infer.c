@@ -69,6 +69,115 @@ static void who_comes_last_may_be_next(void **state UNUSED) {
     check(v.best.random_order);
 }
 
+// What was measured, in milliseconds: when each call of a trial left, and how long it took.
+struct record {
+    enum trial_kind kind;
+    unsigned calls;
+    struct {
+        double left, took;
+    } v[12];
+};
+
+static struct verdict conclude_from(const struct record *records, size_t count) {
+    struct evidence e = {.local = true, .cpus = 2};
+    struct sim sim = {.kind = SIM_UNLIMITED, .service_ms = 200, .random = 1};
+    double at = 0;
+    for (size_t i = 0; i < count; i++) {
+        sim_trial(&sim, &e, &(struct trial_plan){.kind = records[i].kind, .calls = records[i].calls});
+        struct trial *t = e.trials[i];
+        double end = at;
+        for (unsigned k = 0; k < t->plan.calls; k++) {
+            t->calls[k].sent_ns = (uint64_t)((at + records[i].v[k].left) * MS);
+            t->calls[k].end_ns = t->calls[k].sent_ns + (uint64_t)(records[i].v[k].took * MS);
+            end = MAX(end, (double)t->calls[k].end_ns / MS);
+        }
+        t->from_ns = (uint64_t)(at * MS);
+        t->to_ns = (uint64_t)(end * MS);
+        at = end + 3;
+    }
+    return conclude(&e);
+}
+
+// Node.js: pbkdf2 on the four threads of libuv, which had about one core (bench/servers, November 2026).
+static void seats_may_share_cores(void **state UNUSED) {
+    static const struct record node[] = {
+        {TRIAL_SOLO, 1, {{0, 249}}},
+        {TRIAL_SOLO, 2, {{0, 249}, {250, 229}}},
+        {TRIAL_BURST,
+         11,
+         {{0, 780},
+          {0, 781},
+          {0, 812},
+          {0, 804},
+          {0, 1758},
+          {0, 1818},
+          {0, 1816},
+          {0, 1796},
+          {0, 2360},
+          {0, 2365},
+          {0, 2365}}},
+        {TRIAL_STAGGERED, 8, {{0, 472}, {15, 515}, {30, 573}, {44, 900}, {59, 572}, {74, 949}, {88, 934}, {103, 739}}},
+        {TRIAL_BURST, 8, {{0, 447}, {0, 526}, {0, 468}, {0, 453}, {0, 878}, {0, 878}, {0, 920}, {0, 906}}},
+        {TRIAL_BURST, 8, {{0, 607}, {0, 627}, {0, 626}, {0, 624}, {0, 1325}, {0, 1292}, {0, 1324}, {0, 1329}}},
+        {TRIAL_BURST, 8, {{0, 768}, {0, 768}, {0, 803}, {0, 801}, {0, 1488}, {0, 1490}, {0, 1497}, {0, 1495}}},
+    };
+    struct verdict v = conclude_from(node, ARRAY_LEN(node));
+    check_int(v.likely.model, PROBE_POOL);
+    check_int(v.likely.at_once, 4);
+    check_int(v.likely.cores, 1);
+}
+
+// thaw lab, /bad/global_flag, on a pool of six threads: user 7 gets the first one's thread the moment that he is done.
+static void who_waits_for_a_thread_does_not_look_yet(void **state UNUSED) {
+    static const struct record flag[] = {
+        {TRIAL_SOLO, 1, {{0, 202}}},
+        {TRIAL_SOLO, 2, {{0, 202}, {202, 202}}},
+        {TRIAL_BURST,
+         12,
+         {{0, 2906},
+          {0, 201},
+          {0, 1703},
+          {0, 2604},
+          {0, 2005},
+          {0, 2304},
+          {0, 403},
+          {0, 605},
+          {0, 806},
+          {0, 1007},
+          {0, 1209},
+          {0, 1410}}},
+        {TRIAL_STAGGERED, 5, {{0, 202}, {18, 402}, {37, 602}, {54, 802}, {72, 1003}}},
+    };
+    struct verdict v = conclude_from(flag, ARRAY_LEN(flag));
+    check_int(v.best.model, PROBE_POLL);
+    check_int(v.best.each, 6);
+    check(v.best.period_ns > 99 * (uint64_t)MS && v.best.period_ns < 101 * (uint64_t)MS);
+}
+
+// Calls that the prober was too late for had tokens all the same.
+static void left_out_calls_took_tokens(void **state UNUSED) {
+    static const struct trial_plan plans[] = {
+        {.kind = TRIAL_SOLO, .calls = 3},
+        {.kind = TRIAL_BURST, .calls = 20},
+        {.kind = TRIAL_BURST, .calls = 20},
+        {.kind = TRIAL_BURST, .calls = 12},
+    };
+    struct sim sim = {.kind = SIM_BUCKET, .seats = 14, .rate = 10};
+    struct evidence e = see(&sim, plans, ARRAY_LEN(plans));
+    e.trials[2]->lag_ns = 100 * MS;
+    struct verdict v = conclude(&e);
+    check_int(v.best.model, PROBE_BUCKET);
+    check_int(v.best.at_once, 14);
+}
+
+static void one_token_for_each_calls_time_is_a_lock(void **state UNUSED) {
+    struct sim sim = {.kind = SIM_LOCK, .share = 1};
+    struct evidence e = see(&sim, usual, ARRAY_LEN(usual));
+    struct verdict v = conclude(&e);
+    check_int(v.best.model, PROBE_SERIAL);
+    check(v.runner_up.model != PROBE_BUCKET || v.runner_up.at_once > 1);
+}
+
 static void numbers_of_a_mechanism_are_found(void **state UNUSED) {
     struct sim poll = {.kind = SIM_POLL, .period_ms = 130};
     struct evidence e = see(&poll, usual, ARRAY_LEN(usual));
@@ -253,8 +362,10 @@ static void the_cheap_path_is_judged(void **state UNUSED) {
     check_int(look_at(1, 0), CANARY_NONE);
 }
 
-TESTS(TEST(the_same_evidence_says_the_same), TEST(the_runner_up_has_its_odds), TEST(who_comes_last_may_be_next),
-      TEST(numbers_of_a_mechanism_are_found), TEST(two_that_fit_are_both_told), TEST(nothing_is_said_of_nothing),
+TESTS(TEST(seats_may_share_cores), TEST(who_waits_for_a_thread_does_not_look_yet), TEST(left_out_calls_took_tokens),
+      TEST(one_token_for_each_calls_time_is_a_lock), TEST(the_same_evidence_says_the_same),
+      TEST(the_runner_up_has_its_odds), TEST(who_comes_last_may_be_next), TEST(numbers_of_a_mechanism_are_found),
+      TEST(two_that_fit_are_both_told), TEST(nothing_is_said_of_nothing),
       TEST(steps_of_retransmission_are_the_networks), TEST(calls_that_were_sent_again_do_not_count),
       TEST(a_prober_that_is_late_says_so), TEST(answers_of_a_cache_are_not_the_apps),
       TEST(calls_that_vary_alone_and_end_as_one_were_shared), TEST(what_gets_faster_was_cold),

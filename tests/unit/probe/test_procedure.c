@@ -117,7 +117,7 @@ static void nobody_waits_is_said_of_what_was_tried(void **state UNUSED) {
     struct sim sim = with_noise((struct sim){.kind = SIM_POOL, .seats = 80}, 0);
     struct procedure_options o = {0};
     struct verdict v;
-    check_int(sim_probe(&sim, &o, &v), 57);
+    check_int(sim_probe(&sim, &o, &v), 58);
     check_int(v.best.model, PROBE_FLAT);
     check_int(v.tried_up_to, PROCEDURE_FLAT);
     o.max_users = 100;

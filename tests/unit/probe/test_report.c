@@ -445,7 +445,7 @@ static void the_headline_names_what_fits_and_does_not_claim_it(void **state UNUS
     check_ok(say_headline(&m.report, &b));
     check_str(buf_str(&b), "6 at once, then a queue; or: 7 at once, then a queue. Both fit.");
     m.verdict.odds = SAY_ODDS_ENOUGH;
-    m.why.reasons[0].excluded = m.why.reasons[1].excluded = true; // none is left
+    m.why.reasons[0].likely = m.why.reasons[1].likely = false; // none is left
     buf_clear(&b);
     check_ok(say_headline(&m.report, &b));
     check_str(buf_str(&b), "6 at once, then a queue.");

@@ -73,6 +73,19 @@ static void numbers_have_their_runtimes(void **state UNUSED) {
     check_str(str_c(why.reasons[0].number), "40");
 }
 
+static void only_what_has_the_number_here_is_likely(void **state UNUSED) {
+    struct why why = find(PROBE_POOL, 6, true, 2, CANARY_NONE);
+    check(why.reasons[0].likely && !why.reasons[1].likely); // asyncio; browsers
+    why = find(PROBE_POOL, 3, true, 2, CANARY_FINE);        // a pool may be set to any number
+    for (unsigned i = 0; i < why.count; i++) {
+        check(!why.reasons[i].likely);
+    }
+    why = find(PROBE_POOL, 3, true, 2, CANARY_FROZEN); // sync workers are all of the site's
+    check(names(&why, 0, "gunicorn --workers") && why.reasons[0].likely);
+    why = find(PROBE_CAP, 7, true, 2, CANARY_NONE);
+    check(why.reasons[0].likely);
+}
+
 static void one_at_a_time_is_told_by_the_canary(void **state UNUSED) {
     struct why why = find(PROBE_SERIAL, 1, true, 2, CANARY_FROZEN);
     check(names(&why, 0, "a blocking call in async def"));
@@ -129,4 +142,4 @@ static void every_trap_says_all_it_has_to(void **state UNUSED) {
 TESTS(TEST(six_is_asyncio_on_two_cpus_and_no_browser), TEST(the_machines_own_cpus_count_when_the_target_is_here),
       TEST(numbers_have_their_runtimes), TEST(one_at_a_time_is_told_by_the_canary),
       TEST(mechanisms_have_causes_of_their_own), TEST(what_is_only_likely_is_looked_up_too),
-      TEST(every_trap_says_all_it_has_to))
+      TEST(every_trap_says_all_it_has_to), TEST(only_what_has_the_number_here_is_likely))
