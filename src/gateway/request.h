@@ -36,7 +36,6 @@ struct request {
             struct str whole;          // the whole body, in `body` or in the read buffer
             struct call_places places; // in it
             uint32_t tenant;           // in short (tape/shelf.h), 0: there are no keys
-            int client;                // whose key it came with (who.h)
             const struct targets *targets;
             uint64_t max_tokens;        // as the body asks for; 0: it does not say
             struct gather_plan *gather; // what it asks for when that is several calls (gather.h)
@@ -55,6 +54,7 @@ struct request {
     struct access *access;     // its line in the access log; NULL: there is none
     struct buf body;           // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
+    int client; // whose key it came with (who.h)
     uint64_t timeout_ms; // X-Request-Timeout; 0: none
     uint32_t retry_ms;   // of a local answer: when to ask again, as in a tape_why
     char *client_id;     // x-request-id as the client gave it, or NULL
