@@ -1080,9 +1080,41 @@ static void on_head(struct h2_stream *s, bool end) {
     recycle(h);
 }
 
+// Of the streams whose head has not left one for which the peer has no room. NULL: it has room for all.
+static struct h2_stream *excess_of(struct h2 *h) {
+    unsigned most = h2_streams_most(h);
+    unsigned begun = 0;
+    list_each(node, &h->streams) {
+        struct h2_stream *s = container_of(node, struct h2_stream, node);
+        begun += s->counts && s->framed;
+    }
+    list_each(node, &h->streams) {
+        struct h2_stream *s = container_of(node, struct h2_stream, node);
+        if (s->counts && !s->framed && begun++ >= most) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+// The peer takes fewer than were begun in this turn: nghttp2 would keep the others until there is room, which may take
+// long. Their owners hear that nothing was sent.
+static void return_excess(struct h2 *h) {
+    struct h2_stream *s;
+    while (!h->side->server && !h->closed && (s = excess_of(h))) {
+        if (s->id > 0) {
+            submitted(h, nghttp2_session_set_stream_user_data(h->session, s->id, NULL));
+            reset(s, NGHTTP2_CANCEL);
+        }
+        s->refused = true;
+        doom(s, ERR_RESET, "the upstream takes no more streams at once");
+    }
+}
+
 static void on_settings(struct h2 *h, const nghttp2_frame *frame) {
     if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
         h->told = true;
+        return_excess(h);
         change(h);
     }
 }
