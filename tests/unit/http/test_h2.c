@@ -340,6 +340,34 @@ static void before_settings_a_hundred_streams_are_opened(void **state) {
     net_finish(&net);
 }
 
+// SETTINGS that come in the turn in which streams are begun find them before they have left.
+static void streams_beyond_a_limit_that_comes_late_are_free(void **state) {
+    struct net net;
+    struct buf b = frames();
+    (void)state;
+    net_init(&net, MEM_WINDOW);
+    net.mute = true;
+    begin(&net, 0);
+    put_setting(&b, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, 2);
+    peer_say(&net.far[0].peer, buf_str(&b));
+    buf_finish(&b);
+    for (unsigned i = 1; i < 5; i++) {
+        start(&net.calls[i], false);
+    }
+    settle(&net.world);
+    check_int(net.far_count, 1);
+    check_str(came(&net, 0), HELLO "HEADERS 1 end|HEADERS 3 end|");
+    for (unsigned i = 2; i < 5; i++) {
+        check_str(heard(&net, i), "fail reset free|");
+        check(client_reused(&net.calls[i].x));
+    }
+    answer(&net, 0, 1);
+    answer(&net, 0, 3);
+    begin(&net, 5); // there is room again
+    check_int(net.far_count, 1);
+    net_finish(&net);
+}
+
 static void an_answer_to_head_has_no_body(void **state) {
     struct net net;
     (void)state;
@@ -890,14 +918,15 @@ static void without_memory_calls_fail_cleanly(void **state) {
 
 TESTS(TEST(a_call_is_answered), TEST(calls_share_a_connection),
       TEST(another_connection_is_opened_at_the_limit_of_streams), TEST(before_settings_a_hundred_streams_are_opened),
-      TEST(an_answer_to_head_has_no_body), TEST(interim_answers_and_trailers_are_read),
-      TEST(an_answer_that_is_cut_never_looks_complete), TEST(a_head_that_is_malformed_is_refused),
-      TEST(a_head_that_is_too_large_is_refused), TEST(what_is_not_http2_fails_all),
-      TEST(streams_above_goaway_are_free_to_go_elsewhere), TEST(a_refused_stream_finds_another_connection),
-      TEST(a_connection_that_breaks_unread_is_free), TEST(an_idle_connection_is_closed_after_a_while),
-      TEST(a_silent_connection_is_asked_whether_it_lives), TEST(a_cancelled_stream_is_reset_and_the_others_go_on),
-      TEST(a_call_cancelled_in_the_turn_it_began_sends_nothing), TEST(a_storm_of_cancels_is_paced),
-      TEST(a_call_may_be_given_up_or_begun_again_in_every_event), TEST(finishing_an_origin_calls_nobody),
-      TEST(a_paused_answer_stops_alone), TEST(a_paused_answer_is_told_to_its_end), TEST(an_upload_waits_for_room),
+      TEST(streams_beyond_a_limit_that_comes_late_are_free), TEST(an_answer_to_head_has_no_body),
+      TEST(interim_answers_and_trailers_are_read), TEST(an_answer_that_is_cut_never_looks_complete),
+      TEST(a_head_that_is_malformed_is_refused), TEST(a_head_that_is_too_large_is_refused),
+      TEST(what_is_not_http2_fails_all), TEST(streams_above_goaway_are_free_to_go_elsewhere),
+      TEST(a_refused_stream_finds_another_connection), TEST(a_connection_that_breaks_unread_is_free),
+      TEST(an_idle_connection_is_closed_after_a_while), TEST(a_silent_connection_is_asked_whether_it_lives),
+      TEST(a_cancelled_stream_is_reset_and_the_others_go_on), TEST(a_call_cancelled_in_the_turn_it_began_sends_nothing),
+      TEST(a_storm_of_cancels_is_paced), TEST(a_call_may_be_given_up_or_begun_again_in_every_event),
+      TEST(finishing_an_origin_calls_nobody), TEST(a_paused_answer_stops_alone),
+      TEST(a_paused_answer_is_told_to_its_end), TEST(an_upload_waits_for_room),
       TEST(an_answer_before_the_request_is_all_sent_ends_the_call), TEST(a_body_of_the_wrong_length_fails_the_call),
       TEST(without_memory_calls_fail_cleanly))
