@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A call from the inside: call.c has its states, and what is sent and answered; whom.c whom it asks, and when again.
+// A call from the inside: call.c has its states, and what is sent and answered; tries.c whom it asks, and when again.
 #pragma once
 #include "gateway/asked.h"
 #include "gateway/call.h"
@@ -72,7 +72,7 @@ void call_connect(struct call *c, bool fresh);
 void call_turn_away(struct call *c, enum err e, enum outcome outcome, uint64_t retry_ms, const char *format, ...)
     PRINTF(5, 6);
 
-// ---- whom.c
+// ---- tries.c
 
 // Asks whoever is next: call_connect now or when its turn comes, or call_turn_away.
 void call_ask(struct call *c);
