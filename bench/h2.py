@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """h2.py - what HTTP/2 and TLS are for: calls held on few connections, and what a call costs then.
 
-    upstream   19,000 calls of HTTP/1 clients at once, HTTP/2 to the upstream, 20,000 descriptors
-    both       100,000 calls at once, HTTP/2 on both sides
+    upstream   19,000 calls of HTTP/1 clients, HTTP/2 to the upstream, 20,000 descriptors
+    both       100,000 calls, HTTP/2 on both sides, come within four seconds
+    burst      the same, all at once
     in-flight  2,000 calls in flight over h2c://, beside nginx (HTTP/1.1 to its upstream)
     streams    1,000 streams from an HTTP/2 upstream, beside nginx
     tls        2,000 calls in flight to an upstream with TLS, beside nginx with the same one: it offers HTTP/2, which thaw
@@ -25,7 +26,7 @@ import overload
 import run
 from run import Failure
 
-HELD_H1, HELD_H2, CALL_S, STREAMS, DESCRIPTORS = 19000, 100000, 10, 1000, 20000
+HELD_H1, HELD_H2, CALL_S, RAMP_S, STREAMS, DESCRIPTORS = 19000, 100000, 10, 4, 1000, 20000
 
 TLS_UPSTREAM = """\
 daemon off;
@@ -105,10 +106,15 @@ def hold(bench, users, keys, more):
 
 
 def step_upstream(bench):
-    return hold(bench, HELD_H1, f"max_connections: {HELD_H1 + 100}\n", [])
+    """What is set without it counts an upstream's descriptor for each client; and from 90 % on, silent clients are closed."""
+    return hold(bench, HELD_H1, f"max_connections: {HELD_H1 * 11 // 9}\n", ["--ramp", RAMP_S])
 
 
 def step_both(bench):
+    return hold(bench, HELD_H2, f"max_streams: {STREAMS}\n", ["--streams", STREAMS, "--ramp", RAMP_S])
+
+
+def step_burst(bench):
     return hold(bench, HELD_H2, f"max_streams: {STREAMS}\n", ["--streams", STREAMS])
 
 
@@ -202,6 +208,7 @@ class Bench(overload.Bench):
 
 STEPS = (("upstream", f"{HELD_H1:,} calls of HTTP/1 clients held, HTTP/2 to the upstream", step_upstream),
          ("both", f"{HELD_H2:,} calls held, HTTP/2 on both sides", step_both),
+         ("burst", "the same, all at once", step_burst),
          ("in-flight", IN_FLIGHT.text, step_in_flight),
          ("streams", EVENTS.text, step_streams),
          ("tls", "upstream with TLS, 2,000 calls in flight", step_tls("http2")),
@@ -233,6 +240,9 @@ FIGURES = (
     ("both", "descriptors", "  descriptors of thaw", 0, None),
     ("both", "kb", "  user memory per held call, KiB", 2, at_most(3)),
     ("both", "cpu_us", "  CPU per call, us", 1, None),
+    ("burst", "right", "all at once: answered, each with its own", 0, at_least(HELD_H2)),
+    ("burst", "mixed", "  mixed up", 0, at_most(0)),
+    ("burst", "kb", "  user memory per held call, KiB", 2, None),
     *beside_rows("in-flight", "CPU per request, h2c, 2,000 in flight", at_most(0.5)),
     *beside_rows("streams", "CPU per event, h2c", at_most(0.65)),
     *beside_rows("tls", "CPU per request, TLS, h2 by ALPN", at_most(0.8)),
