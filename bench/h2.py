@@ -130,7 +130,7 @@ class BesideTls(run.Running):
 
     def command(self):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                        "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{self.folder.name}/key.pem",
+                        "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", f"{self.folder.name}/key.pem",
                         "-out", f"{self.folder.name}/cert.pem"], check=True, capture_output=True, timeout=10)
         tls, behind = run.free_port(), self.upstream
         path = Path(self.folder.name) / "tls.conf"
@@ -161,7 +161,7 @@ def nginx_tls_command(program, folder, port, upstream):
     config = Path(run.write_config(run.NGINX, folder, "nginx.conf", port, upstream))
     config.write_text(config.read_text().replace("proxy_pass http://sim;", "proxy_pass https://sim;\n"
                       f"            proxy_ssl_verify on;\n            proxy_ssl_trusted_certificate {folder}/cert.pem;\n"
-                      "            proxy_ssl_name 127.0.0.1;"))
+                      "            proxy_ssl_name localhost;"))
     return [program, "-p", folder, "-e", f"{folder}/nginx.error.log", "-c", str(config)]
 
 

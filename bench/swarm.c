@@ -985,8 +985,12 @@ static void link_flush(struct swarm *s, struct link *k) {
         while (k->out.len < READ_SIZE && (n = nghttp2_session_mem_send(k->session, &bytes)) > 0) {
             buf_append(&k->out, (const char *)bytes, (size_t)n);
         }
-        if (!k->out.len && n == 0) {
+        if (!k->out.len && n == 0 &&
+            (nghttp2_session_want_read(k->session) || nghttp2_session_want_write(k->session))) {
             break;
+        }
+        if (!k->out.len && n == 0) {
+            n = -1; /* it has said GOAWAY: what came was not HTTP/2 */
         }
         ssize_t sent = n < 0 ? -1 : send(k->fd, k->out.ptr, k->out.len, MSG_NOSIGNAL);
         if (sent < 0 && n >= 0 && errno == EAGAIN) {
