@@ -16,6 +16,7 @@ nginx in front of sim. thaw and nginx take turns, and a ratio is that of one rou
 """
 
 import contextlib
+import dataclasses
 import statistics
 import subprocess
 import sys
@@ -195,8 +196,11 @@ def step_streams(bench):
     return beside(bench, EVENTS, run.thaw_h2_command, run.nginx_command)
 
 
+KEPT = dataclasses.replace(IN_FLIGHT, warmup_s=4)  # the handshakes are over then
+
+
 def step_tls(speaks):
-    return lambda bench: beside(bench, IN_FLIGHT, thaw_tls_command, nginx_tls_command,
+    return lambda bench: beside(bench, KEPT, thaw_tls_command, nginx_tls_command,
                                 lambda bench, target: BesideTls(bench, target, speaks))
 
 
