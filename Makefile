@@ -14,8 +14,8 @@ PREFIX ?= /usr/local
 CI ?=
 WERROR = $(if $(CI),-Dwerror=true)
 
-.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-life bench-overload bench-waits bench-infer \
-        bench-probe bench-servers bench-tools fmt install clean
+.PHONY: all build run test test-unit test-system test-threads fuzz check bench bench-tapes bench-h2 bench-life bench-overload bench-waits \
+        bench-infer bench-probe bench-servers bench-tools fmt install clean
 
 all: build
 
@@ -91,6 +91,9 @@ bench-tapes: bench-tools
 
 bench-life: bench-tools
 	@python3 bench/life.py --thaw build/thaw --tools build/release/bench $(BENCH)
+
+bench-h2: bench-tools
+	@python3 bench/h2.py --thaw build/thaw --tools build/release/bench $(BENCH)
 
 # In a memory cgroup of its own: as root.
 bench-overload: bench-tools

@@ -65,12 +65,27 @@ def branches(a, *numbers, user=0, whole=True):
     return plain(b'{"results":[' + b",".join(b'{"status":200,"body":%s}' % body for body in bodies) + b"]}")
 
 
+def frame(kind, flags, payload, stream=1):
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def h2(body, fields=b"\x88", end=1, more=b""):
+    """An answer of HTTP/2 behind the server's SETTINGS; \\x88 is :status: 200 (RFC 7541, appendix A)."""
+    return frame(4, 0, b"", 0) + frame(1, 4, fields) + frame(0, end, body) + more
+
+
+def h2_sse(a, *numbers, user=0):
+    body = b"".join(event(text(a, user), n) for n in numbers) + b"data: [DONE]\n\n"
+    return h2(body, b"\x88\x0f\x10\x11text/event-stream")
+
+
 CUT = None  # in a list of pieces: close the connection here
 SAME = "the same for all"
 
 # How swarm is called.
 MODES = {False: [], True: ["--model", "sim-3x10", "--stream"], "branches": ["--branches", "3"],
-         "text": ["--text", SAME], "get": ["--text", SAME, "--get", "--model", "sim-3x10", "--stream"]}
+         "text": ["--text", SAME], "get": ["--text", SAME, "--get", "--model", "sim-3x10", "--stream"],
+         "h2": ["--streams", "1"], "h2 stream": ["--streams", "1", "--model", "sim-3x10", "--stream"]}
 USERS = {"text": 2, "get": 2}  # else 1
 
 
@@ -143,6 +158,21 @@ CASES = (
     ("one text, other bytes", "text", same(b" ", (1,)), "ok differs"),
     ("another text than all", "text", lambda _: plain(completion(b"another")), "wrong wrong"),
     ("read, not asked", "get", lambda _: sse([event(SAME.encode(), n) for n in (1, 2, 3)]), "ok ok"),
+    ("h2", "h2", lambda a: h2(completion(text(a))), "ok"),
+    ("h2, byte by byte", "h2", lambda a: byte_by_byte(h2(completion(text(a)))), "ok"),
+    ("h2, another user's", "h2", lambda a: h2(completion(text(a, user=1))), "mixed"),
+    ("h2, an earlier call's", "h2", lambda a: h2(completion(text(a, call=-1))), "stale"),
+    ("h2, 500", "h2", lambda a: h2(b"{}", b"\x8e"), "status"),
+    ("h2, half a body", "h2", lambda a: h2(completion(text(a))[:-5]), "truncated"),
+    ("h2, another length than announced", "h2", lambda a: h2(completion(text(a)), b"\x88\x0f\x0d\x015"), "cut"),
+    ("h2, reset in the body", "h2", lambda a: h2(completion(text(a)), end=0, more=frame(3, 0, bytes(4))), "cut"),
+    ("h2, cut in the body", "h2", lambda a: [h2(completion(text(a)))[:-5], CUT], "cut"),
+    ("h2, cut behind the last byte", "h2", lambda a: [h2(completion(text(a)), end=0), CUT], "cut"),
+    ("h2, no end", "h2", lambda a: h2(completion(text(a)), end=0), "timeout"),
+    ("h2, not HTTP/2", "h2", good, "cut"),
+    ("h2, stream", "h2 stream", lambda a: h2_sse(a, 1, 2, 3), "ok"),
+    ("h2, event missing", "h2 stream", lambda a: h2_sse(a, 1, 3), "order"),
+    ("h2, another user's stream", "h2 stream", lambda a: h2_sse(a, 1, 2, 3, user=7), "mixed"),
     ("read, one missing", "get", lambda _: sse([event(SAME.encode(), n) for n in (1, 3)]), "order order"),
 )
 
@@ -162,7 +192,8 @@ def serve(listener, answer):
                 if piece is CUT:
                     return
                 client.sendall(piece)
-            client.recv(1)  # until swarm has gone
+            while client.recv(65536):
+                pass  # until swarm has gone
     except OSError:
         pass
 

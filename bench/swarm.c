@@ -14,6 +14,7 @@
  *     hold          --users N --once                   each user makes one call, all at once
  *     streams       --stream with any of these         events: order, number, gaps
  *     fan-out       --branches N with any of these     a call is a POST /v1/parallel of N, each with its number
+ *     HTTP/2        --streams N with any but --rate    N users' calls share a connection, by prior knowledge
  *     one answer    --text TEXT with any of these      all ask for the same and must get the same, byte for byte;
  *                                                      with --get they read what somebody else has asked for
  *
@@ -37,6 +38,7 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <nghttp2/nghttp2.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -46,6 +48,8 @@
 #define EVENTS_PER_TURN 512
 #define DIALS_AT_ONCE 512
 #define BRANCHES_MAX 64
+#define FIELDS_MAX 16
+#define USERS_PER_ADDRESS 10000  /* half the ports taken, the kernel takes a millisecond to find another one */
 #define SPIN_NS UINT64_C(60000)  /* open loop: awake so long before a start, for timers come late */
 #define REST_NS (20 * NS_PER_MS) /* a user whose call failed waits this long before the next */
 
@@ -84,14 +88,30 @@ struct samples {
     size_t len, cap;
 };
 
+/* --streams: a connection of HTTP/2, which carries the calls of as many users. */
+struct link {
+    struct swarm *swarm;
+    int fd; /* -1: none */
+    bool connected, dirty;
+    nghttp2_session *session;
+    struct buf out; /* framed, and the socket did not take it */
+    struct caller *callers;
+    uint32_t users;
+    struct link *next_dirty;
+};
+
 /*
  * A user (closed loop, hold) or a pooled connection (open loop), with at most one call:
  *
  *   CLOSED --dial--> CONNECTING --> SENDING --> HEAD --> BODY --> IDLE --next call--> SENDING
  *      ^________________|______________|__________|________|________|   (lost, or Connection: close)
+ *
+ * With --streams it has no connection but a stream on `link` while it has a call: IDLE --> SENDING --> HEAD --> BODY.
  */
 struct caller {
     int fd;
+    int32_t stream; /* 0: none */
+    struct link *link;
     enum { CLOSED, CONNECTING, SENDING, HEAD, BODY, IDLE } state;
     uint32_t user, call;
     uint64_t start_ns; /* latencies count from here: the intended start */
@@ -119,7 +139,7 @@ struct swarm {
     const char *path, *model, *text, *field;
     const char *ending; /* of a plain answer */
     char host[32];
-    uint32_t users, branches;
+    uint32_t users, branches, streams;
     double rate;
     bool once, stream, get;
     size_t body_bytes;
@@ -132,12 +152,16 @@ struct swarm {
     uint32_t identities; /* none with --text */
     char expected[128];  /* the last message; its first IDENTITY_LEN bytes are patched likewise */
     size_t expected_len;
+    nghttp2_nv fields[FIELDS_MAX]; /* --streams: the request's head, in it */
+    size_t field_count, head_len;
     uint32_t run;
     uint64_t digest; /* --text: of the first answer that was right; 0: none yet */
 
     /* the state of the run */
     int ep;
     struct caller *callers;
+    struct link *links, *dirty; /* --streams */
+    nghttp2_session_callbacks *callbacks;
     struct list running, resting, idle; /* the first two in order of time */
     uint32_t callers_used, dialling, unsent, live;
     uint64_t begin_ns, window_ns, window_end_ns, limit_at_ns;
@@ -344,7 +368,25 @@ static void request_build(struct swarm *s) {
 
 static void call_begin(struct swarm *s, struct caller *c, uint64_t start_ns, uint64_t now);
 
+static void link_dirty(struct link *k) {
+    if (!k->dirty) {
+        k->dirty = true;
+        k->next_dirty = k->swarm->dirty;
+        k->swarm->dirty = k;
+    }
+}
+
+static void stream_leave(struct caller *c) {
+    nghttp2_session_set_stream_user_data(c->link->session, c->stream, NULL);
+    c->stream = 0;
+}
+
 static void caller_close(struct swarm *s, struct caller *c) {
+    if (c->stream) {
+        nghttp2_submit_rst_stream(c->link->session, NGHTTP2_FLAG_NONE, c->stream, NGHTTP2_CANCEL);
+        link_dirty(c->link);
+        stream_leave(c);
+    }
     if (c->fd >= 0) {
         close(c->fd);
         c->fd = -1;
@@ -411,10 +453,14 @@ static void call_fail(struct swarm *s, struct caller *c, enum verdict verdict, u
     call_end(s, c, now);
 }
 
-static void request_send(struct swarm *s, struct caller *c, uint64_t now) {
+static void request_patch(struct swarm *s, const struct caller *c) {
     for (uint32_t i = 0; i < s->identities; i++) {
         identity_patch(s->request + s->identity_at[i], c);
     }
+}
+
+static void request_send(struct swarm *s, struct caller *c, uint64_t now) {
+    request_patch(s, c);
     while (c->sent < s->request_len) {
         ssize_t n = send(c->fd, s->request + c->sent, s->request_len - c->sent, MSG_NOSIGNAL);
         if (n > 0) {
@@ -442,8 +488,57 @@ static bool caller_dial(struct swarm *s, struct caller *c) {
     s->dialling++;
     s->dials++;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (c->user >= USERS_PER_ADDRESS) {
+        struct sockaddr_in from = {.sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK + c->user / USERS_PER_ADDRESS)};
+        setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        (void)bind(c->fd, (struct sockaddr *)&from, sizeof from); /* without it, it is slower */
+    }
     return (connect(c->fd, (struct sockaddr *)&s->address, sizeof s->address) == 0 || errno == EINPROGRESS) &&
            epoll_ctl(s->ep, EPOLL_CTL_ADD, c->fd, &e) == 0;
+}
+
+static bool link_dial(struct swarm *s, struct link *k);
+
+/* nghttp2 wants more of the request's body. */
+static ssize_t stream_read(nghttp2_session *session, int32_t id, uint8_t *to, size_t room, uint32_t *flags,
+                           nghttp2_data_source *source, void *user) {
+    struct caller *c = nghttp2_session_get_stream_user_data(session, id);
+    struct swarm *s = ((struct link *)user)->swarm;
+    (void)source;
+    if (!c) {
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* its call is over */
+    }
+    size_t left = s->request_len - c->sent, n = left < room ? left : room;
+    request_patch(s, c);
+    memcpy(to, s->request + c->sent, n);
+    c->sent += n;
+    if (c->sent == s->request_len) {
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+        c->state = HEAD;
+        unsent_less(s);
+    }
+    return (ssize_t)n;
+}
+
+static bool stream_begin(struct swarm *s, struct caller *c) {
+    nghttp2_data_provider body = {.read_callback = stream_read};
+    if (c->link->fd < 0 && !link_dial(s, c->link)) {
+        return false;
+    }
+    int32_t id = nghttp2_submit_request(c->link->session, NULL, s->fields, s->field_count, s->get ? NULL : &body, c);
+    if (id < 0) {
+        return false;
+    }
+    c->stream = id;
+    c->sent = s->head_len;
+    c->state = SENDING;
+    if (s->get) {
+        c->state = HEAD;
+        unsent_less(s);
+    }
+    link_dirty(c->link);
+    return true;
 }
 
 static void call_begin(struct swarm *s, struct caller *c, uint64_t start_ns, uint64_t now) {
@@ -460,7 +555,11 @@ static void call_begin(struct swarm *s, struct caller *c, uint64_t start_ns, uin
     list_add(&s->running, c);
     s->live++;
     s->unsent++;
-    if (c->state == IDLE) {
+    if (s->streams) {
+        if (!stream_begin(s, c)) {
+            call_fail(s, c, V_CONNECT, now);
+        }
+    } else if (c->state == IDLE) {
         c->state = SENDING;
         request_send(s, c, now);
     } else if (!caller_dial(s, c)) {
@@ -728,6 +827,219 @@ static void on_event(struct swarm *s, struct caller *c, uint32_t what) {
     }
 }
 
+/* ---- HTTP/2 ----------------------------------------------------------------------------------- */
+
+static int on_stream_field(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
+                           const uint8_t *value, size_t value_len, uint8_t flags, void *user) {
+    struct caller *c = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct span field = {(const char *)name, name_len};
+    (void)flags, (void)user;
+    if (c && c->state != BODY && span_equals(field, ":status")) {
+        c->status = atoi((const char *)value); /* three digits, nghttp2 has seen to that */
+    } else if (c && span_equals(field, "content-type")) {
+        c->sse = value_len >= 17 && memcmp(value, "text/event-stream", 17) == 0;
+    }
+    return 0;
+}
+
+static int on_stream_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes, size_t n,
+                          void *user) {
+    struct caller *c = nghttp2_session_get_stream_user_data(session, id);
+    struct swarm *s = ((struct link *)user)->swarm;
+    struct span data = {(const char *)bytes, n};
+    (void)flags;
+    if (!c) {
+        return 0;
+    }
+    if (s->text) {
+        c->digest = digest_add(c->digest, data);
+    }
+    if (c->sse && c->status == 200) {
+        on_sse(s, c, data, now_ns());
+    } else if (c->text.len + n > ANSWER_MAX) {
+        call_fail(s, c, V_FRAMING, now_ns());
+    } else {
+        buf_append(&c->text, data.ptr, data.len);
+    }
+    return 0;
+}
+
+/* A frame as a whole; lengths and the order of frames are nghttp2's to judge. */
+static int on_stream_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user) {
+    struct swarm *s = ((struct link *)user)->swarm;
+    struct caller *c = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    if (!c || (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)) {
+        return 0;
+    }
+    uint64_t now = now_ns();
+    if (c->state == SENDING) {
+        call_fail(s, c, V_FRAMING, now); /* too early, which no server of ours is */
+        return 0;
+    }
+    if (c->state == HEAD && c->status >= 200) {
+        c->state = BODY;
+        c->first_ns = s->stream ? 0 : now;
+    }
+    if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
+        stream_leave(c);
+        on_answer(s, c, (struct span){c->text.ptr, c->text.len}, false, now);
+    }
+    return 0;
+}
+
+/* Only of a stream that somebody still waits for: one that was reset. */
+static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user) {
+    struct caller *c = nghttp2_session_get_stream_user_data(session, id);
+    (void)code;
+    if (c) {
+        c->stream = 0;
+        call_fail(((struct link *)user)->swarm, c, V_CUT, now_ns());
+    }
+    return 0;
+}
+
+/* The head of the request as HTTP/2 has it. Nobody else reads that text with --streams, so that it is changed there. */
+static void fields_build(struct swarm *s) {
+    static char scheme[] = ":scheme", http[] = "http", method[] = ":method", path[] = ":path",
+                authority[] = ":authority";
+    char *at = s->request, *end = at + http1_head_size(s->request, s->request_len) - 2;
+    char *space = strchr(at, ' ');
+    s->head_len = (size_t)(end + 2 - at);
+    s->fields[s->field_count++] = (nghttp2_nv){(uint8_t *)method, (uint8_t *)at, 7, (size_t)(space - at), 0};
+    s->fields[s->field_count++] =
+        (nghttp2_nv){(uint8_t *)path, (uint8_t *)space + 1, 5, (size_t)(strchr(space + 1, ' ') - space - 1), 0};
+    s->fields[s->field_count++] = (nghttp2_nv){(uint8_t *)scheme, (uint8_t *)http, 7, 4, 0};
+    s->fields[s->field_count++] = (nghttp2_nv){(uint8_t *)authority, (uint8_t *)s->host, 10, strlen(s->host), 0};
+    while ((at = strchr(at, '\n') + 1) < end && s->field_count < FIELDS_MAX) {
+        char *colon = strchr(at, ':'), *stop = strchr(at, '\r');
+        for (char *p = at; p < colon; p++) {
+            *p |= *p >= 'A' && *p <= 'Z' ? 32 : 0;
+        }
+        if (colon - at != 4 || memcmp(at, "host", 4) != 0) {
+            s->fields[s->field_count++] =
+                (nghttp2_nv){(uint8_t *)at, (uint8_t *)colon + 2, (size_t)(colon - at), (size_t)(stop - colon - 2), 0};
+        }
+    }
+}
+
+static void links_create(struct swarm *s) {
+    uint32_t count = (s->users + s->streams - 1) / s->streams;
+    nghttp2_session_callbacks_new(&s->callbacks);
+    nghttp2_session_callbacks_set_on_header_callback(s->callbacks, on_stream_field);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(s->callbacks, on_stream_data);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(s->callbacks, on_stream_frame);
+    nghttp2_session_callbacks_set_on_stream_close_callback(s->callbacks, on_stream_close);
+    s->links = must(calloc(count, sizeof *s->links));
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t from = i * s->streams, left = s->users - from;
+        s->links[i] = (struct link){
+            .swarm = s, .fd = -1, .callers = &s->callers[from], .users = left < s->streams ? left : s->streams};
+    }
+    for (uint32_t i = 0; i < s->users; i++) {
+        s->callers[i].link = &s->links[i / s->streams];
+    }
+}
+
+static bool link_dial(struct swarm *s, struct link *k) {
+    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = k};
+    nghttp2_settings_entry settings = {NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
+    int one = 1;
+    k->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (k->fd < 0) {
+        return false;
+    }
+    s->dialling++;
+    s->dials++;
+    k->connected = false;
+    nghttp2_session_del(k->session);
+    nghttp2_session_client_new(&k->session, s->callbacks, k);
+    nghttp2_submit_settings(k->session, NGHTTP2_FLAG_NONE, &settings, 1);
+    nghttp2_session_set_local_window_size(k->session, NGHTTP2_FLAG_NONE, 0, 16 << 20);
+    setsockopt(k->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return (connect(k->fd, (struct sockaddr *)&s->address, sizeof s->address) == 0 || errno == EINPROGRESS) &&
+           epoll_ctl(s->ep, EPOLL_CTL_ADD, k->fd, &e) == 0;
+}
+
+static void link_close(struct swarm *s, struct link *k) {
+    if (k->fd >= 0) {
+        close(k->fd);
+        k->fd = -1;
+        s->dialling -= !k->connected;
+    }
+    buf_free(&k->out);
+}
+
+/* Everybody's call on it is over; the next one dials anew. */
+static void link_lost(struct swarm *s, struct link *k, uint64_t now) {
+    enum verdict verdict = k->connected ? V_CUT : V_CONNECT;
+    bool asked = false;
+    link_close(s, k);
+    for (uint32_t i = 0; i < k->users; i++) {
+        if (k->callers[i].stream) {
+            asked = true;
+            stream_leave(&k->callers[i]);
+            call_fail(s, &k->callers[i], verdict, now);
+        }
+    }
+    s->server_closed += !asked;
+}
+
+/* In one write as far as the socket takes it; what it does not take waits, and nghttp2 with it. */
+static void link_flush(struct swarm *s, struct link *k) {
+    const uint8_t *bytes;
+    ssize_t n = 0;
+    while (k->fd >= 0 && k->connected) {
+        while (k->out.len < READ_SIZE && (n = nghttp2_session_mem_send(k->session, &bytes)) > 0) {
+            buf_append(&k->out, (const char *)bytes, (size_t)n);
+        }
+        if (!k->out.len && n == 0 &&
+            (nghttp2_session_want_read(k->session) || nghttp2_session_want_write(k->session))) {
+            break;
+        }
+        if (!k->out.len && n == 0) {
+            n = -1; /* it has said GOAWAY: what came was not HTTP/2 */
+        }
+        ssize_t sent = n < 0 ? -1 : send(k->fd, k->out.ptr, k->out.len, MSG_NOSIGNAL);
+        if (sent < 0 && n >= 0 && errno == EAGAIN) {
+            return;
+        }
+        if (sent < 0) {
+            link_lost(s, k, now_ns());
+            return;
+        }
+        k->out.len -= (size_t)sent;
+        memmove(k->out.ptr, k->out.ptr + sent, k->out.len);
+    }
+    buf_free(&k->out);
+}
+
+static void links_flush(struct swarm *s) {
+    while (s->dirty) {
+        struct link *k = s->dirty;
+        s->dirty = k->next_dirty;
+        k->dirty = false;
+        link_flush(s, k);
+    }
+}
+
+static void on_link_event(struct swarm *s, struct link *k, uint32_t what) {
+    if ((what & EPOLLOUT) && !(what & (EPOLLERR | EPOLLHUP))) {
+        s->dialling -= !k->connected;
+        k->connected = true;
+    }
+    link_dirty(k);
+    while (k->fd >= 0 && (what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) {
+        ssize_t n = recv(k->fd, s->read, READ_SIZE, 0);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+            if (errno == EAGAIN) {
+                return;
+            }
+        } else if (n <= 0 || nghttp2_session_mem_recv(k->session, (const uint8_t *)s->read, (size_t)n) < 0) {
+            link_lost(s, k, now_ns());
+        }
+    }
+}
+
 /* ---- the run ---------------------------------------------------------------------------------- */
 
 static bool starting(const struct swarm *s) { return s->phase != DRAIN; }
@@ -820,9 +1132,14 @@ static void swarm_run(struct swarm *s) {
         if (over(s, now)) {
             break;
         }
+        links_flush(s);
         int n = wait_until(s->ep, events, EVENTS_PER_TURN, wake);
         for (int i = 0; i < n; i++) {
-            on_event(s, events[i].data.ptr, events[i].events);
+            if (s->streams) {
+                on_link_event(s, events[i].data.ptr, events[i].events);
+            } else {
+                on_event(s, events[i].data.ptr, events[i].events);
+            }
         }
         now = now_ns();
     }
@@ -836,6 +1153,12 @@ static void swarm_free(struct swarm *s) {
     for (uint32_t i = 0; i < s->users; i++) {
         caller_close(s, &s->callers[i]);
     }
+    for (uint32_t i = 0; s->streams && i * s->streams < s->users; i++) {
+        link_close(s, &s->links[i]);
+        nghttp2_session_del(s->links[i].session);
+    }
+    nghttp2_session_callbacks_del(s->callbacks);
+    free(s->links);
     close(s->ep);
     free(s->callers);
     free(s->request);
@@ -898,6 +1221,7 @@ static void usage(const char *wrong) {
             "  --rate R          open loop: calls per second\n"
             "  --seconds S       the measured window (not needed with --once)\n"
             "  --warmup S        before it (0.5)\n"
+            "  --streams N       HTTP/2, N users on a connection\n"
             "  --once            each user makes one call, all at once\n"
             "  --ramp S          spread the users' first calls over S seconds (0)\n"
             "  --stream          expect a stream of events\n"
@@ -924,7 +1248,7 @@ static double number_option(const char *name, const char *text, double min, doub
 
 static void options_read(struct swarm *s, int argc, char **argv) {
     double port = 0, users = 0, seconds = 0, warmup = 0.5, ramp = 0, body_bytes = 1024, timeout = 60, limit = 0,
-           branches = 0;
+           branches = 0, streams = 0;
     bool mock = false;
     const struct {
         const char *name;
@@ -938,6 +1262,7 @@ static void options_read(struct swarm *s, int argc, char **argv) {
         {"model", NULL, 0, 0, &s->model, NULL},
         {"mock", NULL, 0, 0, NULL, &mock},
         {"users", &users, 1, 999999, NULL, NULL},
+        {"streams", &streams, 1, 100000, NULL, NULL},
         {"rate", &s->rate, 0.1, 1e6, NULL, NULL},
         {"seconds", &seconds, 0.01, 3600, NULL, NULL},
         {"warmup", &warmup, 0, 3600, NULL, NULL},
@@ -971,6 +1296,7 @@ static void options_read(struct swarm *s, int argc, char **argv) {
     }
     s->users = (uint32_t)users;
     s->branches = (uint32_t)branches;
+    s->streams = (uint32_t)streams;
     s->body_bytes = (size_t)body_bytes;
     s->ending = mock ? "}\n" : "\"system_fingerprint\":\"fp_sim\"}";
     s->path = s->path ? s->path : s->branches ? "/v1/parallel" : "/v1/chat/completions";
@@ -984,6 +1310,9 @@ static void options_read(struct swarm *s, int argc, char **argv) {
     }
     if ((s->users == 0 && s->rate <= 0) || (!s->once && seconds <= 0) || (s->once && s->rate > 0)) {
         usage("either --users N --seconds S, or --users N --once, or --rate R --seconds S");
+    }
+    if (s->streams && s->rate > 0) {
+        usage("--streams is not for --rate");
     }
     snprintf(s->host, sizeof s->host, "127.0.0.1:%u", (unsigned)port);
     s->address = (struct sockaddr_in){
@@ -1002,13 +1331,16 @@ static void callers_create(struct swarm *s) {
     if (s->rate > 0 && (s->users == 0 || s->users > most)) {
         s->users = most > 65536 ? 65536 : (uint32_t)most;
     }
-    if (s->users > most) {
+    if (s->users / (s->streams ? s->streams : 1) > most) {
         fprintf(stderr, "%u users need more than the %zu file descriptors this process may open\n", s->users, most);
         exit(2);
     }
     s->callers = must(calloc(s->users, sizeof *s->callers));
     for (uint32_t i = 0; i < s->users; i++) {
         s->callers[i] = (struct caller){.fd = -1, .user = i};
+    }
+    if (s->streams) {
+        links_create(s);
     }
 }
 
@@ -1025,6 +1357,9 @@ int main(int argc, char **argv) {
     s->ep = epoll_create1(EPOLL_CLOEXEC);
     prctl(PR_SET_TIMERSLACK, 1000UL);
     request_build(s);
+    if (s->streams) {
+        fields_build(s);
+    }
     swarm_run(s);
     swarm_print(s);
     swarm_free(s);

@@ -809,6 +809,10 @@ static void deliver(struct h2_stream *s, struct str bytes, bool end) {
     }
     s->owed += (uint32_t)bytes.len;
     x->events->on_body(x, bytes, end);
+    if (end) { // its owner had it until now
+        free(s->request);
+        s->request = NULL;
+    }
     if (s->x && !s->paused) {
         give_back(s);
     }

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """HTTP/2 and TLS towards clients that somebody else wrote: curl, httpx, Node.js, Chromium; a certificate per name."""
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import re
+import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -20,7 +23,7 @@ from openai_api import CHAT, CHAT_ANSWER, CHAT_REQUEST, STREAM, STREAM_REQUEST
 from process import run
 from rawhttp import request
 from upstream import Gate, says, streams
-from waiting import LIMIT
+from waiting import LIMIT, poll
 
 AS_JSON = {"Content-Type": "application/json"}
 JSON = "Content-Type: application/json"
@@ -208,6 +211,40 @@ def test_a_handshake_that_stops_is_given_up(world, authority, pair):
             pass  # perhaps before anything was sent
         sock.close()
     gw.settles_at(before)
+
+
+def local_port(answer):
+    return answer.extensions["network_stream"].get_extra_info("client_addr")[1]
+
+
+def test_sighup_changes_the_certificate_and_cuts_nothing(world, authority):
+    first = keep_to_owner(authority.issue("first", names="DNS:localhost,DNS:first.test"))
+    second = authority.issue("second", names="DNS:localhost,DNS:second.test")
+    gates = [None] + [Gate() for _ in STREAM[1:]]
+    up, gw = behind_tls(world, first, streams(STREAM, gates=gates))
+    url, trust = f"https://localhost:{gw.port}{CHAT}", ssl.create_default_context(cafile=str(authority.pem))
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(httpx.Client(http1=not http2, http2=http2, verify=trust, timeout=LIMIT)) for http2 in (False, True)]
+        running = [stack.enter_context(client.stream("POST", url, content=STREAM_REQUEST, headers=AS_JSON)) for client in clients]
+        assert [answer.http_version for answer in running] == ["HTTP/1.1", "HTTP/2"]
+        ports = [local_port(answer) for answer in running]
+        parts = [answer.iter_raw() for answer in running]
+        begun = [b"", b""]
+        for which in (0, 1):
+            while begun[which] != STREAM[0]:
+                begun[which] += next(parts[which])
+        for new, old in zip(second, first):
+            shutil.copyfile(new, old)
+        assert shown(gw.port, "localhost", authority)[0] == {"localhost", "first.test"}
+        gw.signal(signal.SIGHUP)
+        poll(lambda: shown(gw.port, "localhost", authority)[0] == {"localhost", "second.test"}, "the new certificate")
+        for gate in gates[1:]:
+            gate.open()
+        assert [before + b"".join(rest) for before, rest in zip(begun, parts)] == [b"".join(STREAM)] * 2
+        again = [client.post(url, content=STREAM_REQUEST, headers=AS_JSON) for client in clients]
+        assert [local_port(answer) for answer in again] == ports, "the connections are used again"
+    assert [answer.content for answer in again] == [b"".join(STREAM)] * 2
+    assert len(up.requests) == 4
 
 
 @pytest.mark.parametrize("spoil,says_so", [
