@@ -132,6 +132,8 @@ def test_of_fifty_users_44_queue_in_order_and_are_told_their_place(world, start)
     mock = world.mock("--latency", "400ms", "--capacity", f"pool:{POOL}")
     gw, admin = start(f"upstreams: {{up: {{url: '{mock.url}/v1', max_in_flight: {POOL}}}}}\n")
     clients = [world.connect(gw) for _ in range(USERS)]
+    for client in clients:  # taken in: those that were not would come in another order
+        assert client.ask(request("GET", "/healthz")).status == 200
     gw.freeze()  # they come at once, in this order, however busy the machine is
     for n, client in enumerate(clients):
         client.send(post(CHAT, chat(f"m{n}", stream=True), [("X-Thaw-Progress", "1")]))
