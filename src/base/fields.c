@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "base/fields.h"
 
+#include <assert.h>
+
+#include "base/mem.h"
+
 static const unsigned char flags_of[] = {
     0,
 #define FIELD(id, text, flags) flags,
@@ -158,4 +162,17 @@ const char *fields_unpack(struct fields *f, const char *packed) {
         packed += (size_t)name_len + value_len;
     }
     return packed;
+}
+
+void *fields_copy(const struct fields *f, struct fields *to) {
+    size_t array = f->n * sizeof(struct field);
+    char *memory = try_malloc(MAX(array + fields_packed_size(f), (size_t)1));
+    if (memory) {
+        *to = (struct fields){(struct field *)(void *)memory, 0, f->n};
+        fields_pack(f, memory + array);
+        const char *end = fields_unpack(to, memory + array);
+        assert(end);
+        (void)end;
+    }
+    return memory;
 }

@@ -52,6 +52,10 @@ unsigned fields_count(const struct fields *f, enum field_id id);
 void fields_remove(struct fields *f, enum field_id id);
 void fields_remove_flagged(struct fields *f, unsigned flags);
 
+// A copy of all of them with what they point to, in one piece of memory, which is returned for `free`; *to lies in it. NULL:
+// there is none.
+MUSTCHECK void *fields_copy(const struct fields *f, struct fields *to);
+
 // Packed: [count] then per field [id][name length][value length][name][value]. Numbers below 255 take one byte, others
 // a byte of 255 and four more.
 size_t fields_packed_size(const struct fields *f);

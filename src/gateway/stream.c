@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "gateway/stream.h"
 
-#include <assert.h>
 #include <inttypes.h>
 
 #include "base/mem.h"
@@ -205,19 +204,16 @@ static void on_event(struct sse *sse, const struct sse_event *event) {
 }
 
 struct opening *opening_create(const struct tape_head *head) {
-    size_t array = head->fields.n * sizeof(struct field);
     struct opening *o = try_malloc(sizeof *o);
-    char *memory = o ? try_malloc(MAX(array + fields_packed_size(&head->fields), (size_t)1)) : NULL;
-    if (!memory) {
+    if (!o) {
+        return NULL;
+    }
+    *o = (struct opening){.status = head->status, .body_len = head->body_len};
+    o->head_memory = fields_copy(&head->fields, &o->fields);
+    if (!o->head_memory) {
         free(o);
         return NULL;
     }
-    *o = (struct opening){.status = head->status, .body_len = head->body_len, .head_memory = memory};
-    o->fields = (struct fields){(struct field *)(void *)memory, 0, head->fields.n};
-    fields_pack(&head->fields, memory + array);
-    const char *end = fields_unpack(&o->fields, memory + array);
-    assert(end);
-    (void)end;
     sse_init(&o->sse, on_event);
     buf_init(&o->bytes, OPENING_BYTES);
     return o;

@@ -227,18 +227,8 @@ static void tell_head(struct tape_reader *r, const struct tape_head *head) {
 
 // For readers to come: the fields with all they point to in one piece of memory.
 static bool record_fields(struct tape_record *to, const struct fields *fields) {
-    size_t array = fields->n * sizeof(struct field);
-    char *memory = try_malloc(MAX(array + fields_packed_size(fields), (size_t)1));
-    if (!memory) {
-        return false;
-    }
-    to->head_memory = memory;
-    to->fields = (struct fields){(struct field *)(void *)memory, 0, fields->n};
-    fields_pack(fields, memory + array);
-    const char *end = fields_unpack(&to->fields, memory + array);
-    assert(end);
-    (void)end;
-    return true;
+    to->head_memory = fields_copy(fields, &to->fields);
+    return to->head_memory;
 }
 
 void tape_put_head(struct tape *t, const struct tape_head *head) {
