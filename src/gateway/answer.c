@@ -62,7 +62,7 @@ static void add_allow(const struct route *route, struct fields *fields, char roo
 
 // retry-after-ms goes before for those who know it (OpenAI's SDKs); the other one is whole seconds (RFC 9110 10.2.3).
 static void add_retry(struct fields *fields, uint32_t retry_ms, char room[2][COUNT_TEXT]) {
-    snprintf(room[0], COUNT_TEXT, "%u", (retry_ms + 999) / 1000);
+    snprintf(room[0], COUNT_TEXT, "%u", retry_ms / 1000 + (retry_ms % 1000 != 0));
     snprintf(room[1], COUNT_TEXT, "%u", retry_ms);
     worker_add(fields, STR("Retry-After"), str_c(room[0]));
     worker_add(fields, STR("retry-after-ms"), str_c(room[1]));
@@ -205,19 +205,24 @@ enum err answer_write_messages_error(struct buf *out, const char *type, struct s
     return e == OK ? buf_append(out, "}}", 2) : e;
 }
 
+enum err answer_write_status(struct buf *out, bool messages, int status, const char *param, const char *code,
+                             struct str message) {
+    const struct answer_kind *kind = answer_kind(status);
+    return messages ? answer_write_messages_error(out, kind->messages, message)
+                    : answer_write_error(out, kind->type, param, code ? code : kind->code, message);
+}
+
 void request_error(struct request *r, int status, enum outcome outcome, const char *param, const char *code,
                    const char *format, ...) {
     char message[MESSAGE_MAX];
-    const struct answer_kind *kind = answer_kind(status);
     struct buf json;
     va_list args;
     va_start(args, format);
     (void)vsnprintf(message, sizeof message, format, args);
     va_end(args);
     buf_init(&json, ERROR_MAX);
-    enum err e = r->route && r->route->messages
-                     ? answer_write_messages_error(&json, kind->messages, str_c(message))
-                     : answer_write_error(&json, kind->type, param, code ? code : kind->code, str_c(message));
+    bool messages = r->route && r->route->messages;
+    enum err e = answer_write_status(&json, messages, status, param, code, str_c(message));
     e = e == OK ? buf_append(&json, "\n", 1) : e;
     if (e != OK) {
         buf_clear(&json);

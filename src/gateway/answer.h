@@ -12,6 +12,10 @@ MUSTCHECK enum err answer_write_object(struct buf *out, const char *type, const 
                                        struct str message);
 MUSTCHECK enum err answer_write_error(struct buf *out, const char *type, const char *param, const char *code,
                                       struct str message);
+// The one of the two that the API wants, with what an error of that status is called; `code` NULL: likewise. `param` may
+// be NULL.
+MUSTCHECK enum err answer_write_status(struct buf *out, bool messages, int status, const char *param, const char *code,
+                                       struct str message);
 // What an error of that status is called where nothing more exact is known; never NULL.
 struct answer_kind {
     int status;

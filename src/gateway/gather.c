@@ -390,7 +390,7 @@ static void on_end(struct tape_reader *reader, const struct tape_why *why) {
     bool cancelled = why->end == TAPE_CANCELLED;
     int status = cancelled ? 410 : why->error == OK ? 502 : err_status(why->error);
     if (why->retry_ms && why->retry_ms != TAPE_NO_RETRY) {
-        snprintf(b->retry_after, sizeof b->retry_after, "%u", (why->retry_ms + 999) / 1000);
+        snprintf(b->retry_after, sizeof b->retry_after, "%u", why->retry_ms / 1000 + (why->retry_ms % 1000 != 0));
     }
     branch_blame(b, status, NULL, cancelled ? "cancelled" : outcome_code((enum outcome)why->reason), "%s",
                  why->problem ? why->problem : "The call was ended.");

@@ -2,8 +2,6 @@
 // Of an event stream comments stand only where no event is open, which the last bytes that were sent tell.
 #include "gateway/patience.h"
 
-#include <assert.h>
-
 #include "base/mem.h"
 #include "gateway/steps.h"
 #include "llm/reply.h"
@@ -15,7 +13,8 @@ enum committed {
     COMMITTED_NOT,     // it goes on as it is
     COMMITTED_WAITING, // thaw has said 200, the upstream nothing yet
     COMMITTED_RELAYS,  // the upstream said 200 too
-    COMMITTED_TELLS,   // it said something else: its answer is gathered, and told
+    COMMITTED_TELLS,   // it said something else: its answer is gathered
+    COMMITTED_ENDS,    // that, or what went wrong, is told, and ends the answer
 };
 
 struct patience {
@@ -27,8 +26,7 @@ struct patience {
     unsigned place, waiting;
     enum committed committed;
     bool lost;            // of COMMITTED_TELLS not all was gathered
-    bool over;            // the answer ends with `out`
-    enum outcome outcome; // then
+    enum outcome outcome; // of COMMITTED_ENDS
     char tail[TAIL];      // the last bytes of the answer
 };
 
@@ -55,11 +53,12 @@ void patience_look(struct request *r) {
 static bool flush(struct request *r) {
     struct patience *p = r->patience;
     struct str rest = str_skip(buf_str(&p->out), p->sent);
-    if (p->committed == COMMITTED_TELLS && !p->over) {
+    bool ends = p->committed == COMMITTED_ENDS;
+    if (p->committed == COMMITTED_TELLS) {
         return true; // is being gathered
     }
-    if (rest.len || p->over) {
-        p->sent += xchg_send(r->x, rest, p->over);
+    if (rest.len || ends) {
+        p->sent += xchg_send(r->x, rest, ends);
         p->heard_ms = now_ms(r);
     }
     if (p->sent < buf_len(&p->out)) {
@@ -92,7 +91,7 @@ static bool at_boundary(const struct patience *p) {
 
 static void say(struct request *r, struct str text) {
     struct patience *p = r->patience;
-    if (buf_len(&p->out) || p->committed == COMMITTED_TELLS || !at_boundary(p)) {
+    if (buf_len(&p->out) || p->committed >= COMMITTED_TELLS || !at_boundary(p)) {
         return; // it hears of something soon
     }
     commit(r);
@@ -224,7 +223,7 @@ static void tell_error(struct request *r, struct str json, enum outcome outcome)
     buf_finish(&p->out);
     p->out = event;
     p->sent = 0;
-    p->over = true;
+    p->committed = COMMITTED_ENDS;
     p->outcome = outcome;
     if (e != OK) {
         xchg_abort(r->x);
@@ -238,12 +237,9 @@ static void tell_error(struct request *r, struct str json, enum outcome outcome)
 }
 
 static void describe_error(struct request *r, int status, const char *code, const char *problem, enum outcome outcome) {
-    const struct answer_kind *kind = answer_kind(status);
     struct buf json;
     buf_init(&json, TOLD_MAX);
-    enum err e = r->route->messages
-                     ? answer_write_messages_error(&json, kind->messages, str_c(problem))
-                     : answer_write_error(&json, kind->type, NULL, code ? code : kind->code, str_c(problem));
+    enum err e = answer_write_status(&json, r->route->messages, status, NULL, code, str_c(problem));
     tell_error(r, e == OK ? buf_str(&json) : STR("{}"), outcome);
     buf_finish(&json);
 }
@@ -269,7 +265,7 @@ static void tell_answer(struct request *r, struct str said) {
 bool patience_bytes(struct request *r, const struct iovec *v, int count, bool last, size_t *taken) {
     struct patience *p = r->patience;
     *taken = 0;
-    if (p->over) {
+    if (p->committed == COMMITTED_ENDS) {
         return false;
     }
     if (p->committed != COMMITTED_TELLS) {
@@ -303,8 +299,11 @@ void patience_sent(struct request *r, const struct iovec *v, int count, size_t t
 
 bool patience_fails(struct request *r, int status, const char *code, const char *problem, enum outcome outcome) {
     struct patience *p = r->patience;
-    if (!p || p->committed == COMMITTED_NOT || p->over || p->committed == COMMITTED_RELAYS) {
-        return p && p->over;
+    if (!p || p->committed == COMMITTED_NOT || p->committed == COMMITTED_RELAYS) {
+        return false;
+    }
+    if (p->committed == COMMITTED_ENDS) {
+        return true;
     }
     describe_error(r, status, code, problem, outcome);
     if (r->state != REQUEST_ENDED) {
@@ -316,7 +315,7 @@ bool patience_fails(struct request *r, int status, const char *code, const char 
 bool patience_drain(struct request *r) {
     struct patience *p = r->patience;
     bool all = flush(r);
-    if (p->over) {
+    if (p->committed == COMMITTED_ENDS) {
         if (all && xchg_over(r->x)) {
             request_finish(r, p->outcome);
         }
