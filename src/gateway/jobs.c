@@ -17,8 +17,6 @@
 //     503, the call is stopped             rerun: put RUNNING again, under the same id; else it stays so
 #include "gateway/jobs.h"
 
-#include <assert.h>
-
 #include "base/log.h"
 #include "gateway/resume.h"
 #include "gateway/tapes.h"

@@ -460,13 +460,11 @@ enum { BYTES_PER_TOKEN = 4 }; // of English text (OpenAI's help pages); settled 
 // Where it comes from, without the port.
 static struct digest digest_of_address(const struct request *r) {
     struct address a;
-    struct str bytes = STR("");
-    if (xchg_peer(r->x, &a) && a.sa.sa_family == AF_INET) {
-        bytes = str_from((const char *)&a.v4.sin_addr, sizeof a.v4.sin_addr);
-    } else if (xchg_peer(r->x, &a) && a.sa.sa_family == AF_INET6) {
-        bytes = str_from((const char *)&a.v6.sin6_addr, sizeof a.v6.sin6_addr);
+    if (!xchg_peer(r->x, &a)) {
+        return digest_sha256(STR(""));
     }
-    return digest_sha256(bytes);
+    return digest_sha256(a.sa.sa_family == AF_INET6 ? str_from((const char *)&a.v6.sin6_addr, sizeof a.v6.sin6_addr)
+                                                    : str_from((const char *)&a.v4.sin_addr, sizeof a.v4.sin_addr));
 }
 
 // A credential tells clients apart where somebody checks it: thaw, or the upstream that it goes on to. One that goes

@@ -54,7 +54,7 @@ struct request {
     struct access *access;     // its line in the access log; NULL: there is none
     struct buf body;           // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
-    int client; // whose key it came with (who.h)
+    int client;          // whose key it came with (who.h)
     uint64_t timeout_ms; // X-Request-Timeout; 0: none
     uint32_t retry_ms;   // of a local answer: when to ask again, as in a tape_why
     char *client_id;     // x-request-id as the client gave it, or NULL

@@ -2,9 +2,6 @@
 // Whom a call asks, and when again: of the model's upstreams the lowest rank that does not rest, of equals the one with
 // the fewest calls for its weight, at whose gate it may have to wait; after a setback the same one, later, or the next.
 // The rules are in docs/internals/tries.md.
-#include <assert.h>
-#include <inttypes.h>
-
 #include "base/mem.h"
 #include "gateway/inside.h"
 #include "net/digest.h"
