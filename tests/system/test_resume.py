@@ -207,7 +207,8 @@ def test_racing_duplicates_of_failing_calls_all_end(world):
         else:
             x.answer(200, b'{"fine":true}')
     up = world.upstream(script)
-    gw = world.serve(config=f"upstreams: {{up: {{url: '{up.url}'}}}}\ntape: {{on_disconnect: cancel}}\n", workers=2)
+    gw = world.serve(config=f"upstreams: {{up: {{url: '{up.url}'}}}}\ntape: {{on_disconnect: cancel}}\nbreaker: {{failures: 0}}\n",
+                  workers=2)
     statuses = set()
 
     def one(number):
