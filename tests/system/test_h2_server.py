@@ -194,7 +194,10 @@ def test_old_versions_and_plain_text_are_refused(world, authority, pair):
         shown(gw.port, "localhost", authority, minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1)
     with socket.create_connection(("127.0.0.1", gw.port), timeout=LIMIT) as sock:
         sock.sendall(request("GET", "/healthz"))
-        answer = sock.recv(1000)
+        try:
+            answer = sock.recv(1000)
+        except ConnectionResetError:  # OpenSSL 3.5 leaves the rest unread
+            answer = b""
         assert b"HTTP" not in answer
     assert shown(gw.port, "localhost", authority)
 
