@@ -239,6 +239,15 @@ static enum err how_lost(const struct h2_stream *s, enum err e) {
     return s->h->side->server ? ERR_GONE : s->receiving == RECV_HEAD ? e : ERR_CUT;
 }
 
+static const char closed_by_upstream[] = "the upstream closed the connection in the middle of its answer";
+static const char reset_by_upstream[] = "the upstream reset the connection in the middle of its answer";
+
+// As HTTP/1.1 says it.
+static const char *why_lost(const struct h2_stream *s, const char *problem) {
+    bool left = problem == closed_by_upstream || problem == reset_by_upstream;
+    return left && s->receiving == RECV_HEAD ? "the upstream closed the connection without an answer" : problem;
+}
+
 // Takes them all out, one after the other: an owner that hears of its own may end others.
 static struct h2_stream *next_of(struct h2 *h, struct list *rest) {
     struct list *node = list_pop_front(rest);
@@ -267,7 +276,7 @@ void h2_close(struct h2 *h, enum err e, const char *problem) {
         if (e == OK) {
             drop(s);
         } else {
-            doom(s, how_lost(s, e), problem);
+            doom(s, how_lost(s, e), why_lost(s, problem));
         }
     }
     if (h->conn) {
@@ -588,6 +597,13 @@ static bool is_other_length(const struct h2_stream *s, size_t total, bool end) {
     return !s->bodiless && s->left != BODY_UNKNOWN && (total > left || (end && total < left));
 }
 
+// Has it bytes that were framed and wait for room in the connection? That has a time of its own.
+static bool is_under_way(const struct h2_stream *s) { return buf_len(&s->h->out) && s->moved_ms >= s->h->blocked_ms; }
+
+static bool takes_nothing(const struct h2_stream *s) {
+    return !is_under_way(s) && (buf_len(&s->out) || (s->sending == SEND_BODY && list_linked(&s->wait)));
+}
+
 static size_t send_body(struct xchg *x, const struct iovec *v, int count, bool end) {
     struct h2_stream *s = of(x);
     struct h2 *h = s->h;
@@ -595,7 +611,8 @@ static size_t send_body(struct xchg *x, const struct iovec *v, int count, bool e
     if (h->closed || h->error || s->id == 0 || (s->sending != SEND_HELD && s->sending != SEND_BODY)) {
         return 0;
     }
-    size_t n = s->bodiless ? total : MIN(total, room_of(s)); // what an answer to a HEAD has is swallowed
+    s->moved_ms = takes_nothing(s) ? s->moved_ms : loop_of(h)->now_ms; // its time begins now
+    size_t n = s->bodiless ? total : MIN(total, room_of(s));           // what an answer to a HEAD has is swallowed
     if (is_other_length(s, total, end) || (!s->bodiless && !take_bytes(s, v, count, n))) {
         break_stream(s); // never let it run over, never let it look complete
         return 0;
@@ -652,7 +669,9 @@ static ssize_t on_want_body(nghttp2_session *session UNUSED, int32_t id UNUSED, 
 
 // What has been framed and did not fit into one write, or was not taken.
 static void keep_out(struct h2 *h, const char *bytes, size_t n) {
-    h->moved_ms = buf_len(&h->out) ? h->moved_ms : loop_of(h)->now_ms;
+    if (buf_len(&h->out) == 0) {
+        h->blocked_ms = h->moved_ms = loop_of(h)->now_ms;
+    }
     if (buf_append(&h->out, bytes, n) != OK) {
         break_later(h, ERR_NOMEM, "out of memory");
     }
@@ -689,6 +708,14 @@ static void put(struct h2 *h, const void *bytes, size_t n) {
     }
 }
 
+// The peer took what was under way: the time of those streams begins anew.
+static void arrived(struct h2 *h) {
+    list_each(node, &h->streams) {
+        struct h2_stream *s = container_of(node, struct h2_stream, node);
+        s->moved_ms = s->moved_ms >= h->blocked_ms ? loop_of(h)->now_ms : s->moved_ms;
+    }
+}
+
 static bool write_left(struct h2 *h) {
     struct str left = buf_str(&h->out);
     struct iovec v = {(void *)(uintptr_t)left.ptr, left.len};
@@ -705,6 +732,7 @@ static bool write_left(struct h2 *h) {
     h->moved_ms = written ? loop_of(h)->now_ms : h->moved_ms;
     if (buf_len(&h->out) == 0) {
         buf_finish(&h->out);
+        arrived(h);
     }
     return buf_len(&h->out) == 0;
 }
@@ -1386,10 +1414,6 @@ static void refuse_slow(struct h2_stream *s) {
     }
 }
 
-static bool takes_nothing(const struct h2_stream *s) {
-    return buf_len(&s->out) || (s->sending == SEND_BODY && list_linked(&s->wait));
-}
-
 static void sweep_stream(struct h2_stream *s, uint64_t head_ms, uint64_t idle_ms) {
     uint64_t silent_ms = loop_of(s->h)->now_ms - s->moved_ms;
     if (s->receiving == RECV_HEAD && silent_ms >= head_ms) {
@@ -1415,8 +1439,8 @@ static void on_end(struct h2 *h, enum err e) {
     h->readable = false;
     h2_close(h, ERR_RESET,
              h->side->server ? "the client closed the connection"
-             : e == ERR_EOF  ? "the upstream closed the connection"
-                             : "the upstream reset the connection");
+             : e == ERR_EOF  ? closed_by_upstream
+                             : reset_by_upstream);
 }
 
 void h2_read(struct h2 *h) {

@@ -96,7 +96,7 @@ static const struct h2_events link_events = {.on_change = on_change, .on_closed 
 // Silent for too long: is anybody there?
 static void look_alive(struct link *l) {
     uint64_t heard_ms = MAX(l->h2.heard_ms, l->since_ms);
-    if (l->pinged && heard_ms > l->pinged_ms) {
+    if (l->pinged && heard_ms >= l->pinged_ms) { // a near one answers within the same millisecond
         l->pinged = false;
     }
     uint64_t from_ms = l->pinged ? l->pinged_ms + PING_WAIT_MS : heard_ms + PING_AFTER_MS;
