@@ -170,6 +170,9 @@ static void on_dialed_conn(void *owner, enum err e, struct conn *conn, const cha
         h2_close(&l->h2, e, problem);
     } else if (l->origin->speaks == ORIGIN_ASK && !str_eq(tls_alpn(conn), STR("h2"))) {
         leave_to_h1(l, conn);
+    } else if (l->h2.secure && !str_eq(tls_alpn(conn), STR("h2"))) {
+        conn_close(conn);
+        h2_close(&l->h2, ERR_PROTOCOL, "the upstream does not offer HTTP/2");
     } else {
         h2_open(&l->h2, conn);
         h2_begun(&l->h2);
