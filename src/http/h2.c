@@ -214,6 +214,7 @@ static void fail(struct h2_stream *s, enum err e, const char *problem) {
         bool server = s->h->side->server;
         x->untouched = !s->framed || s->refused || (!server && s->h->conn && conn_untouched(s->h->conn));
         x->reused = x->reused || s->refused;
+        x->refused = s->refused;
         detach(s);
         x->events->on_fail(x, e, problem);
     }
@@ -1332,6 +1333,7 @@ void h2_begin(struct h2 *h, struct xchg *x) {
     x->impl = s;
     x->reused = h->carried;
     x->untouched = false;
+    x->refused = false;
 }
 
 struct xchg *h2_unbegin(struct h2 *h) {
