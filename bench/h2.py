@@ -107,8 +107,7 @@ def hold(bench, users, keys, more):
 
 
 def step_upstream(bench):
-    """What is set without it counts an upstream's descriptor for each client; and from 90 % on, silent clients are closed."""
-    return hold(bench, HELD_H1, f"max_connections: {HELD_H1 * 11 // 9}\n", ["--ramp", RAMP_S])
+    return hold(bench, HELD_H1, "", ["--ramp", RAMP_S])
 
 
 def step_both(bench):

@@ -14,7 +14,7 @@
 enum {
     FILES_RESERVED = 32, // descriptors that no call gets: the store, DNS, logs, admin
     FILES_PER_WORKER = 4,
-    FILES_PER_CALL = 2,
+    CALLS_PER_LINK = 32, // of an upstream's HTTP/2 connection: its own limit of streams is rarely lower
 };
 
 static const char OPENAI_URL[] = "https://api.openai.com/v1";
@@ -209,11 +209,21 @@ static enum err make_blueprint(void *owner, struct blueprint **blueprint, char *
 
 // ---- what it has
 
-// A client's connection may need another one, to the upstream.
-static unsigned connections_by_files(const struct machine *m, unsigned workers) {
+static bool all_speak_h2(const struct config *config) {
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        if (!config->upstreams[i].mock && !config_h2_is_known(&config->upstreams[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// A client's connection may need another one, to the upstream; with HTTP/2 many share one.
+static unsigned connections_by_files(const struct config *config, const struct machine *m, unsigned workers) {
     uint64_t reserved = FILES_RESERVED + (uint64_t)FILES_PER_WORKER * workers;
-    uint64_t most = m->files > reserved + FILES_PER_CALL ? (m->files - reserved) / FILES_PER_CALL : 1;
-    return (unsigned)MIN(most, (uint64_t)INT_MAX);
+    uint64_t sharing = all_speak_h2(config) ? CALLS_PER_LINK : 1;
+    uint64_t most = m->files > reserved ? (m->files - reserved) * sharing / (sharing + 1) : 0;
+    return (unsigned)MIN(MAX(most, 1u), (uint64_t)INT_MAX);
 }
 
 static struct pressure *make_pressure(const struct config *config, const struct machine *m, unsigned workers) {
@@ -223,7 +233,7 @@ static struct pressure *make_pressure(const struct config *config, const struct 
         .group = m->memory_from_cgroup ? m->memory_group : NULL,
         .group_v1 = m->memory_group_v1,
         .workers = workers,
-        .connections = config->max_connections ? config->max_connections : connections_by_files(m, workers),
+        .connections = config->max_connections ? config->max_connections : connections_by_files(config, m, workers),
     };
     return pressure_create(&options);
 }

@@ -397,6 +397,18 @@ static enum err check_references(const struct config *c, struct config_problem *
     return OK;
 }
 
+static enum err check_http(const struct config *c, struct config_problem *problem) {
+    for (unsigned i = 0; i < c->upstream_count; i++) {
+        if (c->upstreams[i].h2 && c->upstreams[i].http == HTTP_1) {
+            problem_add(problem, "upstreams.");
+            problem_name(problem, c->upstreams[i].name);
+            problem_add(problem, ": 'http: 1.1' needs a url with http:// or https://; h2c:// is HTTP/2");
+            return ERR_INVALID;
+        }
+    }
+    return OK;
+}
+
 static enum err check_recipes(const struct config *c, struct config_problem *problem) {
     for (unsigned i = 0; i < c->recipe_count; i++) {
         if (is_own_path(c, c->recipes[i].path)) {
@@ -552,6 +564,7 @@ enum err config_check(const struct config *c, struct config_problem *problem) {
         return ERR_INVALID;
     }
     enum err e = check_references(c, problem);
+    e = e == OK ? check_http(c, problem) : e;
     e = e == OK ? check_recipes(c, problem) : e;
     e = e == OK ? check_who_may_call(c, problem) : e;
     e = e == OK ? check_admin(c, problem) : e;

@@ -65,11 +65,15 @@ struct config_limits {
     unsigned in_flight;
 };
 
+// auto: over TLS what ALPN agrees on, else HTTP/1.1
+enum config_http { HTTP_AUTO, HTTP_1, HTTP_2 };
+
 struct config_upstream {
     struct str name;
-    struct str url;  // as written
-    bool tls;        // https
-    bool h2;         // h2c: HTTP/2 without TLS
+    struct str url; // as written
+    bool tls;       // https
+    bool h2;        // h2c: HTTP/2 without TLS
+    enum config_http http;
     bool mock;       // the built-in mock instead of a URL
     struct str host; // without brackets
     uint16_t port;
@@ -249,6 +253,8 @@ MUSTCHECK enum err config_check(const struct config *c, struct config_problem *p
 
 // Is there a key that a client must present: in `keys`, or of one of `clients`?
 bool config_has_keys(const struct config *c);
+// HTTP/2 is spoken there and nothing else.
+static inline bool config_h2_is_known(const struct config_upstream *u) { return u->h2 || u->http == HTTP_2; }
 // Are there keys (AT_START in keys.def) whose change only a restart can take over? Their names go into `names`:
 // "listen, tape.total".
 bool config_needs_restart(const struct config *running, const struct config *wanted, struct config_problem *names);

@@ -26,6 +26,7 @@
     KIND(WAIT, struct config_wait)                                                                                     \
     KIND(READER, bool)     /* key or id */                                                                             \
     KIND(BACKGROUND, bool) /* upstream or thaw */                                                                      \
+    KIND(HTTP, enum config_http)                                                                                       \
     KIND(STORE, struct str)                                                                                            \
     KIND(MODEL, struct str)                                                                                            \
     KIND(TEMPLATE, struct template)                                                                                    \

@@ -273,6 +273,17 @@ static bool read_word(const struct key *key, struct str s, void *place) {
     return false;
 }
 
+static bool read_http(const struct key *key UNUSED, struct str s, void *place) {
+    static const char *const words[] = {[HTTP_AUTO] = "auto", [HTTP_1] = "1.1", [HTTP_2] = "2"};
+    for (unsigned i = 0; i < ARRAY_LEN(words); i++) {
+        if (str_ieq(s, str_c(words[i]))) {
+            *(enum config_http *)place = (enum config_http)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 // "keep 60s" -> "60s"; ptr == NULL when it does not begin with that word and a blank.
 static struct str behind_word(struct str s, struct str word) {
     bool there = s.len > word.len && s.ptr[word.len] == ' ' && str_ieq(str_first(s, word.len), word);
@@ -678,6 +689,7 @@ static const struct kind_rules kinds[] = {
                    .read = read_wait},
     [KIND_READER] = {.wanted = "key or id", .set = set_plain, .read = read_word, .words = reader_words},
     [KIND_BACKGROUND] = {.wanted = "upstream or thaw", .set = set_plain, .read = read_word, .words = background_words},
+    [KIND_HTTP] = {.wanted = "auto, 1.1 or 2", .set = set_plain, .read = read_http},
     [KIND_STORE] = {.wanted = "sqlite://PATH", .set = set_store},
     [KIND_MODEL] = {.wanted = "the name of a model", .set = set_model},
     [KIND_TEMPLATE] = {.wanted = "a text", .set = set_template},

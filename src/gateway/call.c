@@ -35,7 +35,7 @@
 #include "gateway/answer.h"
 #include "gateway/room.h"
 
-enum { PROBLEM_MAX = 400, DISCARD_MAX = 64 * 1024, COUNT_TEXT = 24 };
+enum { PROBLEM_MAX = 400, DISCARD_MAX = 64 * 1024, COUNT_TEXT = 24, REFUSED_RETRY_MS = 1000 };
 
 const size_t call_size = sizeof(struct call);
 
@@ -179,17 +179,22 @@ static enum gate_report report_failure(enum outcome outcome) {
     return outcome == OUTCOME_TIMEOUT_FIRST_BYTE ? REPORT_OVERLOADED : REPORT_NOTHING;
 }
 
-static void fail_call(struct call *c, enum err e, enum outcome outcome, const char *what) {
+static void fail_with(struct call *c, enum err e, enum outcome outcome, enum gate_report report, uint32_t retry_ms,
+                      const char *what) {
     char problem[PROBLEM_MAX];
     counted_failure(&c->counted);
     snprintf(problem, sizeof problem, "The upstream '%.*s' (%s) failed: %s.", STR_ARG(upstream_config(c)->name),
              upstream_of(c)->authority, what);
-    stop_call(c, report_failure(outcome),
+    stop_call(c, report,
               &(struct tape_why){.end = TAPE_CUT,
                                  .error = e,
                                  .reason = (int)outcome,
-                                 .retry_ms = c->spent ? TAPE_NO_RETRY : 0,
+                                 .retry_ms = c->spent ? TAPE_NO_RETRY : retry_ms,
                                  .problem = problem});
+}
+
+static void fail_call(struct call *c, enum err e, enum outcome outcome, const char *what) {
+    fail_with(c, e, outcome, report_failure(outcome), 0, what);
 }
 
 // Nothing was sent for it, or will be.
@@ -225,6 +230,16 @@ static void lose(struct call *c, enum err e, enum outcome outcome, const char *w
     }
 }
 
+// It says twice that it did nothing for the call: as good as a 503.
+static void refuse(struct call *c, const char *what) {
+    struct setback refused = {.unreached = false};
+    call_tell_health(c, 503);
+    if (!call_try_again(c, &refused, REPORT_OVERLOADED, what)) {
+        c->sent_ms = 0; // nobody has it
+        fail_with(c, ERR_BUSY, OUTCOME_UPSTREAM_LOST, REPORT_OVERLOADED, REFUSED_RETRY_MS, what);
+    }
+}
+
 static void on_fail(struct xchg *x, enum err e, const char *problem) {
     struct call *c = container_of(x, struct call, up);
     struct setback unreached = {.unreached = true};
@@ -255,6 +270,8 @@ static void on_fail(struct xchg *x, enum err e, const char *problem) {
             call_connect(c, true);
         } else if (e == ERR_NOMEM) {
             fail_call(c, e, OUTCOME_EXHAUSTED, what);
+        } else if (client_refused(x)) {
+            refuse(c, what);
         } else {
             lose(c, e, OUTCOME_UPSTREAM_LOST, what);
         }

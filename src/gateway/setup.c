@@ -27,11 +27,11 @@ void commons_destroy(struct commons *c) {
 
 // ---- of a configuration
 
-// Upstreams that trust the same certificates share a context.
+// Upstreams that trust the same certificates, and are offered the same, share a context.
 static struct tls_client *same_trust(const struct blueprint *b, unsigned n) {
     const struct config_upstream *v = b->config->upstreams;
     for (unsigned i = 0; i < n; i++) {
-        if (b->tls[i] && str_eq(v[i].ca_file, v[n].ca_file)) {
+        if (b->tls[i] && str_eq(v[i].ca_file, v[n].ca_file) && v[i].http == v[n].http) {
             return b->tls[i];
         }
     }
@@ -39,9 +39,10 @@ static struct tls_client *same_trust(const struct blueprint *b, unsigned n) {
 }
 
 static enum err make_tls(struct blueprint *b, char *problem, size_t size) {
+    static const char *const alpn[] = {[HTTP_AUTO] = "h2,http/1.1", [HTTP_1] = "http/1.1", [HTTP_2] = "h2"};
     for (unsigned i = 0; i < b->config->upstream_count; i++) {
         const struct config_upstream *u = &b->config->upstreams[i];
-        struct tls_client_options options = {.ca_file = u->ca_file.len ? u->ca_file.ptr : NULL, .alpn = "h2,http/1.1"};
+        struct tls_client_options options = {.ca_file = u->ca_file.len ? u->ca_file.ptr : NULL, .alpn = alpn[u->http]};
         char why[300];
         b->tls[i] = u->tls ? same_trust(b, i) : NULL;
         if (u->tls && !b->tls[i] && tls_client_create(&options, &b->tls[i], why, sizeof why) != OK) {
@@ -146,7 +147,9 @@ static void init_upstream(struct setup *s, unsigned i) {
         .tls = s->blueprint->tls[i],
         .timeout_ms = config->connect_ms,
     };
-    u->origin.speaks = config->h2 ? ORIGIN_H2 : config->tls ? ORIGIN_ASK : ORIGIN_H1;
+    u->origin.speaks = config_h2_is_known(config)                 ? ORIGIN_H2
+                       : config->tls && config->http == HTTP_AUTO ? ORIGIN_ASK
+                                                                  : ORIGIN_H1;
     if (config->mock) {
         u->origin.connect_local = w->options.mock_connect;
         u->origin.context = worker_mock(w, config->name);

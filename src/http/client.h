@@ -64,3 +64,5 @@ static inline bool client_reused(const struct xchg *x) { return x->reused; }
 // In on_fail: the peer cannot have seen any of the request (net/conn.h, conn_untouched), or says that it did nothing for
 // it.
 static inline bool client_untouched(const struct xchg *x) { return x->untouched; }
+// In on_fail: it says so (HTTP/2's REFUSED_STREAM, or a GOAWAY that names an earlier stream).
+static inline bool client_refused(const struct xchg *x) { return x->refused; }

@@ -72,6 +72,7 @@ struct h2 {
     size_t queued;         // body bytes taken and not yet framed
     uint64_t heard_ms;     // when bytes came last
     uint64_t moved_ms;     // when some of `out` was taken last
+    uint64_t blocked_ms;   // since when there is `out`
     uint64_t turn;         // of the loop, in which
     unsigned begun;        // so many streams were there or began (servers)
     unsigned most;         // streams at once that a server takes; set before h2_open

@@ -96,7 +96,7 @@ static const struct h2_events link_events = {.on_change = on_change, .on_closed 
 // Silent for too long: is anybody there?
 static void look_alive(struct link *l) {
     uint64_t heard_ms = MAX(l->h2.heard_ms, l->since_ms);
-    if (l->pinged && heard_ms > l->pinged_ms) {
+    if (l->pinged && heard_ms >= l->pinged_ms) { // a near one answers within the same millisecond
         l->pinged = false;
     }
     uint64_t from_ms = l->pinged ? l->pinged_ms + PING_WAIT_MS : heard_ms + PING_AFTER_MS;
@@ -170,6 +170,9 @@ static void on_dialed_conn(void *owner, enum err e, struct conn *conn, const cha
         h2_close(&l->h2, e, problem);
     } else if (l->origin->speaks == ORIGIN_ASK && !str_eq(tls_alpn(conn), STR("h2"))) {
         leave_to_h1(l, conn);
+    } else if (l->h2.secure && !str_eq(tls_alpn(conn), STR("h2"))) {
+        conn_close(conn);
+        h2_close(&l->h2, ERR_PROTOCOL, "the upstream does not offer HTTP/2");
     } else {
         h2_open(&l->h2, conn);
         h2_begun(&l->h2);

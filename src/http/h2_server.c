@@ -107,6 +107,13 @@ static const struct h2_events conn_events = {
     .on_buried = on_buried,
 };
 
+// Tells the client that the end is near; soon it comes.
+static void part(struct h2_conn *c) {
+    c->parting = true;
+    h2_drain_soon(&c->h2);
+    timer_set(c->server->loop, &c->timer, c->server->parting_ms);
+}
+
 void h2_server_accept(struct http_server *server, struct conn *take_conn, struct str asked, struct str first,
                       bool hup) {
     struct h2_conn *c = xcalloc(1, sizeof *c);
@@ -129,7 +136,7 @@ void h2_server_accept(struct http_server *server, struct conn *take_conn, struct
         h2_read(&c->h2);
     }
     if (!c->h2.closed && server->draining) {
-        h2_drain(&c->h2);
+        part(c); // what it asks with its hello was on its way
     }
 }
 
@@ -147,12 +154,7 @@ unsigned h2_server_close_idle(struct http_server *server, unsigned most, uint64_
 }
 
 void h2_server_drain(struct http_server *server) {
-    list_each(node, &server->h2_connections) {
-        struct h2_conn *c = container_of(node, struct h2_conn, node);
-        c->parting = true;
-        h2_drain_soon(&c->h2);
-        timer_set(server->loop, &c->timer, server->parting_ms);
-    }
+    list_each(node, &server->h2_connections) { part(container_of(node, struct h2_conn, node)); }
 }
 
 void h2_server_finish(struct http_server *server) {

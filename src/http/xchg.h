@@ -54,7 +54,7 @@ struct xchg {
     const struct xchg_events *events;
     void *impl;             // the connection's side of it
     void *owner;            // for owners in which the xchg is not embedded
-    bool reused, untouched; // client side: see client_reused, client_untouched
+    bool reused, untouched, refused; // client side: see client_reused, client_untouched, client_refused
 };
 
 // On a server also for interim answers (status 100-199), any number before the final one.

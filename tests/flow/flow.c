@@ -3,10 +3,12 @@
 
 #include "disk.h"
 #include "gateway/jobs.h"
+#include "over_h2.h"
 
 enum { TURNS_MAX = 50 * 1000 * 1000 };
 
 size_t flow_window = MEM_WINDOW;
+bool flow_client_h2, flow_upstream_h2;
 
 // ---- peers
 
@@ -17,13 +19,15 @@ static void grow(char **ptr, size_t *room, size_t wanted) {
     }
 }
 
-static void add(char **ptr, size_t *len, size_t *room, struct str bytes) {
+void text_add(char **ptr, size_t *len, size_t *room, struct str bytes) {
     grow(ptr, room, *len + bytes.len);
     if (bytes.len) {
         memcpy(*ptr + *len, bytes.ptr, bytes.len);
         *len += bytes.len;
     }
 }
+
+void peer_hear(struct peer *p, struct str bytes) { text_add(&p->got, &p->got_len, &p->got_room, bytes); }
 
 static void write_on(struct peer *p) {
     while (p->conn && p->out_at < p->out_len) {
@@ -62,7 +66,7 @@ static void read_on(struct peer *p) {
             p->end = e;
             return;
         }
-        add(&p->got, &p->got_len, &p->got_room, str_from(room, n));
+        peer_hear(p, str_from(room, n));
         p->may_read -= p->may_read == SIZE_MAX ? 0 : n;
     }
 }
@@ -81,46 +85,61 @@ static struct world *world_of(struct worker *worker) {
     return container_of(worker - worker->options.number, struct world, worker);
 }
 
-static struct peer *peer_create(struct worker *worker, struct conn *c) {
+struct peer *peer_create(struct worker *worker, struct conn *c) {
     struct world *w = world_of(worker);
     struct peer *p = xcalloc(1, sizeof *p);
     p->world = w;
     p->worker = worker;
     p->conn = c;
     p->may_read = SIZE_MAX;
-    c->owner = p;
-    c->on_event = on_event;
     list_push_back(&w->peers, &p->node);
     return p;
 }
 
+static struct peer *h1_peer_create(struct worker *worker, struct conn *c) {
+    c->on_event = on_event;
+    return c->owner = peer_create(worker, c);
+}
+
 void peer_queue(struct peer *p, struct str bytes) {
-    add(&p->out, &p->out_len, &p->out_room, bytes);
-    write_on(p);
+    text_add(&p->out, &p->out_len, &p->out_room, bytes);
+    (p->lane ? over_h2_say : write_on)(p);
 }
 
 void peer_finish(struct peer *p) {
-    p->finishing = true;
-    write_on(p);
+    if (p->lane) {
+        over_h2_leave(p, BY_FINISH);
+    } else {
+        p->finishing = true;
+        write_on(p);
+    }
 }
 
 void peer_close(struct peer *p) {
-    if (p->conn) {
+    if (p->lane) {
+        over_h2_leave(p, BY_CLOSE);
+    } else if (p->conn) {
         conn_close(p->conn);
-        p->conn = NULL;
     }
+    p->conn = NULL;
 }
 
 void peer_reset(struct peer *p) {
-    if (p->conn) {
+    if (p->lane) {
+        over_h2_leave(p, BY_RESET);
+    } else if (p->conn) {
         conn_abort(p->conn);
-        p->conn = NULL;
     }
+    p->conn = NULL;
 }
 
 void peer_read(struct peer *p, size_t bytes) {
     p->may_read = bytes;
-    read_on(p);
+    if (p->lane) {
+        over_h2_read(p, bytes);
+    } else {
+        read_on(p);
+    }
 }
 
 void send_bytes(struct peer *p, struct str bytes) {
@@ -169,7 +188,7 @@ struct peer *client_open_at(struct world *w, unsigned worker) {
     struct conn *near;
     struct conn *far;
     mem_pair(&at->loop, flow_window, &near, &far);
-    struct peer *p = peer_create(at, near);
+    struct peer *p = (flow_client_h2 ? over_h2_client : h1_peer_create)(at, near);
     http_server_accept(&at->server, far);
     return p;
 }
@@ -180,16 +199,24 @@ struct peer *client_open(struct world *w) {
 
 // ---- upstreams
 
+void flow_upstream_add(struct flow_upstream *u, struct peer *p) {
+    assert_true(u->count < ARRAY_LEN(u->peers));
+    u->peers[u->count++] = p;
+}
+
 static struct conn *connect_upstream(void *context) {
     const struct flow_way *way = context;
     struct flow_upstream *u = way->upstream;
     struct conn *near;
     struct conn *far;
-    assert_true(u->count < ARRAY_LEN(u->peers));
     mem_pair(&way->worker->loop, flow_window, &near, &far);
-    struct peer *p = peer_create(way->worker, far);
-    p->may_read = p->world->deaf ? 0 : SIZE_MAX;
-    u->peers[u->count++] = p;
+    if (flow_upstream_h2) {
+        over_h2_upstream(way->worker, u, far);
+    } else {
+        struct peer *p = h1_peer_create(way->worker, far);
+        p->may_read = p->world->deaf ? 0 : SIZE_MAX;
+        flow_upstream_add(u, p);
+    }
     return near;
 }
 
@@ -242,12 +269,15 @@ static void *context_of(void *mock, struct str name) {
 // In worker_finish, once the gateway's own connections are closed: the last look at what it sent.
 static void destroy_upstreams(void *mock) {
     struct worker *worker = mock;
+    over_h2_end(worker);
     list_each(node, &world_of(worker)->peers) {
         struct peer *p = container_of(node, struct peer, node);
-        if (p->worker == worker) {
+        if (p->worker == worker && !p->lane) {
             p->may_read = SIZE_MAX;
             read_on(p);
             peer_close(p);
+        } else if (p->worker == worker) {
+            p->conn = NULL;
         }
     }
 }
@@ -260,20 +290,30 @@ static void settle_down(struct config *config, const char *yaml) {
     for (unsigned i = 0; i < config->upstream_count && !retries; i++) {
         config->upstreams[i].retries = 0;
     }
+    for (unsigned i = 0; i < config->upstream_count && flow_upstream_h2; i++) {
+        config->upstreams[i].http = config->upstreams[i].mock ? HTTP_2 : HTTP_AUTO;
+    }
+}
+
+struct config *flow_config(const char *yaml) {
+    struct config_problem problem = {{0}};
+    struct config *config = NULL;
+    if (config_read_text("flow.yaml", str_c(yaml), NULL, NULL, &config, &problem) != OK ||
+        config_check(config, &problem) != OK) {
+        fail_msg("%s", problem.text);
+    }
+    settle_down(config, yaml);
+    return config;
 }
 
 static void open_world(struct world *w, const char *yaml, unsigned workers, const char *dns_servers,
                        struct pressure *pressure) {
-    struct config_problem problem = {{0}};
     char sentence[STORE_PROBLEM_MAX];
     memset(w, 0, sizeof *w);
     fake_clock_init(&w->clock);
     list_init(&w->peers);
-    if (config_read_text("flow.yaml", str_c(yaml), NULL, NULL, &w->config, &problem) != OK ||
-        config_check(w->config, &problem) != OK) {
-        fail_msg("%s", problem.text);
-    }
-    settle_down(w->config, yaml);
+    list_init(&w->lanes);
+    w->config = flow_config(yaml);
     assert_true(workers <= FLOW_WORKERS);
     w->shelves = workers > 1 || w->config->store.len ? worker_shelves(w->config, workers) : NULL;
     if (jobs_open(w->config, false, w->shelves, &w->store, &w->interrupted, sentence) != OK) {
@@ -356,8 +396,10 @@ void world_close(struct world *w) {
         assert_null(p->conn); // the configuration needs an upstream whose url is mock
         free(p->got);
         free(p->out);
+        free(p->held);
         free(p);
     }
+    over_h2_free(w);
     for (unsigned i = 0; i < w->kept_count; i++) {
         free(w->kept[i]);
     }
@@ -415,6 +457,18 @@ void check_only_(struct world *w, enum outcome o, uint64_t n, const char *file, 
 }
 
 // ---- messages
+
+bool peer_has(const struct peer *p, const char *text) {
+    struct str all = got(p);
+    struct str wanted = str_c(text);
+    bool is_h2 = flow_client_h2 || flow_upstream_h2;
+    for (size_t i = 0; is_h2 && i + wanted.len <= all.len; i++) {
+        if (str_ieq(str_from(all.ptr + i, wanted.len), wanted)) {
+            return true;
+        }
+    }
+    return !is_h2 && str_search(all, wanted) < all.len;
+}
 
 struct str field_of(const struct parsed *m, const char *name) {
     struct str rest = m->head;
@@ -539,12 +593,34 @@ struct parsed last_message(struct peer *p) {
 
 // ---- the runner
 
-int flow_main(const char *program, const struct CMUnitTest *tests, size_t count) {
+static unsigned sides_of_h2(int argc, char **argv) {
+    flow_client_h2 = argc > 1 && strcmp(argv[1], "h2") == 0;
+    flow_upstream_h2 = argc > 2 && strcmp(argv[2], "h2") == 0;
+    return (flow_client_h2 ? CLIENT : 0) | (flow_upstream_h2 ? UPSTREAM : 0);
+}
+
+// Without those that are about HTTP/1.1.
+static size_t choose(struct CMUnitTest *tests, size_t count, unsigned h2) {
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct flow_only *only = tests[i].initial_state;
+        if (!only || !(only->sides & h2)) {
+            tests[n] = tests[i];
+            tests[n++].initial_state = NULL;
+        }
+    }
+    return n;
+}
+
+int flow_main(int argc, char **argv, struct CMUnitTest *tests, size_t count) {
     static const size_t windows[] = {MEM_WINDOW, 7, 1};
+    size_t sizes = ARRAY_LEN(windows) - (argc > 1 ? 1 : 0); // 7 bytes cut HTTP/2's frames anywhere, too, and sooner
     int failed = 0;
-    for (size_t i = 0; i < ARRAY_LEN(windows); i++) {
+    count = choose(tests, count, sides_of_h2(argc, argv));
+    cmocka_set_test_filter(argc > 3 ? argv[3] : NULL);
+    for (size_t i = 0; i < sizes; i++) {
         char name[200];
-        snprintf(name, sizeof name, "%s, window %zu", program, windows[i]);
+        snprintf(name, sizeof name, "%s, window %zu", argv[0], windows[i]);
         flow_window = windows[i];
         failed += _cmocka_run_group_tests(name, tests, count, NULL, NULL);
     }

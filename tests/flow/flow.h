@@ -18,6 +18,10 @@
 //
 // Every program runs all its tests with windows of 64 KiB, 7 bytes and 1 byte: a connection then takes and gives no
 // more than that at once, so that every read and write is cut everywhere.
+//
+// It is run four times, with clients and upstreams that speak HTTP/1.1 or HTTP/2 (over_h2.h), which its arguments say; where
+// HTTP/2 is spoken with windows of 64 KiB and 7 bytes. A test says and sees HTTP/1.1's text. What is about that text or its
+// connections themselves, and has no counterpart, says so where it is listed: H1_ONLY. By hand: flow-relay h2 h1 'upload_*'.
 #pragma once
 #include "base/list.h"
 #include "check.h"
@@ -26,6 +30,7 @@
 
 extern size_t flow_window; // of every connection in memory
 static inline bool small_window(void) { return flow_window < MEM_WINDOW; }
+extern bool flow_client_h2, flow_upstream_h2; // what they speak
 
 #define ONE_UPSTREAM "upstreams: {up: {url: mock}}\n"
 #define TWO_UPSTREAMS "upstreams: {a: {url: mock}, b: {url: mock}}\n"
@@ -35,7 +40,9 @@ static inline bool small_window(void) { return flow_window < MEM_WINDOW; }
 
 enum { FLOW_UPSTREAMS = 4, FLOW_WORKERS = 2 };
 
-// The hand-written end of a connection: a client, or one connection at an upstream.
+enum leaving { BY_CLOSE, BY_FINISH, BY_RESET };
+
+// The hand-written end of a connection: a client, or one connection at an upstream (in HTTP/2 what corresponds to one).
 struct peer {
     struct list node;
     struct world *world;
@@ -48,6 +55,20 @@ struct peer {
     enum err end;    // OK: open; ERR_EOF: the gateway ended it in order; else it was broken off
     size_t may_read; // bytes; SIZE_MAX: all
     bool finishing;  // FIN behind `out`
+
+    // over_h2.c's; zero elsewhere
+    struct lane *lane;
+    int32_t stream; // of its exchange; 0: there is none
+    int saying;     // enum saying
+    uint64_t left;  // bytes of the body, or its chunk
+    unsigned used;  // when it had an exchange last
+    bool to_head;   // what is or was asked is HEAD
+    bool chunked;   // what comes is given a length in chunks
+    bool heard;     // all of it
+    bool told;      // its end is in `got`
+    char *held;     // what came of a body and may not be read yet
+    size_t held_len, held_room;
+    bool leaving;
 };
 
 struct flow_upstream {
@@ -78,6 +99,8 @@ struct world {
     struct blueprint *blueprint;
     struct commons *commons; // NULL: there is one worker, which has its own
     struct list peers;
+    struct list lanes; // connections that speak HTTP/2
+    unsigned used;
     struct flow_upstream upstreams[FLOW_UPSTREAMS];
     unsigned upstream_count;
     void *kept[4096]; // decoded bodies
@@ -99,6 +122,9 @@ void world_close(struct world *w);
 void settle(struct world *w);
 // Time passes, timer by timer.
 void advance(struct world *w, uint64_t ms);
+
+// As a world's configuration is made of `yaml`: fails the test where it is wrong.
+struct config *flow_config(const char *yaml);
 
 struct peer *client_open(struct world *w);
 struct peer *client_open_at(struct world *w, unsigned worker);
@@ -127,9 +153,10 @@ void reset(struct peer *p);
 // Bytes it could not get rid of yet.
 static inline size_t unsent(const struct peer *p) { return p->out_len - p->out_at; }
 static inline struct str got(const struct peer *p) { return str_from(p->got ? p->got : "", p->got_len); }
-void forget(struct peer *p); // what it got so far
-#define check_has(p, text) check(str_search(got(p), str_c(text)) < got(p).len)
-#define check_lacks(p, text) check(str_search(got(p), str_c(text)) == got(p).len)
+void forget(struct peer *p);                           // what it got so far
+bool peer_has(const struct peer *p, const char *text); // in HTTP/2 names have no case
+#define check_has(p, text) check(peer_has((p), (text)))
+#define check_lacks(p, text) check(!peer_has((p), (text)))
 // The upstream's connection was given up or kept?
 #define check_dropped(p) check((p)->end != OK)
 #define check_open(p) check_int((p)->end, OK)
@@ -151,15 +178,32 @@ struct parsed answer_to_head(struct peer *p); // never a body
 struct str field_of(const struct parsed *m, const char *name);
 unsigned fields_of(const struct parsed *m, const char *name);
 
+// For over_h2.c.
+struct peer *peer_create(struct worker *worker, struct conn *c);
+void peer_hear(struct peer *p, struct str bytes);
+void text_add(char **ptr, size_t *len, size_t *room, struct str bytes);
+void flow_upstream_add(struct flow_upstream *u, struct peer *p);
+
 // Exactly n requests ended like this and none otherwise.
 void check_only_(struct world *w, enum outcome o, uint64_t n, const char *file, int line);
 #define check_only(w, o, n) check_only_((w), (o), (n), __FILE__, __LINE__)
 uint64_t outcomes_total(const struct world *w);
 uint64_t outcomes_of(const struct world *w, enum outcome o);
 
-int flow_main(const char *program, const struct CMUnitTest *tests, size_t count);
+// A test that is run only where these sides speak HTTP/1.1, and why.
+enum { CLIENT = 1, UPSTREAM = 2 };
+struct flow_only {
+    unsigned sides;
+    const char *why;
+};
+#define H1_ONLY(sides, function, why)                                                                                  \
+    {                                                                                                                  \
+#function, (function), NULL, NULL, (void *)&(const struct flow_only) { (sides), (why) }                        \
+    }
+
+int flow_main(int argc, char **argv, struct CMUnitTest *tests, size_t count);
 #define FLOWS(...)                                                                                                     \
-    int main(void) {                                                                                                   \
-        const struct CMUnitTest tests[] = {__VA_ARGS__};                                                               \
-        return flow_main(__FILE__, tests, ARRAY_LEN(tests));                                                           \
+    int main(int argc, char **argv) {                                                                                  \
+        struct CMUnitTest tests[] = {__VA_ARGS__};                                                                     \
+        return flow_main(argc, argv, tests, ARRAY_LEN(tests));                                                         \
     }

@@ -343,7 +343,8 @@ static void a_trace_begins_anew_unless_it_is_trusted(void **state) {
     world_close(&w);
 }
 
-FLOWS(TEST(a_line_tells_of_a_whole_answer), TEST(what_thaw_says_itself_has_a_line), TEST(what_is_no_request_has_a_line),
+FLOWS(TEST(a_line_tells_of_a_whole_answer), TEST(what_thaw_says_itself_has_a_line),
+      H1_ONLY(CLIENT, what_is_no_request_has_a_line, "a head that HTTP/2 cannot carry"),
       TEST(a_cut_answer_is_called_cut), TEST(an_upstream_that_is_silent_has_a_line), TEST(who_left_has_a_line),
       TEST(who_is_there_at_the_end_has_a_line), TEST(an_id_that_opens_a_tape_is_not_told),
       TEST(without_a_log_nothing_is_kept), TEST(the_meter_follows_a_call), TEST(nothing_stays_in_flight),

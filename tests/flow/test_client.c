@@ -9,9 +9,11 @@
 #define OK_ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 #define HEADER_MS (10 * 1000)
 #define IDLE_MS (75 * 1000)
+enum { WAYS = BY_RESET + 1 };
+// HTTP/2 looks at its silent streams four times in that.
+static uint64_t late_ms(void) { return flow_client_h2 ? IDLE_MS / 4 : 0; }
 
 // The three ways to leave.
-enum { BY_CLOSE, BY_FINISH, BY_RESET, WAYS };
 static void leave(struct peer *p, int way) {
     switch (way) {
     case BY_CLOSE: close_peer(p); break;
@@ -117,7 +119,7 @@ static void looked_at_body_that_stalls_is_refused(void **state UNUSED) {
     send_text(client, " ");
     advance(&w, IDLE_MS - 1);
     check_int(client->got_len, 0);
-    advance(&w, 1);
+    advance(&w, 1 + late_ms());
     struct parsed m = message_at(client, 0);
     check_int(m.status, 408);
     check(m.whole);
@@ -132,7 +134,7 @@ static void upload_that_stalls_is_refused(void **state UNUSED) {
     world_open(&w, ONE_UPSTREAM);
     struct peer *client = client_open(&w);
     send_text(client, "POST /v1/files HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nhello");
-    advance(&w, IDLE_MS);
+    advance(&w, IDLE_MS + late_ms());
     check_int(message_at(client, 0).status, 408);
     check(!message_at(upstream_peer(&w, "up", 0), 0).whole);
     check_dropped(upstream_peer(&w, "up", 0));
@@ -289,7 +291,7 @@ static void client_that_leaves_before_it_has_read_all_costs_the_upstream_nothing
         check_int(outcomes_total(&w), 0);
         leave(client, way);
         check_open(up);
-        check_int(w.worker.setup->upstreams[0].origin.idle_count, 1);
+        check_int(w.worker.setup->upstreams[0].origin.open, 1);
         check_only(&w, OUTCOME_GONE_READING, 1);
         world_close(&w);
     }
@@ -399,10 +401,12 @@ static void client_that_leaves_behind_a_pipelined_request_gets_neither_answer(vo
 }
 
 FLOWS(TEST(client_that_says_nothing_is_no_request), TEST(client_that_leaves_in_its_head_is_no_request),
-      TEST(head_that_comes_too_slowly_is_refused), TEST(client_that_leaves_in_a_looked_at_body_costs_nothing),
-      TEST(client_that_leaves_in_an_upload_drops_the_call), TEST(looked_at_body_that_stalls_is_refused),
-      TEST(upload_that_stalls_is_refused), TEST(upload_with_a_malformed_chunk_is_refused),
-      TEST(upload_that_breaks_beside_its_answer_breaks_it_off), TEST(client_that_leaves_while_waiting_drops_the_call),
+      H1_ONLY(CLIENT, head_that_comes_too_slowly_is_refused, "half a head is no frame"),
+      TEST(client_that_leaves_in_a_looked_at_body_costs_nothing), TEST(client_that_leaves_in_an_upload_drops_the_call),
+      TEST(looked_at_body_that_stalls_is_refused), TEST(upload_that_stalls_is_refused),
+      H1_ONLY(CLIENT, upload_with_a_malformed_chunk_is_refused, "chunks"),
+      H1_ONLY(CLIENT, upload_that_breaks_beside_its_answer_breaks_it_off, "chunks"),
+      TEST(client_that_leaves_while_waiting_drops_the_call),
       TEST(client_that_leaves_in_the_upstreams_head_drops_the_call),
       TEST(client_that_leaves_while_connecting_ends_the_attempt), TEST(client_that_leaves_mid_stream_drops_the_call),
       TEST(client_that_leaves_after_the_head_drops_the_call),

@@ -179,8 +179,8 @@ static void h2_connection_lost_before_the_answers_is_told_to_all(void **state UN
     begin(&f, TWO_UPSTREAMS);
     struct peer *second = another(&f);
     close_peer(up(&f, 0));
-    check_error(f.client, 502, "The upstream 'a' (mock) failed: the upstream closed the connection.");
-    check_error(second, 502, "The upstream 'a' (mock) failed: the upstream closed the connection.");
+    check_error(f.client, 502, "The upstream 'a' (mock) failed: the upstream closed the connection without an answer.");
+    check_error(second, 502, "The upstream 'a' (mock) failed: the upstream closed the connection without an answer.");
     check_int(upstream_count(&f.w, "a"), 1);
     check_int(upstream_count(&f.w, "b"), 0);
     check_only(&f.w, OUTCOME_UPSTREAM_LOST, 2);
@@ -202,15 +202,47 @@ static void h2_refused_stream_is_tried_once_more_for_free(void **state UNUSED) {
     close_flow(&f);
 }
 
+static void refuse_twice(struct flow *f) {
+    say_reset(up(f, 0), 1, H2_REFUSED);
+    say_settings(up(f, 1), 100);
+    say_reset(up(f, 1), 1, H2_REFUSED);
+    check_int(upstream_count(&f->w, upstream_of(f)), 2);
+}
+
 static void h2_stream_refused_twice_is_told(void **state UNUSED) {
     struct flow f;
-    begin(&f, TWO_UPSTREAMS);
-    say_reset(up(&f, 0), 1, H2_REFUSED);
-    say_settings(up(&f, 1), 100);
-    say_reset(up(&f, 1), 1, H2_REFUSED);
-    check_error(f.client, 502, "the upstream refused the stream");
-    check_int(upstream_count(&f.w, "a"), 2);
+    begin(&f, ONE_UPSTREAM);
+    refuse_twice(&f);
+    check_error(f.client, 503, "the upstream refused the stream");
+    check_has(f.client, "Retry-After: 1");
     check_only(&f.w, OUTCOME_UPSTREAM_LOST, 1);
+    close_flow(&f);
+}
+
+// It is certain that nobody has worked on it.
+static void h2_stream_refused_twice_falls_on_the_next_upstream(void **state UNUSED) {
+    struct flow f;
+    begin(&f, TWO_UPSTREAMS);
+    refuse_twice(&f);
+    struct peer *next = upstream_peer(&f.w, "b", 0);
+    say_settings(next, 100);
+    say_answer(next, 1);
+    check_whole(f.client);
+    check_has(f.client, "X-Thaw-Upstream: b");
+    check_only(&f.w, OUTCOME_COMPLETE, 1);
+    close_flow(&f);
+}
+
+static void h2_stream_refused_twice_is_asked_again_later(void **state UNUSED) {
+    struct flow f;
+    begin(&f, ONE_UPSTREAM "retries: 1\n");
+    refuse_twice(&f);
+    check(message_at(f.client, 0).none);
+    advance(&f.w, 1000);
+    say_answer(up(&f, 0), 3);
+    say_answer(up(&f, 1), 3);
+    check_whole(f.client);
+    check_only(&f.w, OUTCOME_COMPLETE, 1);
     close_flow(&f);
 }
 
@@ -481,7 +513,8 @@ static void h2_every_allocation_may_fail(void **state UNUSED) {
 FLOWS(TEST(h2_answer_is_relayed_whole), TEST(h2_calls_share_a_connection),
       TEST(h2_call_above_the_limit_opens_a_connection), TEST(h2_stream_reset_before_its_answer_is_told),
       TEST(h2_connection_lost_before_the_answers_is_told_to_all), TEST(h2_refused_stream_is_tried_once_more_for_free),
-      TEST(h2_stream_refused_twice_is_told), TEST(h2_goaway_loses_no_call_and_doubles_none),
+      TEST(h2_stream_refused_twice_is_told), TEST(h2_stream_refused_twice_falls_on_the_next_upstream),
+      TEST(h2_stream_refused_twice_is_asked_again_later), TEST(h2_goaway_loses_no_call_and_doubles_none),
       TEST(h2_cut_answer_is_broken_off), TEST(h2_answer_of_another_length_is_broken_off),
       TEST(h2_cut_stream_ends_with_an_error_event), TEST(h2_malformed_head_is_told),
       TEST(h2_upstream_that_speaks_http_1_is_told), TEST(h2_early_answer_reaches_the_uploader),

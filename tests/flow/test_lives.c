@@ -72,14 +72,14 @@ static void leave(struct lives *l) {
 }
 
 static void answer_something(struct lives *l) {
-    static const char *const answers[] = {
+    const char *const answers[] = {
         OK_ANSWER,
         OK_ANSWER,
         "HTTP/1.1 503 X\r\nContent-Length: 1\r\n\r\n!",
         "HTTP/1.1 429 X\r\nRetry-After: 2\r\nContent-Length: 1\r\n\r\n!",
         "HTTP/1.1 500 X\r\nContent-Length: 20\r\n\r\nnot whole",
         "HTTP/1.1 400 X\r\nContent-Length: 1\r\n\r\n!",
-        "nonsense\r\n\r\n",
+        flow_upstream_h2 ? "HTTP/1.1 999 X\r\n\r\n" : "nonsense\r\n\r\n",
         STREAM_HEAD,
         STREAM_HEAD,
         STREAM_HEAD "16\r\nevent: ping\ndata: {}\n\n\r\n",
@@ -116,12 +116,9 @@ static void answer_something(struct lives *l) {
 }
 
 static void reload(struct lives *l, const char *yaml) {
-    struct config_problem problem = {{0}};
-    struct config *config;
+    struct config *config = flow_config(yaml);
     struct blueprint *blueprint;
     char sentence[300];
-    check_ok(config_read_text("flow.yaml", str_c(yaml), NULL, NULL, &config, &problem));
-    check_ok(config_check(config, &problem));
     check_ok(blueprint_create(config, &blueprint, sentence, sizeof sentence));
     for (unsigned i = 0; i < 2; i++) {
         worker_reload(&l->w.workers[i], blueprint);

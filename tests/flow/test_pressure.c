@@ -33,6 +33,14 @@ static size_t recorded(struct world *w) {
     return (size_t)(r->tape->written - r->position);
 }
 
+// HTTP/2 looks at its silent streams four times in that.
+static uint64_t late_ms(void) { return flow_client_h2 ? IDLE_MS / 4 : 0; }
+
+// More than is on its way while an upstream does not read. HTTP/2's streams have windows of their own.
+static size_t too_much(void) {
+    return !small_window() ? 8 * MEM_WINDOW : flow_client_h2 || flow_upstream_h2 ? 4 * MEM_WINDOW : 1000;
+}
+
 static void send_head(struct peer *up, size_t body, const char *more) {
     char head[200];
     snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\n%sContent-Length: %zu\r\n\r\n", more, body);
@@ -165,8 +173,8 @@ static void client_that_never_reads_is_given_up(void **state UNUSED) {
     fill(&w, &client, &up);
     advance(&w, IDLE_MS - 1);
     check_open(up);
-    advance(&w, 1);
-    check_int(w.worker.setup->upstreams[0].origin.open, 0);
+    advance(&w, 1 + late_ms());
+    check_dropped(up);
     check_int(w.worker.server.open, 0);
     check_only(&w, OUTCOME_GONE_READING, 1);
     world_close(&w);
@@ -181,7 +189,7 @@ static void client_that_never_reads_a_local_answer_is_given_up(void **state UNUS
     struct peer *client = client_open(&w);
     peer_read(client, 0);
     send_text(client, "GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n");
-    advance(&w, IDLE_MS);
+    advance(&w, IDLE_MS + late_ms());
     check_int(w.worker.server.open, 0);
     check_only(&w, OUTCOME_GONE_READING, 1);
     world_close(&w);
@@ -195,7 +203,7 @@ static void client_that_reads_a_little_in_time_is_not_given_up(void **state UNUS
     fill(&w, &client, &up);
     for (unsigned i = 0; i < 5; i++) { // and the upstream is not blamed for its silence
         advance(&w, IDLE_MS - 1);
-        peer_read(client, 1000);
+        peer_read(client, flow_client_h2 && !small_window() ? MEM_WINDOW : 1000); // windows are given back by halves
         settle(&w);
     }
     check_int(outcomes_total(&w), 0);
@@ -302,7 +310,7 @@ static void client_that_leaves_in_a_held_up_upload_is_noticed(void **state UNUSE
         struct peer *client = client_open(&w);
         w.deaf = true;
         peer_queue(client, STR("POST /v1/files HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n"));
-        send_bytes(client, str_from(bytes, small_window() ? 1000 : 8 * MEM_WINDOW));
+        send_bytes(client, str_from(bytes, too_much()));
         check(unsent(client) > 0);
         if (by_reset) {
             reset(client);
@@ -310,7 +318,8 @@ static void client_that_leaves_in_a_held_up_upload_is_noticed(void **state UNUSE
             close_peer(client);
         }
         check_int(w.worker.server.open, 0);
-        check_int(w.worker.setup->upstreams[0].origin.open, 0);
+        peer_read(upstream_peer(&w, "up", 0), SIZE_MAX);
+        check_dropped(upstream_peer(&w, "up", 0));
         check_only(&w, OUTCOME_GONE_SENDING, 1);
         free(bytes);
         world_close(&w);
@@ -325,7 +334,7 @@ static void client_that_is_held_up_is_not_too_slow(void **state UNUSED) {
     struct peer *client = client_open(&w);
     w.deaf = true;
     peer_queue(client, STR("POST /v1/files HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n"));
-    send_bytes(client, str_from(bytes, small_window() ? 1000 : 8 * MEM_WINDOW));
+    send_bytes(client, str_from(bytes, too_much()));
     check(unsent(client) > 0);
     advance(&w, 3 * IDLE_MS);
     check_int(outcomes_total(&w), 0);

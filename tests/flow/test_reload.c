@@ -11,14 +11,9 @@ static const char second_key[] = "sk-second-0123456789";
 
 // As `thaw serve` does it: a blueprint that all workers share.
 static void reload(struct world *w, const char *yaml) {
-    struct config *config = NULL;
-    struct config_problem problem;
+    struct config *config = flow_config(yaml);
     struct blueprint *blueprint = NULL;
     char text[300];
-    if (config_read_text("test", str_c(yaml), NULL, NULL, &config, &problem) != OK ||
-        config_check(config, &problem) != OK) {
-        fail_msg("%s", problem.text);
-    }
     check_ok(blueprint_create(config, &blueprint, text, sizeof text));
     for (unsigned i = 0; i < w->worker_count; i++) {
         worker_reload(&w->workers[i], blueprint);

@@ -196,6 +196,41 @@ static void background_jobs_of_the_mock_run_here_unless_told(void **state UNUSED
                   "t.yaml:1:40: 'upstreams.a.background' must be upstream or thaw, not 'openai'");
 }
 
+static void an_upstreams_version_of_http_may_be_fixed(void **state UNUSED) {
+    static const struct {
+        const char *yaml;
+        enum config_http http;
+        bool known;
+    } rows[] = {
+        {"{url: https://a}", HTTP_AUTO, false},
+        {"{url: https://a, http: auto}", HTTP_AUTO, false},
+        {"{url: https://a, http: 1.1}", HTTP_1, false},
+        {"{http: 1.1, url: http://a}", HTTP_1, false},
+        {"{http: 2, url: https://a}", HTTP_2, true},
+        {"{url: http://a, http: 2}", HTTP_2, true},
+        {"{url: h2c://a}", HTTP_AUTO, true},
+        {"{url: h2c://a, http: 2}", HTTP_2, true},
+        {"{url: mock, http: 2}", HTTP_2, true},
+    };
+    struct config_problem problem;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char yaml[100];
+        snprintf(yaml, sizeof yaml, "upstreams: {a: %s}", rows[i].yaml);
+        struct config *c = read_config(yaml);
+        check_int(c->upstreams[0].http, rows[i].http);
+        check_int(config_h2_is_known(&c->upstreams[0]), rows[i].known);
+        check_ok(config_check(c, &problem));
+        config_unref(c);
+    }
+    check_refused("upstreams: {a: {url: http://a, http: 3}}",
+                  "t.yaml:1:38: 'upstreams.a.http' must be auto, 1.1 or 2, not '3'");
+    struct config *c = read_config("upstreams: {a: {url: h2c://a, http: 1.1}}");
+    check_err(config_check(c, &problem), ERR_INVALID);
+    assert_string_equal(problem.text,
+                        "upstreams.a: 'http: 1.1' needs a url with http:// or https://; h2c:// is HTTP/2");
+    config_unref(c);
+}
+
 static void own_timeouts_are_noted_beside_background(void **state UNUSED) {
     struct config *c = read_config("upstreams: {a: {url: mock, background: thaw, timeouts: {total: 7s, connect: 1s}}}");
     check_int(c->upstreams[0].own, OWN_BACKGROUND | OWN_TOTAL | OWN_CONNECT);
@@ -229,5 +264,6 @@ TESTS(TEST(defaults_keep_an_answer_for_ten_minutes), TEST(tape_has_all_its_membe
       TEST(disconnect_is_read_as_people_write_it), TEST(any_other_disconnect_is_refused), TEST(reader_is_key_or_id),
       TEST(store_is_the_path_of_a_file), TEST(other_stores_are_refused_unseen), TEST(origins_are_a_list_or_one),
       TEST(what_no_browser_sends_as_an_origin_is_refused), TEST(origin_of_the_command_line_is_added),
-      TEST(background_jobs_of_the_mock_run_here_unless_told), TEST(own_timeouts_are_noted_beside_background),
-      TEST(default_model_is_one_of_the_models), TEST(without_models_any_name_will_do))
+      TEST(background_jobs_of_the_mock_run_here_unless_told), TEST(an_upstreams_version_of_http_may_be_fixed),
+      TEST(own_timeouts_are_noted_beside_background), TEST(default_model_is_one_of_the_models),
+      TEST(without_models_any_name_will_do))
