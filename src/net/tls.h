@@ -76,5 +76,7 @@ MUSTCHECK enum err tls_result(const struct conn *c);
 // After a failed handshake or read: one line for people ("certificate has expired"), valid until the close;
 // "" where there is nothing to say, never NULL.
 const char *tls_problem(const struct conn *c);
+// Was it resumed from an earlier connection's session, without certificates and signatures?
+bool tls_resumed(const struct conn *c);
 // The protocol agreed on by ALPN, empty if none.
 struct str tls_alpn(const struct conn *c);
