@@ -227,7 +227,8 @@ static int on_verify(int accepted, X509_STORE_CTX *store) {
 int tls_on_session(SSL *ssl, SSL_SESSION *session) {
     struct tls *t = tls_of_ssl(ssl);
     t->ticket_came = true;
-    return tls_resume_keep(t->context, &t->resuming, ssl, session, t->conn.loop->now_ms);
+    tls_resume_keep(t->context, &t->resuming, ssl, session, t->conn.loop->now_ms);
+    return 0;
 }
 
 struct tls_tickets *tls_door_tickets(SSL *ssl, uint64_t *now_ms) {
@@ -320,7 +321,9 @@ static unsigned handshake(struct tls *t) {
     }
     if (result != 1) {
         handshake_failed(t);
-        tls_resume_failed(t->context, &t->resuming);
+        if (t->error == ERR_TLS || t->error == ERR_TLS_VERIFY) {
+            tls_resume_forget(t->context, &t->resuming);
+        }
         ERR_clear_error();
         return CONN_HUP;
     }
@@ -402,6 +405,7 @@ static enum err read_stopped(struct tls *t, int ssl_error) {
             t->read_end = t->below_end;
         } else {
             t->read_end = ERR_TLS;
+            tls_resume_forget(t->context, &t->resuming);
             set_problem(t, "TLS: %s", tls_reason());
             ERR_clear_error();
         }
@@ -633,10 +637,6 @@ static void tls_close(struct conn *c, bool abort) {
         conn_abort(t->below);
     } else {
         conn_close(t->below);
-    }
-    if (t->ssl) {
-        // Else OpenSSL would take back a session that others may resume, because this connection was broken off.
-        SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     }
     SSL_free(t->ssl), t->ssl = NULL;
     free(t->problem), t->problem = NULL;

@@ -58,15 +58,14 @@ void tls_origins_free(struct tls_context *c);
 struct tls_resuming {
     struct tls_origin *origin;
     uint64_t trusted_until_ms; // when somebody has to look at the server's certificates again
-    bool offered;              // a session of an earlier connection
 };
 // Offers the origin's session, if there is one that may be relied on at this time.
 void tls_resume_offer(struct tls_context *c, struct tls_resuming *r, struct ssl_st *ssl, uint64_t now_ms);
-// OpenSSL's session came: true if it was kept, and with it the reference.
-bool tls_resume_keep(struct tls_context *c, struct tls_resuming *r, struct ssl_st *ssl, struct ssl_session_st *session,
+// The server gave a session: its copy is the origin's from now on.
+void tls_resume_keep(struct tls_context *c, struct tls_resuming *r, struct ssl_st *ssl, struct ssl_session_st *session,
                      uint64_t now_ms);
-// The handshake failed: what was offered may be the reason.
-void tls_resume_failed(struct tls_context *c, struct tls_resuming *r);
+// The handshake failed, maybe for what was offered; or the connection broke its rules (RFC 8446 section 6.2).
+void tls_resume_forget(struct tls_context *c, struct tls_resuming *r);
 
 // The server's side: OpenSSL asks for the key of a ticket.
 int tls_seal_ticket(struct ssl_st *ssl, unsigned char *name, unsigned char *iv, struct evp_cipher_ctx_st *cipher,
@@ -76,7 +75,7 @@ int tls_seal_ticket(struct ssl_st *ssl, unsigned char *name, unsigned char *iv, 
 
 // The BIO of a connection; NULL without memory.
 struct bio_method_st *tls_method_create(void);
-// A server gave a client's connection a session; 1: it was kept.
+// A server gave a client's connection a session. Always 0: OpenSSL's reference is not taken.
 int tls_on_session(struct ssl_st *ssl, struct ssl_session_st *session);
 // The keys of the door a client came in by, and its loop's time.
 struct tls_tickets *tls_door_tickets(struct ssl_st *ssl, uint64_t *now_ms);

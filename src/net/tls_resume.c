@@ -92,13 +92,15 @@ void tls_resume_offer(struct tls_context *c, struct tls_resuming *r, SSL *ssl, u
         return;
     }
     pthread_mutex_lock(&c->lock);
-    if (r->origin->session && now_ms < r->origin->until_ms && SSL_SESSION_is_resumable(r->origin->session)) {
+    if (r->origin->session && now_ms < r->origin->until_ms) {
         session = SSL_SESSION_dup(r->origin->session); // OpenSSL lets one of TLS 1.3 be used once
         r->trusted_until_ms = r->origin->trusted_until_ms;
     }
     pthread_mutex_unlock(&c->lock);
-    r->offered = session && SSL_set_session(ssl, session) == 1;
-    SSL_SESSION_free(session);
+    if (session) {
+        (void)SSL_set_session(ssl, session); // or a full handshake is made
+        SSL_SESSION_free(session);
+    }
 }
 
 // For how long a full handshake at this time would go on to succeed.
@@ -129,23 +131,22 @@ static uint64_t lifetime_ms(const SSL_SESSION *session) {
            1000;
 }
 
-bool tls_resume_keep(struct tls_context *c, struct tls_resuming *r, SSL *ssl, SSL_SESSION *session, uint64_t now_ms) {
+void tls_resume_keep(struct tls_context *c, struct tls_resuming *r, SSL *ssl, SSL_SESSION *session, uint64_t now_ms) {
     if (!r->origin || !SSL_SESSION_is_resumable(session)) {
-        return false;
+        return;
     }
     if (!SSL_session_reused(ssl)) { // else it is trusted for as long as the one that was offered
         r->trusted_until_ms = now_ms + chain_trusted_ms(ssl);
     }
     uint64_t until_ms = MIN(r->trusted_until_ms, now_ms + lifetime_ms(session));
-    if (until_ms <= now_ms) {
-        return false;
+    if (until_ms > now_ms) {
+        SSL_SESSION *kept = SSL_SESSION_dup(session); // its own is taken back when the connection is cut or broken off
+        SSL_SESSION_free(replace(c, r->origin, kept, until_ms, r->trusted_until_ms));
     }
-    SSL_SESSION_free(replace(c, r->origin, session, until_ms, r->trusted_until_ms));
-    return true;
 }
 
-void tls_resume_failed(struct tls_context *c, struct tls_resuming *r) {
-    if (r->offered) {
+void tls_resume_forget(struct tls_context *c, struct tls_resuming *r) {
+    if (r->origin) {
         SSL_SESSION_free(replace(c, r->origin, NULL, 0, 0));
     }
 }
