@@ -110,6 +110,15 @@ def test_new_connections_resume(world, good, authority, newest):
     assert [c.resumed for c in up.connections] == [False, True, True, True, True]
 
 
+@pytest.mark.threads
+def test_workers_resume_each_others_sessions(world, good, authority):
+    up = world.upstream(once, tls=certificates.server(good))
+    gw = world.serve(up.url, "--upstream-ca", authority.pem, env=KEY, workers=2)
+    for _ in range(12):  # the kernel deals them out
+        assert world.connect(gw).ask(post(CHAT, CHAT_REQUEST)).body == CHAT_ANSWER
+    assert [c.resumed for c in up.connections] == [False] + [True] * 11
+
+
 def test_after_a_reload_the_new_authorities_decide(world, folder, good, authority):
     """The upstream would resume: but a full handshake would not be accepted any more."""
     up = world.upstream(once, tls=certificates.server(good))
