@@ -995,6 +995,23 @@ static void a_day_after_its_full_handshake_a_session_ends(void **state UNUSED) {
     tls_tickets_destroy(door.tickets);
 }
 
+static void more_names_than_are_remembered_work_without(void **state UNUSED) {
+    enum { REMEMBERED = 64 };
+    struct tls_door door = {.tickets = tls_tickets_create()};
+    struct tls_client *client = client_new(authority.cert_file, NULL);
+    struct tls_server *server = server_of(&wildcard);
+    for (unsigned i = 0; i < 2 * (REMEMBERED + 2); i++) {
+        unsigned name = i % (REMEMBERED + 2);
+        char host[32];
+        snprintf(host, sizeof host, "x%u.wild.example", name);
+        bool is = resumed(client, server, &door, host, OK);
+        check(is == (i != name && name < REMEMBERED));
+    }
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+    tls_tickets_destroy(door.tickets);
+}
+
 // ---- Many at once
 
 static void a_turn_answers_few(void **state UNUSED) {
@@ -1133,6 +1150,7 @@ int main(void) {
         TEST(a_broken_connection_takes_no_session_with_it),
         TEST(no_session_skips_a_check),
         TEST(a_day_after_its_full_handshake_a_session_ends),
+        TEST(more_names_than_are_remembered_work_without),
         TEST(a_turn_answers_few),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
