@@ -10,6 +10,8 @@
     tls        2,000 calls in flight to an upstream with TLS, beside nginx with the same one: it offers HTTP/2, which thaw
                takes and nginx does not know
     tls-h1     the same, and the upstream offers HTTP/1.1 alone
+    tls-new    a new connection to the upstream for each call, TLS 1.3: both resume sessions
+    tls-new12  the same, and nginx as it comes: TLS 1.2, which resumes without a key exchange
 
 Uses run.py's machinery: sim answers with each caller's own words, swarm accepts only those. The upstream with TLS is an
 nginx in front of sim. thaw and nginx take turns, and a ratio is that of one round.
@@ -39,7 +41,7 @@ error_log {folder}/tls.error.log warn;
 events {{ worker_connections 16000; }}
 http {{
     access_log off;
-    keepalive_requests 1000000000;
+    keepalive_requests {requests};
     client_body_temp_path {folder}/tls-body;
     proxy_temp_path {folder}/tls-proxy;
     fastcgi_temp_path {folder}/tls-fastcgi;
@@ -124,9 +126,9 @@ def step_burst(bench):
 class BesideTls(run.Running):
     """The target's upstream is an nginx with TLS in front of sim."""
 
-    def __init__(self, bench, target, speaks):
+    def __init__(self, bench, target, speaks, requests=10 ** 9):
         super().__init__(bench, target)
-        self.speaks, self.terminator = speaks, None
+        self.speaks, self.requests, self.terminator = speaks, requests, None
 
     def command(self):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
@@ -135,7 +137,7 @@ class BesideTls(run.Running):
         tls, behind = run.free_port(), self.upstream
         path = Path(self.folder.name) / "tls.conf"
         path.write_text(TLS_UPSTREAM.format(folder=self.folder.name, port=tls, upstream=behind, speaks=self.speaks,
-                                            descriptors=run.descriptor_limit(), user="user root;" if run.os.geteuid() == 0 else ""))
+                                            requests=self.requests, descriptors=run.descriptor_limit(), user="user root;" if run.os.geteuid() == 0 else ""))
         self.terminator = run.Process([self.bench.programs["nginx"], "-p", self.folder.name, "-e", f"{self.folder.name}/tls.error.log",
                                        "-c", str(path)], Path(self.folder.name) / "tls.log")
         end = time.monotonic() + 10
@@ -163,6 +165,13 @@ def nginx_tls_command(program, folder, port, upstream):
                       f"            proxy_ssl_verify on;\n            proxy_ssl_trusted_certificate {folder}/cert.pem;\n"
                       "            proxy_ssl_name localhost;"))
     return [program, "-p", folder, "-e", f"{folder}/nginx.error.log", "-c", str(config)]
+
+
+def nginx_tls_1_3_command(program, folder, port, upstream):
+    command = nginx_tls_command(program, folder, port, upstream)
+    config = Path(command[-1])
+    config.write_text(config.read_text().replace("proxy_ssl_verify on;", "proxy_ssl_verify on;\n            proxy_ssl_protocols TLSv1.2 TLSv1.3;"))
+    return command
 
 
 def beside(bench, scenario, thaw, nginx, place=run.Running):
@@ -196,11 +205,12 @@ def step_streams(bench):
 
 
 KEPT = dataclasses.replace(IN_FLIGHT, warmup_s=4)  # the handshakes are over then
+NEW = dataclasses.replace(IN_FLIGHT, load=("--users", 64, "--model", "sim-0"))
 
 
-def step_tls(speaks):
-    return lambda bench: beside(bench, KEPT, thaw_tls_command, nginx_tls_command,
-                                lambda bench, target: BesideTls(bench, target, speaks))
+def step_tls(speaks, load=KEPT, nginx=nginx_tls_command, **more):
+    return lambda bench: beside(bench, load, thaw_tls_command, nginx,
+                                lambda bench, target: BesideTls(bench, target, speaks, **more))
 
 
 class Bench(overload.Bench):
@@ -215,7 +225,9 @@ STEPS = (("upstream", f"{HELD_H1:,} calls of HTTP/1 clients held, HTTP/2 to the 
          ("in-flight", IN_FLIGHT.text, step_in_flight),
          ("streams", EVENTS.text, step_streams),
          ("tls", "upstream with TLS, 2,000 calls in flight", step_tls("http2")),
-         ("tls-h1", "the same without HTTP/2", step_tls("")))
+         ("tls-h1", "the same without HTTP/2", step_tls("")),
+         ("tls-new", "the same, a new connection for each call", step_tls("", NEW, nginx_tls_1_3_command, requests=1)),
+         ("tls-new12", "the same, nginx with TLS 1.2", step_tls("", NEW, requests=1)))
 
 
 def at_most(n):
@@ -250,6 +262,8 @@ FIGURES = (
     *beside_rows("streams", "CPU per event, h2c", at_most(0.65)),
     *beside_rows("tls", "CPU per request, TLS, h2 by ALPN", at_most(0.8)),
     *beside_rows("tls-h1", "CPU per request, TLS, HTTP/1.1", at_most(0.8)),
+    *beside_rows("tls-new", "CPU per request on a new TLS connection", at_most(1)),
+    *beside_rows("tls-new12", "the same, nginx's is TLS 1.2", None),
 )
 
 

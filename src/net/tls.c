@@ -30,28 +30,18 @@
 //   connection whose peer makes us answer and never reads.
 // - No credential leaves early: the chain and the name are verified inside SSL_do_handshake
 //   (SSL_VERIFY_PEER), and conn_writev takes nothing before OPEN.
-#include "net/tls.h"
+#include "net/tls_inside.h"
 
 #include <assert.h>
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <openssl/core_names.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "net/digest.h"
 
 enum {
     RECORD_BYTES = 16 * 1024, // of plaintext, at most (RFC 8446 section 5.1)
@@ -61,35 +51,14 @@ enum {
     OWED_HEAD = 8,
 };
 
-// RFC 9325 section 4.2.1 and what HTTP/2 does not forbid (RFC 9113 section 9.2.2); for TLS 1.2, 1.3 has its
-// own.
-static const char ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
-
-// What connections of one tls_client or tls_server share. Each of them counts as a user, so that the client
-// may be destroyed (a new configuration) while connections made with it go on.
-struct context {
-    SSL_CTX *ssl_ctx; // of a server's first identity
-    SSL_CTX **others; // of its other ones
-    unsigned other_count;
-    BIO_METHOD *method;
-    unsigned char *alpn; // wire format
-    unsigned alpn_len;
-    _Atomic unsigned users;
-};
-struct tls_client {
-    struct context shared;
-};
-struct tls_server {
-    struct context shared;
-};
-
 enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_SHUT, TLS_FAILED, TLS_CLOSED };
 
 struct tls {
     struct conn conn;
     struct conn *below;
-    struct context *context;
+    struct tls_context *context;
     struct tls_door *door; // NULL: a client, or nobody keeps it
+    struct tls_resuming resuming;
     SSL *ssl;
     char *problem; // NULL until there is one
     enum tls_state state;
@@ -116,6 +85,8 @@ static struct tls *tls_of(struct conn *c) { return container_of(c, struct tls, c
 static const struct tls *const_tls_of(const struct conn *c) {
     return (const struct tls *)(const void *)((const char *)c - offsetof(struct tls, conn));
 }
+
+static struct tls *tls_of_ssl(SSL *ssl) { return BIO_get_data(SSL_get_rbio(ssl)); } // ex_data would take 0.1 KB
 
 static void set_state(struct tls *t, enum tls_state next) {
     switch (next) {
@@ -219,480 +190,51 @@ static long bio_ctrl(BIO *bio, int command, long number UNUSED, void *pointer UN
     }
 }
 
-// ---- Contexts ----
+// No BIO_get_new_index: there are 127 in a process, and every new configuration would use one up.
+BIO_METHOD *tls_method_create(void) {
+    BIO_METHOD *made = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "thaw conn");
+    if (made && BIO_meth_set_create(made, bio_create) && BIO_meth_set_read(made, bio_read) &&
+        BIO_meth_set_write(made, bio_write) && BIO_meth_set_ctrl(made, bio_ctrl)) {
+        return made;
+    }
+    BIO_meth_free(made);
+    return NULL;
+}
 
-static void context_release(struct context *c) {
-    if (atomic_fetch_sub_explicit(&c->users, 1, memory_order_acq_rel) == 1) {
-        SSL_CTX_free(c->ssl_ctx);
-        BIO_meth_free(c->method);
-        free(c->alpn);
-        for (unsigned i = 0; i < c->other_count; i++) {
-            SSL_CTX_free(c->others[i]);
-        }
-        free(c->others);
-        free(c); // the first member of tls_client and tls_server
+// OpenSSL takes a failure that it finds in its queue for that of the call just made. Looking is cheaper than clearing,
+// which goes over all sixteen places.
+static void forget_errors(void) {
+    if (UNLIKELY(ERR_peek_error())) {
+        ERR_clear_error();
     }
 }
 
-// "h2,http/1.1" to length-prefixed names (RFC 7301 section 3.1).
-static enum err set_alpn(struct context *c, const char *names) {
-    struct str rest = str_c(names);
-    struct str name;
-    c->alpn = xmalloc(rest.len + 1);
-    while (str_split(&rest, ',', &name)) {
-        name = str_trim(name);
-        if (name.len == 0 || name.len > 255) {
-            return ERR_INVALID;
-        }
-        c->alpn[c->alpn_len++] = (unsigned char)name.len;
-        memcpy(c->alpn + c->alpn_len, name.ptr, name.len);
-        c->alpn_len += (unsigned)name.len;
-    }
-    return OK;
-}
-
-static bool set_up_method(struct context *c) {
-    // No BIO_get_new_index: there are 127 in a process, and every new configuration would use one up.
-    c->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "thaw conn");
-    return c->method && BIO_meth_set_create(c->method, bio_create) && BIO_meth_set_read(c->method, bio_read) &&
-           BIO_meth_set_write(c->method, bio_write) && BIO_meth_set_ctrl(c->method, bio_ctrl);
-}
-
-// NULL without memory.
-static SSL_CTX *create_ssl_ctx(const SSL_METHOD *method) {
-    SSL_CTX *made = SSL_CTX_new(method);
-    if (!made || SSL_CTX_set_min_proto_version(made, TLS1_2_VERSION) != 1 ||
-        SSL_CTX_set_cipher_list(made, ciphers) != 1) {
-        SSL_CTX_free(made);
-        return NULL;
-    }
-    SSL_CTX_set_options(made, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_clear_options(made, SSL_OP_IGNORE_UNEXPECTED_EOF); // a system-wide openssl.cnf may set it
-    SSL_CTX_set_mode(made, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                               SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
-    SSL_CTX_set_read_ahead(made, 1);                          // header and body of a record in one read below, not two
-    SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_OFF); // servers resume by stateless tickets
-    return made;
-}
-
-static enum err context_init(struct context *c, const SSL_METHOD *method, const char *alpn) {
-    *c = (struct context){.ssl_ctx = create_ssl_ctx(method), .users = 1};
-    if (!c->ssl_ctx || !set_up_method(c)) {
-        return ERR_NOMEM;
-    }
-    return alpn ? set_alpn(c, alpn) : OK;
-}
-
-// The first reason in OpenSSL's queue, in its words.
-static const char *openssl_reason(void) {
-    const char *reason = ERR_reason_error_string(ERR_peek_error());
-    return reason ? reason : "unknown error";
-}
-
-static bool directory_has_files(const char *path) {
-    bool found = false;
-    DIR *d = opendir(path);
-    for (struct dirent *e = d ? readdir(d) : NULL; e && !found; e = readdir(d)) {
-        found = e->d_name[0] != '.';
-    }
-    if (d) {
-        closedir(d);
-    }
-    return found;
-}
-
-static bool default_store_exists(void) {
-    const char *file = getenv(X509_get_default_cert_file_env());
-    const char *dir = getenv(X509_get_default_cert_dir_env());
-    struct stat s;
-    return stat(file ? file : X509_get_default_cert_file(), &s) == 0 ||
-           directory_has_files(dir ? dir : X509_get_default_cert_dir());
-}
-
-// OpenSSL's own default belongs to the system it was built on; a binary may find itself on another.
-static enum err trust_system(struct context *c, char *problem, size_t size) {
-    static const char *const bundles[] = {
-        "/etc/ssl/certs/ca-certificates.crt", // Debian, Ubuntu, Arch
-        "/etc/pki/tls/certs/ca-bundle.crt",   // Fedora, RHEL
-        "/etc/ssl/ca-bundle.pem",             // openSUSE
-        "/etc/ssl/cert.pem",                  // Alpine
-    };
-    if (default_store_exists()) {
-        if (SSL_CTX_set_default_verify_paths(c->ssl_ctx) == 1) {
-            return OK;
-        }
-        snprintf(problem, size, "the system's certificates cannot be read: %s", openssl_reason());
-        return ERR_INVALID;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(bundles); i++) {
-        if (SSL_CTX_load_verify_file(c->ssl_ctx, bundles[i]) == 1) {
-            return OK;
-        }
-    }
-    snprintf(problem, size,
-             "this system has no certificate authorities: install the package ca-certificates, or "
-             "name a file with the certificates to trust");
-    return ERR_INVALID;
-}
-
-static enum err trust_file(struct context *c, const char *file, char *problem, size_t size) {
-    if (SSL_CTX_load_verify_file(c->ssl_ctx, file) != 1) {
-        snprintf(problem, size, "%s: no certificates could be read from it: %s", file, openssl_reason());
-        return ERR_INVALID;
-    }
-    // Whatever the file names is trusted, be it a root, an intermediate or the server's own certificate.
-    X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(c->ssl_ctx), X509_V_FLAG_PARTIAL_CHAIN);
-    return OK;
-}
-
-// A server sends tickets when it likes, usually with its first answer. OpenSSL 3.0 then allocates a write
-// buffer (16.5 KB), and keeps it until the next write: on a connection that waits in a pool, nearly for good.
-static int on_ticket(SSL *ssl, SSL_SESSION *session UNUSED) {
-    ((struct tls *)SSL_get_app_data(ssl))->ticket_came = true;
-    return 0; // not kept
-}
-
-static enum err client_init(struct context *c, const struct tls_client_options *options, char *problem, size_t size) {
-    enum err e = context_init(c, TLS_client_method(), options->alpn);
-    if (e != OK) {
-        snprintf(problem, size, "TLS: %s", e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
-        return e;
-    }
-    if (c->alpn_len && SSL_CTX_set_alpn_protos(c->ssl_ctx, c->alpn, c->alpn_len) != 0) { // 0 is success
-        snprintf(problem, size, "TLS: malformed list of protocols");
-        return ERR_INVALID;
-    }
-    SSL_CTX_set_session_cache_mode(c->ssl_ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_sess_set_new_cb(c->ssl_ctx, on_ticket);
-    return options->ca_file ? trust_file(c, options->ca_file, problem, size) : trust_system(c, problem, size);
-}
-
-enum err tls_client_create(const struct tls_client_options *options, struct tls_client **client, char *problem,
-                           size_t size) {
-    struct tls_client *made = xcalloc(1, sizeof *made);
-    ERR_clear_error();
-    enum err e = client_init(&made->shared, options, problem, size);
-    if (e == OK) {
-        *client = made;
-    } else {
-        context_release(&made->shared);
-    }
-    ERR_clear_error();
-    return e;
-}
-
-void tls_client_destroy(struct tls_client *client) {
-    if (client) {
-        context_release(&client->shared);
-    }
-}
-
-// Our order of preference decides. Without a protocol in common the handshake ends (RFC 7301 section 3.2).
-static int choose_alpn(SSL *ssl UNUSED, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
-                       unsigned in_len, void *arg) {
-    const struct context *c = arg;
-    unsigned char *chosen = NULL;
-    if (SSL_select_next_proto(&chosen, out_len, c->alpn, c->alpn_len, in, in_len) != OPENSSL_NPN_NEGOTIATED) {
-        return SSL_TLSEXT_ERR_ALERT_FATAL;
-    }
-    *out = chosen;
-    return SSL_TLSEXT_ERR_OK;
-}
-
-// ---- Session tickets (RFC 5077, RFC 8446 section 4.6.1), stateless: sealed with keys that no client sees
-
-enum { TICKET_NAME = 16, TICKET_KEY = 32, HOUR_MS = 60 * 60 * 1000 };
-
-struct ticket_key {
-    unsigned char name[TICKET_NAME];
-    unsigned char cipher[TICKET_KEY]; // AES-256-CBC
-    unsigned char mac[TICKET_KEY];    // HMAC-SHA-256
-    uint64_t made_ms;
-    bool there;
-};
-
-struct tls_tickets {
-    pthread_mutex_t lock;
-    struct ticket_key now, before;
-};
-
-struct tls_tickets *tls_tickets_create(void) {
-    struct tls_tickets *tickets = xcalloc(1, sizeof *tickets);
-    pthread_mutex_init(&tickets->lock, NULL);
-    return tickets;
-}
-
-void tls_tickets_destroy(struct tls_tickets *tickets) {
-    if (tickets) {
-        pthread_mutex_destroy(&tickets->lock);
-        explicit_bzero(tickets, sizeof *tickets);
-        free(tickets);
-    }
-}
-
-// Loops read their clocks apart: a key may seem to come from the next moment.
-static bool older_than(const struct ticket_key *key, uint64_t hours, uint64_t now_ms) {
-    return now_ms >= key->made_ms + hours * HOUR_MS;
-}
-
-static void make_ticket_key(struct ticket_key *key, uint64_t now_ms) {
-    random_bytes(key->name, sizeof key->name);
-    random_bytes(key->cipher, sizeof key->cipher);
-    random_bytes(key->mac, sizeof key->mac);
-    key->made_ms = now_ms;
-    key->there = true;
-}
-
-static void key_to_seal(struct tls_tickets *tickets, uint64_t now_ms, struct ticket_key *key) {
-    pthread_mutex_lock(&tickets->lock);
-    if (!tickets->now.there || older_than(&tickets->now, TLS_TICKET_HOURS, now_ms)) {
-        tickets->before = tickets->now;
-        make_ticket_key(&tickets->now, now_ms);
-    }
-    *key = tickets->now;
-    pthread_mutex_unlock(&tickets->lock);
-}
-
-static bool key_to_open(struct tls_tickets *tickets, uint64_t now_ms, const unsigned char *name,
-                        struct ticket_key *key) {
-    pthread_mutex_lock(&tickets->lock);
-    *key = memcmp(tickets->now.name, name, TICKET_NAME) == 0 ? tickets->now : tickets->before;
-    pthread_mutex_unlock(&tickets->lock);
-    return key->there && memcmp(key->name, name, TICKET_NAME) == 0 && !older_than(key, 2 * TLS_TICKET_HOURS, now_ms);
-}
-
-static bool set_up_seal(const struct ticket_key *key, const unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
-                        int sealing) {
-    char digest[] = "SHA256";
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)(uintptr_t)key->mac, TICKET_KEY),
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
-    return EVP_MAC_CTX_set_params(mac, params) == 1 &&
-           EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, key->cipher, iv, sealing) == 1;
-}
-
-// OpenSSL's protocol: 0 no such key, 1 fine, 2 fine but give the client a new one; below 0 the handshake fails.
-static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
-                         int sealing) {
-    const struct tls *t = SSL_get_app_data(ssl);
-    uint64_t now_ms = t->conn.loop->now_ms;
-    struct ticket_key key;
-    int result = 1;
-    if (sealing) {
-        key_to_seal(t->door->tickets, now_ms, &key);
-        memcpy(name, key.name, TICKET_NAME);
-        random_bytes(iv, (size_t)EVP_CIPHER_get_iv_length(EVP_aes_256_cbc()));
-    } else if (!key_to_open(t->door->tickets, now_ms, name, &key)) {
-        result = 0;
-    } else if (older_than(&key, TLS_TICKET_HOURS, now_ms)) {
-        result = 2;
-    }
-    if (result && !set_up_seal(&key, iv, cipher, mac, sealing)) {
-        result = -1;
-    }
-    explicit_bzero(&key, sizeof key);
-    return result;
-}
-
-// ---- What a server shows
-
-static bool has_name(SSL_CTX *ctx, const char *name) {
-    unsigned flags = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT;
-    return X509_check_host(SSL_CTX_get0_certificate(ctx), name, 0, flags, NULL) == 1;
-}
-
-static int choose_identity(SSL *ssl, int *alert UNUSED, void *arg) {
-    const struct context *c = arg;
-    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    if (!name || has_name(c->ssl_ctx, name)) {
-        return SSL_TLSEXT_ERR_OK;
-    }
-    for (unsigned i = 0; i < c->other_count; i++) {
-        if (has_name(c->others[i], name)) {
-            return SSL_set_SSL_CTX(ssl, c->others[i]) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
-        }
-    }
-    return SSL_TLSEXT_ERR_NOACK; // the first one's, and the client decides
-}
-
-static int no_passphrase(char *into UNUSED, int size UNUSED, int writing UNUSED, void *arg UNUSED) { return -1; }
-
-static enum err key_problem(const char *file, const char *why, char *problem, size_t size) {
-    snprintf(problem, size, "%s: %s", file, why);
-    return ERR_INVALID;
-}
-
-static enum err read_key(FILE *f, const struct tls_identity *identity, EVP_PKEY **key, char *problem, size_t size) {
-    struct stat info;
-    if (!f || fstat(fileno(f), &info) != 0) {
-        return key_problem(identity->key_file, strerror(errno), problem, size);
-    }
-    if (!S_ISREG(info.st_mode)) {
-        return key_problem(identity->key_file, "is not a regular file", problem, size);
-    }
-    if (info.st_mode & (S_IRWXG | S_IRWXO)) {
-        char why[64];
-        snprintf(why, sizeof why, "is open to other users (mode %04o): chmod 600 it", (unsigned)info.st_mode & 07777u);
-        return key_problem(identity->key_file, why, problem, size);
-    }
-    (void)setvbuf(f, NULL, _IONBF, 0); // no copy of the key is left behind
-    *key = PEM_read_PrivateKey(f, NULL, no_passphrase, NULL);
-    if (!*key) {
-        snprintf(problem, size, "%s: no private key could be read from it (one with a passphrase cannot be): %s",
-                 identity->key_file, openssl_reason());
-        return ERR_INVALID;
-    }
-    return OK;
-}
-
-static enum err load_key(SSL_CTX *ctx, const struct tls_identity *identity, char *problem, size_t size) {
-    EVP_PKEY *key = NULL;
-    int fd = open(identity->key_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); // not to wait on a FIFO
-    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
-    enum err e = read_key(f, identity, &key, problem, size);
-    if (e == OK && SSL_CTX_use_PrivateKey(ctx, key) != 1) {
-        snprintf(problem, size, "%s: is not the key of %s: %s", identity->key_file, identity->cert_file,
-                 openssl_reason());
-        e = ERR_INVALID;
-    }
-    EVP_PKEY_free(key);
-    if (f) {
-        fclose(f);
-    } else if (fd >= 0) {
-        close(fd);
-    }
-    return e;
-}
-
-// Everything of an SSL_CTX of a server; `c` says what it shares with the others.
-static enum err load_identity(struct context *c, SSL_CTX *ctx, const struct tls_identity *identity, char *problem,
-                              size_t size) {
-    static const unsigned char id_context[] = "thaw";
-    if (SSL_CTX_use_certificate_chain_file(ctx, identity->cert_file) != 1) {
-        snprintf(problem, size, "%s: no certificate could be read from it: %s", identity->cert_file, openssl_reason());
-        return ERR_INVALID;
-    }
-    enum err e = load_key(ctx, identity, problem, size);
-    if (e != OK) {
-        return e;
-    }
-    SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
-    SSL_CTX_set_timeout(ctx, (long)TLS_TICKET_HOURS * 3600);
-    if (SSL_CTX_set_session_id_context(ctx, id_context, sizeof id_context - 1) != 1 ||
-        SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket_key) != 1) {
-        snprintf(problem, size, "TLS: %s", openssl_reason());
-        return ERR_NOMEM;
-    }
-    if (c->alpn_len) {
-        SSL_CTX_set_alpn_select_cb(ctx, choose_alpn, c);
-    }
-    return OK;
-}
-
-static enum err server_init(struct context *c, const struct tls_identity *identities, unsigned count, const char *alpn,
-                            char *problem, size_t size) {
-    enum err e = context_init(c, TLS_server_method(), alpn);
-    if (e != OK) {
-        snprintf(problem, size, "TLS: %s", e == ERR_INVALID ? "malformed list of protocols" : openssl_reason());
-        return e;
-    }
-    e = load_identity(c, c->ssl_ctx, &identities[0], problem, size);
-    c->others = xcalloc(count, sizeof(SSL_CTX *));
-    for (unsigned i = 1; i < count && e == OK; i++) {
-        SSL_CTX *ctx = create_ssl_ctx(TLS_server_method());
-        if (!ctx) {
-            snprintf(problem, size, "TLS: %s", openssl_reason());
-            return ERR_NOMEM;
-        }
-        c->others[c->other_count++] = ctx;
-        e = load_identity(c, ctx, &identities[i], problem, size);
-    }
-    SSL_CTX_set_tlsext_servername_callback(c->ssl_ctx, choose_identity);
-    SSL_CTX_set_tlsext_servername_arg(c->ssl_ctx, c);
-    return e;
-}
-
-enum err tls_server_create(const struct tls_identity *identities, unsigned count, const char *alpn,
-                           struct tls_server **server, char *problem, size_t size) {
-    struct tls_server *made = xcalloc(1, sizeof *made);
-    ERR_clear_error();
-    enum err e = server_init(&made->shared, identities, count, alpn, problem, size);
-    if (e == OK) {
-        *server = made;
-    } else {
-        context_release(&made->shared);
-    }
-    ERR_clear_error();
-    return e;
-}
-
-void tls_server_destroy(struct tls_server *server) {
-    if (server) {
-        context_release(&server->shared);
-    }
-}
-
-// ---- Why a certificate was refused ----
-
-// The names a certificate is for, as "a.example, b.example" with as many as fit.
-static void list_names(X509 *cert, char *out, size_t size) {
-    GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
-    size_t used = 0;
-    out[0] = '\0';
-    for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++) {
-        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-        if (name->type != GEN_DNS) {
-            continue;
-        }
-        int len = ASN1_STRING_length(name->d.dNSName);
-        const char *text = (const char *)ASN1_STRING_get0_data(name->d.dNSName);
-        int n = snprintf(out + used, size - used, "%s%.*s", used ? ", " : "", len, text);
-        if (n < 0 || (size_t)n >= size - used) {
-            out[used] = '\0';
-            break;
-        }
-        used += (size_t)n;
-    }
-    GENERAL_NAMES_free(names);
-}
-
-static void describe_mismatch(struct tls *t, X509 *cert) {
-    char names[128];
-    const char *host = X509_VERIFY_PARAM_get0_host(SSL_get0_param(t->ssl), 0);
-    list_names(cert, names, sizeof names);
-    set_problem(t, "certificate is not for %s%s%s%s", host ? host : "this address", names[0] ? " (but for " : "", names,
-                names[0] ? ")" : "");
-}
-
-static void describe_refusal(struct tls *t, X509 *cert, int error, int depth) {
-    const char *whose = depth > 0 ? "certificate of an issuer" : "certificate";
-    switch (error) { // OpenSSL's, not an enum
-    case X509_V_ERR_HOSTNAME_MISMATCH:
-    case X509_V_ERR_IP_ADDRESS_MISMATCH: describe_mismatch(t, cert); break;
-    case X509_V_ERR_CERT_HAS_EXPIRED: set_problem(t, "%s has expired", whose); break;
-    case X509_V_ERR_CERT_NOT_YET_VALID: set_problem(t, "%s is not valid yet", whose); break;
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT: set_problem(t, "certificate is self-signed"); break;
-    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-        set_problem(t, "certificate comes from an authority that is not trusted here");
-        break;
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-        set_problem(t, "certificate comes from an authority that is not trusted here, or the server does not send "
-                       "its intermediate certificates");
-        break;
-    default: set_problem(t, "%s: %s", whose, X509_verify_cert_error_string(error)); break;
-    }
-}
+// ---- What OpenSSL asks and tells ----
 
 // Changes no verdict; it is the only place where the refused certificate can be looked at.
 static int on_verify(int accepted, X509_STORE_CTX *store) {
     if (!accepted) {
-        const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-        describe_refusal(SSL_get_app_data(ssl), X509_STORE_CTX_get_current_cert(store), X509_STORE_CTX_get_error(store),
-                         X509_STORE_CTX_get_error_depth(store));
+        SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+        char why[PROBLEM_BYTES];
+        tls_explain_refusal(store, why, sizeof why);
+        set_problem(tls_of_ssl(ssl), "%s", why);
     }
     return accepted;
+}
+
+// A server sends tickets when it likes, usually with its first answer. OpenSSL 3.0 then allocates a write
+// buffer (16.5 KB), and keeps it until the next write: on a connection that waits in a pool, nearly for good.
+int tls_on_session(SSL *ssl, SSL_SESSION *session) {
+    struct tls *t = tls_of_ssl(ssl);
+    t->ticket_came = true;
+    tls_resume_keep(t->context, &t->resuming, ssl, session, t->conn.loop->now_ms);
+    return 0;
+}
+
+struct tls_tickets *tls_door_tickets(SSL *ssl, uint64_t *now_ms) {
+    const struct tls *t = tls_of_ssl(ssl);
+    *now_ms = t->conn.loop->now_ms;
+    return t->door->tickets;
 }
 
 // ---- Handshake ----
@@ -713,7 +255,7 @@ static void describe_handshake_failure(struct tls *t) {
     case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
         set_problem(t, "the peer speaks no version of TLS that is safe (1.2 or later)");
         break;
-    default: set_problem(t, "TLS handshake failed: %s", openssl_reason()); break;
+    default: set_problem(t, "TLS handshake failed: %s", tls_reason()); break;
     }
 }
 
@@ -747,6 +289,21 @@ static void count_answer(struct tls *t, bool before) {
     }
 }
 
+// OpenSSL keeps the keys of the exchange with the connection, empty ones as well as full: 0.4 KB with X25519, with
+// ML-KEM (OpenSSL 3.5) 14. And what is not there cannot be stolen.
+static void empty_exchanged_keys(SSL *ssl) {
+    EVP_PKEY *keys[2] = {NULL, NULL};
+    (void)SSL_get_tmp_key(ssl, &keys[0]);
+    (void)SSL_get_peer_tmp_key(ssl, &keys[1]);
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        if (keys[i]) {
+            (void)EVP_PKEY_set_type(keys[i], EVP_PKEY_X25519);
+            EVP_PKEY_free(keys[i]);
+        }
+    }
+    forget_errors();
+}
+
 // One step; returns the events to emit.
 static unsigned handshake(struct tls *t) {
     bool answered = t->answered;
@@ -755,7 +312,7 @@ static unsigned handshake(struct tls *t) {
         loop_defer(t->conn.loop, &t->later);
         return 0;
     }
-    ERR_clear_error();
+    forget_errors();
     int result = SSL_do_handshake(t->ssl);
     count_answer(t, answered);
     bool waiting = result != 1 && SSL_get_error(t->ssl, result) == SSL_ERROR_WANT_READ && t->write_error == OK;
@@ -764,10 +321,14 @@ static unsigned handshake(struct tls *t) {
     }
     if (result != 1) {
         handshake_failed(t);
+        if (t->error == ERR_TLS || t->error == ERR_TLS_VERIFY) {
+            tls_resume_forget(t->context, &t->resuming);
+        }
         ERR_clear_error();
         return CONN_HUP;
     }
     set_state(t, TLS_OPEN);
+    empty_exchanged_keys(t->ssl);
     // The event that finished the handshake may have brought the first bytes too, with no other to come.
     t->wants_room = buf_len(&t->out) > 0;
     return CONN_READABLE | (t->wants_room ? 0u : CONN_WRITABLE) | (t->below_hup ? CONN_HUP : 0u);
@@ -844,12 +405,22 @@ static enum err read_stopped(struct tls *t, int ssl_error) {
             t->read_end = t->below_end;
         } else {
             t->read_end = ERR_TLS;
-            set_problem(t, "TLS: %s", openssl_reason());
+            tls_resume_forget(t->context, &t->resuming);
+            set_problem(t, "TLS: %s", tls_reason());
             ERR_clear_error();
         }
         break;
     }
     return t->read_end;
+}
+
+// Neither OpenSSL nor the stream below has anything. Saves a call that would allocate a buffer to find nothing for it.
+static bool is_empty(struct tls *t) {
+    if (!t->drained || SSL_has_pending(t->ssl)) {
+        return false;
+    }
+    free_ticket_buffer(t);
+    return true;
 }
 
 static enum err tls_read(struct conn *c, void *into, size_t room, size_t *n) {
@@ -860,12 +431,12 @@ static enum err tls_read(struct conn *c, void *into, size_t room, size_t *n) {
         return t->state == TLS_HANDSHAKE ? ERR_AGAIN : t->state == TLS_FAILED ? t->error : ERR_CANCELLED;
     }
     enum err e = t->read_end;
-    while (e == OK && got < room) { // until WANT_READ: a short read must mean that there is no more
+    while (e == OK && got < room) { // until there is no more: that is what a short read means
         size_t part = 0;
-        ERR_clear_error();
+        forget_errors();
         int result = SSL_read_ex(t->ssl, (char *)into + got, room - got, &part);
         got += part;
-        e = result == 1 ? OK : read_stopped(t, SSL_get_error(t->ssl, result));
+        e = result != 1 ? read_stopped(t, SSL_get_error(t->ssl, result)) : is_empty(t) ? ERR_AGAIN : OK;
     }
     if (got == 0) {
         return e;
@@ -967,7 +538,7 @@ static enum err write_stopped(struct tls *t, int ssl_error) {
 static enum err write_records(struct tls *t, struct offer *o, char room[RECORD_BYTES], size_t *written) {
     for (struct str record; (record = offer_record(o, room)).len > 0;) {
         size_t n = 0;
-        ERR_clear_error();
+        forget_errors();
         int result = SSL_write_ex(t->ssl, record.ptr, record.len, &n);
         if (result != 1) {
             return write_stopped(t, SSL_get_error(t->ssl, result));
@@ -1070,7 +641,7 @@ static void tls_close(struct conn *c, bool abort) {
     SSL_free(t->ssl), t->ssl = NULL;
     free(t->problem), t->problem = NULL;
     buf_finish(&t->out);
-    context_release(t->context), t->context = NULL;
+    tls_context_release(t->context), t->context = NULL;
     loop_bury(c->loop, &t->grave, bury);
 }
 
@@ -1101,10 +672,10 @@ static bool set_up_ssl(struct tls *t) {
     }
     BIO_set_data(bio, t);
     SSL_set_bio(t->ssl, bio, bio); // takes it
-    return SSL_set_app_data(t->ssl, t) == 1;
+    return true;
 }
 
-static struct tls *tls_create(struct context *context, struct conn *below) {
+static struct tls *tls_create(struct tls_context *context, struct conn *below) {
     struct tls *t = xcalloc(1, sizeof *t);
     *t = (struct tls){
         .conn = {.ops = &tls_ops, .loop = below->loop},
@@ -1142,6 +713,12 @@ static bool expect_host(struct tls *t, struct str host) {
     return SSL_set1_host(t->ssl, name) == 1 && SSL_set_tlsext_host_name(t->ssl, name) == 1;
 }
 
+// 0 where there are no addresses.
+static uint16_t port_of(const struct conn *c) {
+    struct address a;
+    return conn_peer(c, &a) ? ntohs(a.v4.sin_port) : 0; // at the same place in a sockaddr_in6 (RFC 3493 section 3.3)
+}
+
 struct conn *tls_connect(struct tls_client *client, struct conn *take_below, struct str host) {
     struct tls *t = tls_create(&client->shared, take_below);
     if (t->state == TLS_HANDSHAKE && !expect_host(t, host)) {
@@ -1151,6 +728,8 @@ struct conn *tls_connect(struct tls_client *client, struct conn *take_below, str
     if (t->state == TLS_HANDSHAKE) {
         SSL_set_verify(t->ssl, SSL_VERIFY_PEER, on_verify);
         SSL_set_connect_state(t->ssl);
+        t->resuming.origin = tls_origin_find(t->context, host, port_of(take_below));
+        tls_resume_offer(t->context, &t->resuming, t->ssl, t->conn.loop->now_ms);
         emit_later(t, handshake(t));
     } else {
         emit_later(t, CONN_HUP);
@@ -1199,4 +778,9 @@ struct str tls_alpn(const struct conn *c) {
         SSL_get0_alpn_selected(t->ssl, &name, &len);
     }
     return str_from(name ? (const char *)name : "", len);
+}
+
+bool tls_resumed(const struct conn *c) {
+    const struct tls *t = const_tls_of(c);
+    return t->ssl && SSL_session_reused(t->ssl);
 }

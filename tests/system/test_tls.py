@@ -2,6 +2,7 @@
 """TLS to the upstream: name and chain are verified before a byte of the key is sent (A49)."""
 import hashlib
 import re
+import signal
 import ssl
 
 import pytest
@@ -10,6 +11,7 @@ import certificates
 from openai_api import CHAT, CHAT_ANSWER, CHAT_REQUEST, STREAM, STREAM_REQUEST
 from rawhttp import Cut, post, request
 from upstream import Gate, says, streams
+from waiting import poll
 
 SECRET = "sk-canary-upstream"
 KEY = {"OPENAI_API_KEY": SECRET}
@@ -89,6 +91,51 @@ def test_the_name_is_sent(world, good, authority):
 def test_tls_1_2_is_fine(world, good, authority):
     _, client = behind(world, good, authority, newest=ssl.TLSVersion.TLSv1_2)
     assert client.ask(post(CHAT, CHAT_REQUEST)).body == CHAT_ANSWER
+
+
+# --- what is resumed -------------------------------------------------------------------------------------------------------
+
+def once(x):
+    """An answer on a connection that ends with it."""
+    x.answer(200, CHAT_ANSWER, [("Connection", "close")])
+    x.close()
+
+
+@pytest.mark.parametrize("newest", [None, ssl.TLSVersion.TLSv1_2], ids=["1.3", "1.2"])
+def test_new_connections_resume(world, good, authority, newest):
+    up, client = behind(world, good, authority, once, newest=newest)
+    for number in range(5):
+        assert client.ask(post(CHAT, CHAT_REQUEST)).body == CHAT_ANSWER
+        up.wait_gone(up.requests[number])
+    assert [c.resumed for c in up.connections] == [False, True, True, True, True]
+
+
+@pytest.mark.threads
+def test_workers_resume_each_others_sessions(world, good, authority):
+    up = world.upstream(once, tls=certificates.server(good))
+    gw = world.serve(up.url, "--upstream-ca", authority.pem, env=KEY, workers=2)
+    for _ in range(12):  # the kernel deals them out
+        assert world.connect(gw).ask(post(CHAT, CHAT_REQUEST)).body == CHAT_ANSWER
+    assert [c.resumed for c in up.connections] == [False] + [True] * 11
+
+
+def test_after_a_reload_the_new_authorities_decide(world, folder, good, authority):
+    """The upstream would resume: but a full handshake would not be accepted any more."""
+    up = world.upstream(once, tls=certificates.server(good))
+    trusted = world.folder / "trusted.pem"
+    trusted.write_bytes(authority.pem.read_bytes())
+    gw = world.serve(config=f"upstreams: {{up: {{url: {up.url}, ca_file: {trusted}, key: '${{OPENAI_API_KEY}}'}}}}\n", env=KEY)
+    client = world.connect(gw)
+    for _ in range(2):
+        assert client.ask(post(CHAT, CHAT_REQUEST)).body == CHAT_ANSWER
+    assert [c.resumed for c in up.connections] == [False, True]
+    trusted.write_bytes(certificates.Authority(folder, "fourth").pem.read_bytes())
+    gw.signal(signal.SIGHUP)
+    gw.wait_text("configuration read again")
+    poll(lambda: client.ask(post(CHAT, CHAT_REQUEST)).status == 502, "the old authority's certificate to be refused")
+    asked = len(up.requests)
+    assert client.ask(post(CHAT, CHAT_REQUEST)).status == 502 and len(up.requests) == asked
+    assert not up.connections[-1].resumed
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------------

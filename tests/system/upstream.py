@@ -75,6 +75,7 @@ class Connection:
         self.closed = None               # how the peer ended it: "fin" or "rst"; None while it is open
         self.over = False                # this side has ended it, or both
         self.handshake = None            # TLS: "ok" or what went wrong
+        self.resumed = False             # TLS: from a session of an earlier connection
 
     def receive(self):
         """Blocks for more bytes; raises Gone at the end."""
@@ -356,6 +357,7 @@ class Upstream:
                 try:
                     connection.sock = self.tls.wrap_socket(connection.sock, server_side=True)
                     connection.handshake = "ok"
+                    connection.resumed = connection.sock.session_reused
                 except (OSError, ssl.SSLError) as problem:
                     connection.handshake = str(problem)
                     connection.closed = "handshake"

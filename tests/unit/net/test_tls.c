@@ -13,6 +13,7 @@
 
 static char dir[CERT_PATH];
 static struct cert authority, other_authority, intermediate;
+static struct cert authority_of_years, of_years;
 static struct cert good, expired, early, self_signed, unknown, wildcard, partial, nameless, by_address, chained;
 
 static struct loop loop;
@@ -855,6 +856,162 @@ static void ticket_keys_are_replaced(void **state UNUSED) {
     resumer_finish(&r);
 }
 
+// ---- What a client resumes
+
+static void pass(uint64_t seconds) {
+    time_source.ns += seconds * 1000000000;
+    turns(1);
+}
+
+static struct tls_server *server_of(const struct cert *cert) { return server_new(cert, "h2"); }
+
+// A connection that ends as `wanted`, exchanges a few bytes, and ends. Was it resumed?
+static bool resumed(struct tls_client *tls_client, struct tls_server *tls_server, struct tls_door *door,
+                    const char *host, enum err wanted) {
+    struct side client = {.out_len = 100, .seed = 1};
+    struct side server = {.out_len = 100, .seed = 2};
+    mem_pair(&loop, MEM_WINDOW, &client.raw, &server.raw);
+    client.c = tls_connect(tls_client, client.raw, str_c(host));
+    server.c = tls_accept(tls_server, door, server.raw);
+    listen_to(&client);
+    listen_to(&server);
+    settle();
+    check_err(client.result, wanted);
+    check_int(client.got, wanted == OK ? 100 : 0);
+    check_int(server.got, wanted == OK ? 100 : 0);
+    bool is = tls_resumed(client.c);
+    check(tls_resumed(server.c) == is);
+    end(&client, &server);
+    return is;
+}
+
+static void an_upstream_is_resumed_again_and_again(void **state UNUSED) {
+    struct tls_door door = {.tickets = tls_tickets_create()};
+    struct tls_client *client = client_new(authority.cert_file, "h2");
+    struct tls_server *server = server_of(&good);
+    check(!resumed(client, server, &door, "a.example", OK));
+    for (unsigned i = 0; i < 5; i++) {
+        check(resumed(client, server, &door, "a.example", OK));
+    }
+    check(!resumed(client, server, &door, "www.a.example", OK)); // another name, though the certificate has it
+    check(resumed(client, server, &door, "www.a.example", OK));
+    check(resumed(client, server, &door, "a.example", OK));
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+    tls_tickets_destroy(door.tickets);
+}
+
+static void connections_at_the_same_time_resume_one_session(void **state UNUSED) {
+    struct side clients[4] = {0};
+    struct side servers[4] = {0};
+    struct tls_door door = {.tickets = tls_tickets_create()};
+    struct tls_client *client = client_new(authority.cert_file, NULL);
+    struct tls_server *server = server_of(&good);
+    check(!resumed(client, server, &door, "a.example", OK));
+    for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
+        mem_pair(&loop, MEM_WINDOW, &clients[i].raw, &servers[i].raw);
+        clients[i].c = tls_connect(client, clients[i].raw, STR("a.example"));
+        servers[i].c = tls_accept(server, &door, servers[i].raw);
+        listen_to(&clients[i]);
+        listen_to(&servers[i]);
+    }
+    tls_client_destroy(client); // a reload: they go on
+    settle();
+    for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
+        check_ok(clients[i].result);
+        check(tls_resumed(clients[i].c));
+        end(&clients[i], &servers[i]);
+    }
+    tls_server_destroy(server);
+    tls_tickets_destroy(door.tickets);
+}
+
+static void a_broken_connection_takes_no_session_with_it(void **state UNUSED) {
+    struct tls_door door = {.tickets = tls_tickets_create()};
+    struct tls_client *client = client_new(authority.cert_file, NULL);
+    struct tls_server *server = server_of(&good);
+    for (unsigned i = 0; i < 3; i++) {
+        struct side near = {0};
+        struct side far = {0};
+        mem_pair(&loop, MEM_WINDOW, &near.raw, &far.raw);
+        near.c = tls_connect(client, near.raw, STR("a.example"));
+        far.c = tls_accept(server, &door, far.raw);
+        listen_to(&near);
+        listen_to(&far);
+        settle();
+        check(tls_resumed(near.c) == (i > 0));
+        conn_abort(near.c);
+        near.c = NULL;
+        end(&near, &far);
+    }
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+    tls_tickets_destroy(door.tickets);
+}
+
+// A session stands for what was checked at its beginning: it must not outlive any of it.
+static void no_session_skips_a_check(void **state UNUSED) {
+    struct tls_door door = {.tickets = tls_tickets_create()};
+    struct tls_door restarted = {.tickets = tls_tickets_create()};
+    struct tls_client *client = client_new(authority.cert_file, "h2");
+    struct tls_client *reloaded = client_new(other_authority.cert_file, "h2"); // other authorities from now on
+    struct tls_server *server = server_of(&good);
+    struct tls_server *changed = server_of(&unknown); // of an authority that is not trusted
+    check(!resumed(client, server, &door, "a.example", OK));
+    check(resumed(client, server, &door, "a.example", OK));
+    check(!resumed(reloaded, server, &door, "a.example", ERR_TLS_VERIFY));
+    check(!resumed(client, changed, &restarted, "a.example", ERR_TLS_VERIFY)); // does not know the ticket
+    check(!resumed(client, server, &door, "a.example", OK));                   // what was offered is forgotten
+    check(resumed(client, server, &door, "a.example", OK));
+    pass(3500);
+    check(resumed(client, server, &door, "a.example", OK));
+    pass(200); // the certificate has expired by this clock, which it never does by OpenSSL's
+    check(!resumed(client, server, &door, "a.example", OK));
+    tls_client_destroy(client);
+    tls_client_destroy(reloaded);
+    tls_server_destroy(server);
+    tls_server_destroy(changed);
+    tls_tickets_destroy(door.tickets);
+    tls_tickets_destroy(restarted.tickets);
+}
+
+static void a_day_after_its_full_handshake_a_session_ends(void **state UNUSED) {
+    const uint64_t hours = 3600;
+    struct tls_door door = {.tickets = tls_tickets_create()};
+    struct tls_client *client = client_new(authority_of_years.cert_file, NULL);
+    struct tls_server *server = server_of(&of_years);
+    check(!resumed(client, server, &door, "a.example", OK));
+    for (unsigned i = 0; i < 7; i++) { // each gives a new one, but nobody has looked at a certificate since
+        pass(3 * hours);
+        check(resumed(client, server, &door, "a.example", OK));
+    }
+    pass(3 * hours);
+    check(!resumed(client, server, &door, "a.example", OK));
+    check(resumed(client, server, &door, "a.example", OK));
+    pass((TLS_TICKET_HOURS + 1) * hours); // the server said how long the ticket is good
+    check(!resumed(client, server, &door, "a.example", OK));
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+    tls_tickets_destroy(door.tickets);
+}
+
+static void more_names_than_are_remembered_work_without(void **state UNUSED) {
+    enum { REMEMBERED = 64 };
+    struct tls_door door = {.tickets = tls_tickets_create()};
+    struct tls_client *client = client_new(authority.cert_file, NULL);
+    struct tls_server *server = server_of(&wildcard);
+    for (unsigned i = 0; i < 2 * (REMEMBERED + 2); i++) {
+        unsigned name = i % (REMEMBERED + 2);
+        char host[32];
+        snprintf(host, sizeof host, "x%u.wild.example", name);
+        bool is = resumed(client, server, &door, host, OK);
+        check(is == (i != name && name < REMEMBERED));
+    }
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+    tls_tickets_destroy(door.tickets);
+}
+
 // ---- Many at once
 
 static void a_turn_answers_few(void **state UNUSED) {
@@ -897,6 +1054,8 @@ static void make_certificates(void) {
     const struct cert *ca = &authority;
     cert_make(&intermediate, dir, &(struct cert_options){.name = "intermediate", .authority = true, .issuer = ca});
     const char *a = "DNS:a.example,DNS:www.a.example";
+    const long years = 3 * 365 * 86400;
+    cert_make(&authority_of_years, dir, &(struct cert_options){.name = "years", .authority = true, .to_s = years});
     const struct {
         struct cert *cert;
         struct cert_options options;
@@ -911,6 +1070,7 @@ static void make_certificates(void) {
         {&nameless, {.name = "nameless.example", .issuer = ca}},
         {&by_address, {.name = "address", .alt_names = "IP:192.0.2.1,IP:2001:db8::1", .issuer = ca}},
         {&chained, {.name = "chained", .alt_names = a, .issuer = &intermediate}},
+        {&of_years, {.name = "of-years", .alt_names = a, .issuer = &authority_of_years, .from_s = -60, .to_s = years}},
     };
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         cert_make(all[i].cert, dir, &all[i].options);
@@ -928,8 +1088,10 @@ static int set_up(void **state UNUSED) {
 }
 
 static int tear_down(void **state UNUSED) {
-    struct cert *all[] = {&authority, &other_authority, &intermediate, &good,     &expired,    &early,  &self_signed,
-                          &unknown,   &wildcard,        &partial,      &nameless, &by_address, &chained};
+    struct cert *all[] = {
+        &authority, &other_authority, &intermediate, &good,     &expired,    &early,   &self_signed,
+        &unknown,   &wildcard,        &partial,      &nameless, &by_address, &chained, &authority_of_years,
+        &of_years};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         cert_finish(all[i]);
     }
@@ -983,6 +1145,12 @@ int main(void) {
         TEST(clients_resume_at_other_servers_of_the_same_tickets),
         TEST(without_tickets_nobody_resumes),
         TEST(ticket_keys_are_replaced),
+        TEST(an_upstream_is_resumed_again_and_again),
+        TEST(connections_at_the_same_time_resume_one_session),
+        TEST(a_broken_connection_takes_no_session_with_it),
+        TEST(no_session_skips_a_check),
+        TEST(a_day_after_its_full_handshake_a_session_ends),
+        TEST(more_names_than_are_remembered_work_without),
         TEST(a_turn_answers_few),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
