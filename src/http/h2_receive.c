@@ -398,7 +398,9 @@ static int on_stream_close(nghttp2_session *session UNUSED, int32_t id, uint32_t
     if (!s || !s->h || h->closed) {
         return 0;
     }
-    if (code == NGHTTP2_REFUSED_STREAM) {
+    if (code == NGHTTP2_REFUSED_STREAM && !h->side->server && !s->framed && !h->going) { // its head could not be made
+        h2_doom(s, h2_how_lost(s, ERR_NOMEM), "there was no memory for the request");
+    } else if (code == NGHTTP2_REFUSED_STREAM) {
         s->refused = true;
         h->refusing = h->refusing || (h->told && !h->going);
         h2_doom(s, h2_how_lost(s, ERR_RESET), "the upstream refused the stream");
