@@ -211,7 +211,7 @@ static enum err make_blueprint(void *owner, struct blueprint **blueprint, char *
 
 static bool all_speak_h2(const struct config *config) {
     for (unsigned i = 0; i < config->upstream_count; i++) {
-        if (!config->upstreams[i].mock && !config_h2_is_known(&config->upstreams[i])) {
+        if (!config_h2_is_known(&config->upstreams[i])) {
             return false;
         }
     }

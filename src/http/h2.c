@@ -631,6 +631,8 @@ static void sweep_stream(struct h2_stream *s, uint64_t head_ms, uint64_t idle_ms
     uint64_t silent_ms = loop_of(s->h)->now_ms - s->moved_ms;
     if (s->receiving == RECV_HEAD && silent_ms >= head_ms) {
         h2_calm(s->h, "a head did not arrive in time");
+    } else if (s->pinged && silent_ms >= head_ms) {
+        h2_reset(s, NGHTTP2_INTERNAL_ERROR);
     } else if (h2_takes_nothing(s) && silent_ms >= idle_ms) {
         h2_fail(s, ERR_GONE, "the client did not go on in time");
         h2_break_stream(s);

@@ -307,6 +307,18 @@ static void on_settings(struct h2 *h, const nghttp2_frame *frame) {
     }
 }
 
+// The client has all that was sent of an answer that is broken off.
+static void on_pong(struct h2 *h, const nghttp2_ping *ping) {
+    int32_t id;
+    memcpy(&id, ping->opaque_data, sizeof id);
+    struct h2_stream *s = ping->hd.flags & NGHTTP2_FLAG_ACK && id > 0 ? stream_of(h, id) : NULL;
+    if (s && s->pinged) {
+        s->arrived = true;
+        (void)nghttp2_session_resume_data(h->session, id);
+        flush_later(h);
+    }
+}
+
 static int on_frame_recv(nghttp2_session *session UNUSED, const nghttp2_frame *frame, void *user) {
     struct h2 *h = user;
     struct h2_stream *s = stream_of(h, frame->hd.stream_id);
@@ -328,6 +340,8 @@ static int on_frame_recv(nghttp2_session *session UNUSED, const nghttp2_frame *f
         take_in(s, STR(""), true);
     } else if (frame->hd.type == NGHTTP2_SETTINGS) {
         on_settings(h, frame);
+    } else if (frame->hd.type == NGHTTP2_PING) {
+        on_pong(h, &frame->ping);
     } else if (frame->hd.type == NGHTTP2_GOAWAY) {
         h->going = true;
         h2_change(h);
@@ -398,7 +412,9 @@ static int on_stream_close(nghttp2_session *session UNUSED, int32_t id, uint32_t
     if (!s || !s->h || h->closed) {
         return 0;
     }
-    if (code == NGHTTP2_REFUSED_STREAM) {
+    if (code == NGHTTP2_REFUSED_STREAM && !h->side->server && !s->framed && !h->going) { // its head could not be made
+        h2_doom(s, h2_how_lost(s, ERR_NOMEM), "there was no memory for the request");
+    } else if (code == NGHTTP2_REFUSED_STREAM) {
         s->refused = true;
         h->refusing = h->refusing || (h->told && !h->going);
         h2_doom(s, h2_how_lost(s, ERR_RESET), "the upstream refused the stream");

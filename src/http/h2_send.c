@@ -290,12 +290,27 @@ void h2_quench(struct h2 *h) {
     }
 }
 
+// Many clients throw away what they have not handed on when RST_STREAM comes (curl, and with it an event stream's last
+// event): it waits until a PING behind the last bytes is answered.
+static ssize_t break_off(struct h2_stream *s) {
+    if (s->arrived) {
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // RST_STREAM
+    }
+    if (!s->pinged) {
+        uint8_t id[H2_PING_BYTES] = {0};
+        memcpy(id, &s->id, sizeof s->id);
+        s->pinged = true;
+        h2_submitted(s->h, nghttp2_submit_ping(s->h->session, NGHTTP2_FLAG_NONE, id));
+    }
+    return NGHTTP2_ERR_DEFERRED;
+}
+
 static ssize_t on_want_body(nghttp2_session *session UNUSED, int32_t id UNUSED, uint8_t *into UNUSED, size_t most,
                             uint32_t *flags, nghttp2_data_source *source, void *user UNUSED) {
     struct h2_stream *s = source->ptr;
     size_t n = MIN(most, buf_len(&s->out));
     if (s->aborting && n == 0) {
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // RST_STREAM
+        return break_off(s);
     }
     if (n == 0 && !s->last) {
         return NGHTTP2_ERR_DEFERRED;

@@ -19,6 +19,7 @@ enum {
     H2_STREAM_WINDOW = 64 * 1024, // what the peer may send beyond what was delivered
     H2_QUEUED_MOST = 64 * 1024,   // taken of a stream's body and not yet framed
     H2_SCRATCH = 64 * 1024,       // one write
+    H2_PING_BYTES = 8,
     H2_NOT_YET = -1,              // as a stream's id: not begun with nghttp2
 };
 
@@ -68,6 +69,8 @@ struct h2_stream {
     bool refused : 1;  // the peer says that it has not looked at it
     bool last : 1;     // the body's end was taken
     bool aborting : 1; // RST_STREAM once `out` has left
+    bool pinged : 1;   // which a PING asks for
+    bool arrived : 1;  // and its answer says
 };
 
 extern const struct xchg_ops h2_stream_ops;

@@ -128,14 +128,13 @@ static void hear_head(struct lane *l, struct peer *p, bool end) {
     struct str fields = str_from(l->fields ? l->fields : "", l->fields_len);
     bool length = str_search(fields, STR("Content-Length: ")) < fields.len;
     bool interim = !l->upstream && l->status < 200;
+    p->told = false;
     if (l->upstream) {
         p->to_head = strcmp(l->method, "HEAD") == 0;
         p->chunked = !length && !end;
-        p->told = false;
         hear(p, "%s %s HTTP/1.1\r\nHost: %s\r\n", l->method, l->path, l->authority);
     } else {
         p->chunked = !interim && !length && has_body(p, l->status);
-        p->told = false;
         hear(p, "HTTP/1.1 %d %s\r\n", l->status, status_reason(l->status));
     }
     peer_hear(p, fields);

@@ -132,9 +132,7 @@ def test_a_cut_answer_never_looks_complete(chain):
         x.head(200, [("Content-Type", "application/json"), ("Content-Length", str(len(CHAT_ANSWER)))]).send(CHAT_ANSWER[:50])
         x.close()
     chain.start(cut)
-    status, got = chain.ask(CHAT, CHAT_REQUEST, CUT[chain.near])
-    assert CHAT_ANSWER[:50].startswith(got)
-    assert status == 200 or chain.near == "h2"  # where curl forgets what came together with RST_STREAM
+    assert chain.ask(CHAT, CHAT_REQUEST, CUT[chain.near]) == (200, CHAT_ANSWER[:50])
 
 
 def test_a_cut_stream_ends_with_an_error_event(chain):
@@ -144,9 +142,7 @@ def test_a_cut_stream_ends_with_an_error_event(chain):
         x.close()
     chain.start(cut)
     status, got = chain.ask(CHAT, STREAM_REQUEST, CUT[chain.near])
-    assert b"[DONE]" not in got
-    if chain.near == "h1":
-        assert status == 200 and got.startswith(STREAM[0]) and b'"code":"stream_cut"' in got
+    assert status == 200 and got.startswith(STREAM[0]) and b'"code":"stream_cut"' in got and b"[DONE]" not in got
 
 
 def test_a_client_that_leaves_drops_the_call(chain):

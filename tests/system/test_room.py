@@ -87,6 +87,14 @@ def test_clients_beyond_the_descriptors_wait_and_get_their_turn(world, crowd):
     gw.settles_at(quiet + 1)  # the one that has just asked
 
 
+def test_calls_that_share_connections_leave_the_descriptors_to_clients(world, crowd):
+    gw = world.serve(config="upstreams: {up: {url: mock, http: 2}}\n", before=few_files)
+    crowd(gw, CLIENTS, post(CHAT, chat("mock-600s")))
+    poll(lambda: gw.descriptors() >= 3 / 4 * FILES, lambda: f"the calls to run; {gw.descriptors()} descriptors")
+    assert is_at_rest(gw)
+    assert gw.descriptors() <= FILES
+
+
 def test_who_comes_when_it_is_nearly_full_is_served(world, crowd):
     """He is idle himself until his request is there."""
     gw = world.serve(config="upstreams: {up: {url: mock}}\nmax_connections: 40\n")

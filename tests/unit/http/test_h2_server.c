@@ -28,9 +28,10 @@ struct app {
     struct peer peer;
     struct ask *asks;
     unsigned count;
-    bool hold;  // answers nothing
-    bool early; // answers at the head
-    bool pause; // takes no body
+    bool hold;          // answers nothing
+    bool early;         // answers at the head
+    bool pause;         // takes no body
+    bool deaf_to_pings; // the client
     struct str says;
     struct buf head; // of the last request, "name: value\n"
     // What the client got.
@@ -192,7 +193,12 @@ static void note(struct app *app, const struct frame *f) {
         put_text(&app->log, "RST %u %u|", f->id, number_in(f->payload, 0));
         break;
     case F_GOAWAY: put_text(&app->log, "GOAWAY %u|", number_in(f->payload, 4)); break;
-    default: break; // SETTINGS, PING, WINDOW_UPDATE
+    case F_PING:
+        if (!(f->flags & F_ACK) && !app->deaf_to_pings) {
+            put_frame(&app->peer.out, F_PING, F_ACK, 0, f->payload);
+        }
+        break;
+    default: break; // SETTINGS, WINDOW_UPDATE
     }
 }
 
@@ -292,8 +298,26 @@ static void an_aborted_answer_never_looks_complete(void **state UNUSED) {
     check_int(xchg_send(app.asks[0].x, STR("hel"), false), 3);
     xchg_abort(app.asks[0].x);
     go(&app);
+    check_str(log_of(&app), "HEADERS 1|DATA 1 3|");
+    go(&app); // with the answer to a PING, which says that it has them
     check_str(log_of(&app), "HEADERS 1|DATA 1 3|RST 1 2|");
     check(!closed(&app)); // others go on
+    app_finish(&app);
+}
+
+static void an_aborted_answer_is_broken_off_before_who_answers_no_ping(void **state UNUSED) {
+    struct app app;
+    app_init(&app, MEM_WINDOW);
+    app.hold = app.deaf_to_pings = true;
+    put_head(out(&app), F_END_STREAM, 1, GET);
+    go(&app);
+    xchg_send_head(app.asks[0].x, &(struct head){.status = 200, .body_len = BODY_UNKNOWN});
+    check_int(xchg_send(app.asks[0].x, STR("hel"), false), 3);
+    xchg_abort(app.asks[0].x);
+    go(&app);
+    pass(&app.world, 2 * HEADER_MS + 100);
+    go(&app);
+    check_str(log_of(&app), "HEADERS 1|DATA 1 3|RST 1 2|");
     app_finish(&app);
 }
 
@@ -693,8 +717,8 @@ static void survives_want_of_memory(void **state UNUSED) {
 
 TESTS(TEST(a_plain_port_speaks_http_2_to_who_begins_so), TEST(what_begins_like_the_preface_may_still_be_http_1),
       TEST(a_head_is_what_http_1_would_make_of_it), TEST(an_early_answer_stops_the_upload),
-      TEST(an_aborted_answer_never_looks_complete), TEST(release_is_an_abort_here),
-      TEST(malformed_requests_reach_nobody), TEST(heads_that_are_refused_are_answered),
+      TEST(an_aborted_answer_never_looks_complete), TEST(an_aborted_answer_is_broken_off_before_who_answers_no_ping),
+      TEST(release_is_an_abort_here), TEST(malformed_requests_reach_nobody), TEST(heads_that_are_refused_are_answered),
       TEST(a_body_of_another_length_is_cut), TEST(bombs_are_refused),
       TEST(rapid_resets_end_the_connection_and_start_little), TEST(patient_resets_end_it_too),
       TEST(resets_that_were_forced_count), TEST(floods_are_calmed), TEST(streams_beyond_the_limit_are_refused),
