@@ -24,6 +24,8 @@ enum {
     INTERIM_MAX = 8,           // 1xx answers to one request (facts A37)
     STREAM_WINDOW = 64 * 1024, // what the peer may send beyond what was delivered
     CONNECTION_WINDOW = 1024 * 1024,
+    WIDE_WINDOW = 16 * 1024 * 1024,
+    WIDE_CONNECTION_WINDOW = 1024 * 1024 * 1024,
     QUEUED_MOST = 64 * 1024, // taken of a stream's body and not yet framed
     SCRATCH = 64 * 1024,     // one write
     NV_EXTRA = 48,           // fields beside those that came: pseudo-headers, ours
@@ -225,7 +227,9 @@ static void doom(struct h2_stream *s, enum err e, const char *problem) {
     s->id = 0;
     if (!waits) {
         fail(s, e, problem);
-        drop(s);
+        if (s->h) { // its owner may have closed the connection
+            drop(s);
+        }
         return;
     }
     if (!s->untold) {
@@ -650,6 +654,12 @@ static ssize_t on_want_body(nghttp2_session *session UNUSED, int32_t id UNUSED, 
 
 // ---- writing
 
+static void written_all(struct h2 *h) {
+    if (h->events->on_written && buf_len(&h->out) == 0 && !h->closed && !h->error) {
+        h->events->on_written(h);
+    }
+}
+
 // What has been framed and did not fit into one write, or was not taken.
 static void keep_out(struct h2 *h, const char *bytes, size_t n) {
     h->moved_ms = buf_len(&h->out) ? h->moved_ms : loop_of(h)->now_ms;
@@ -746,6 +756,7 @@ static void frame_all(struct h2 *h) {
     }
     if (!h->closed) {
         post(h);
+        written_all(h);
     }
 }
 
@@ -860,7 +871,9 @@ static void deliver_held(struct h2_stream *s) {
     buf_finish(&held);
     if (s->h && s->x && !s->paused && s->fate != OK) {
         fail(s, s->fate, s->problem);
-        drop(s);
+        if (s->h) {
+            drop(s);
+        }
     }
 }
 
@@ -1116,11 +1129,13 @@ static void return_excess(struct h2 *h) {
 }
 
 static void on_settings(struct h2 *h, const nghttp2_frame *frame) {
-    if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
+    if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
+        h->acknowledged = true;
+    } else {
         h->told = true;
         return_excess(h);
-        change(h);
     }
+    change(h);
 }
 
 static int on_frame_recv(nghttp2_session *session UNUSED, const nghttp2_frame *frame, void *user) {
@@ -1146,6 +1161,7 @@ static int on_frame_recv(nghttp2_session *session UNUSED, const nghttp2_frame *f
         on_settings(h, frame);
     } else if (frame->hd.type == NGHTTP2_GOAWAY) {
         h->going = true;
+        h->farewell = nghttp2_http2_strerror(frame->goaway.error_code);
         change(h);
     }
     return result_of(h);
@@ -1256,14 +1272,14 @@ static enum err make_session(struct h2 *h) {
 
 static enum err say_hello(struct h2 *h) {
     const nghttp2_settings_entry settings[] = {
-        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, h->wide ? WIDE_WINDOW : STREAM_WINDOW},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)h->side->limits->head_bytes},
         h->side->server ? (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, h->most}
                         : (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
     };
     int failed = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings));
-    failed =
-        failed ? failed : nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW);
+    int32_t window = h->wide ? WIDE_CONNECTION_WINDOW : CONNECTION_WINDOW;
+    failed = failed ? failed : nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, window);
     flush_later(h);
     return failed ? ERR_NOMEM : OK;
 }
@@ -1327,6 +1343,16 @@ void h2_begun(struct h2 *h) {
 }
 
 void h2_ping(struct h2 *h) { submitted(h, nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL)); }
+
+void h2_write_now(struct h2 *h) {
+    if (!h->closed && !h->error && buf_len(&h->out) == 0) {
+        frame_all(h);
+    }
+}
+
+bool h2_has_left(const struct h2 *h, const struct xchg *x) {
+    return !x->ops || (of(x)->sending == SEND_DONE && buf_len(&h->out) == 0);
+}
 
 void h2_drain(struct h2 *h) {
     if (!h->closed && !h->going && h->error == OK) {

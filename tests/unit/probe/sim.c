@@ -204,6 +204,7 @@ static double apart(struct sim *s, const struct trial_plan *p) {
     case TRIAL_OPEN: return -log(sim_draw(s)) * 1e3 / p->rate;
     case TRIAL_BURST:
     case TRIAL_SESSION:
+    case TRIAL_STREAMS:
     case TRIAL_SLOWER: break;
     }
     return 0.01;
