@@ -46,18 +46,29 @@ static void shut(struct shot *s) {
 
 void shot_end(struct shot *s, uint64_t at_ns) {
     s->end_ns = at_ns;
-    s->retransmitted = s->conn && conn_resent(s->conn);
+    s->retransmitted = s->retransmitted || (s->conn && conn_resent(s->conn));
     shut(s);
     shot_set_state(s, SHOT_OVER);
     s->events->on_over(s);
 }
 
+PRINTF(3, 0) static void note(struct shot *s, enum err e, const char *format, va_list args) {
+    (void)vsnprintf(s->problem, sizeof s->problem, format, args);
+    s->error = e;
+}
+
+void shot_note(struct shot *s, enum err e, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    note(s, e, format, args);
+    va_end(args);
+}
+
 void shot_fail(struct shot *s, uint64_t at_ns, enum err e, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(s->problem, sizeof s->problem, format, args);
+    note(s, e, format, args);
     va_end(args);
-    s->error = e;
     shot_end(s, at_ns);
 }
 

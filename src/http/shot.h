@@ -95,6 +95,7 @@ struct shot {
     struct shot_line *line; // HTTP/2
     struct xchg x;
     struct list of_line, unsent;
+    bool pushing;
     struct timer deadline;
     struct task work;
 };

@@ -63,7 +63,7 @@ static const struct h2_events line_events = {
 static void push(struct shot *s) {
     size_t len = buf_len(&s->body);
     bool released = s->state == SHOT_RELEASED;
-    if (!released && len <= SHOT_HELD_MOST) {
+    if (!s->line || (!released && len <= SHOT_HELD_MOST)) {
         return;
     }
     xchg_send_head(&s->x, s->head); // the first time
@@ -74,7 +74,9 @@ static void push(struct shot *s) {
     if (released && !list_linked(&s->unsent) && !s->sent_ns) {
         list_push_back(&s->line->unsent, &s->unsent);
     }
+    s->pushing = true;
     h2_write_now(&s->line->h2);
+    s->pushing = false;
 }
 
 // ---- the answer
@@ -108,21 +110,46 @@ static void on_drain(struct xchg *x) {
     }
 }
 
-static void on_fail(struct xchg *x, enum err e, const char *problem) {
-    struct shot *s = shot_of(x);
+static void shut(struct shot *s) {
+    struct shot_line *l = s->line;
+    if (!l) {
+        return;
+    }
+    xchg_abort(&s->x);
+    list_unlink(&s->of_line);
+    list_unlink(&s->unsent);
+    s->line = NULL;
+    if (list_empty(&l->shots)) {
+        h2_close(&l->h2, OK, "");
+    }
+}
+
+// Why, in words; s->turned_away.
+static void note_end(struct shot *s, enum err e, bool refused, const char *problem) {
     const char *farewell = s->line->h2.farewell;
-    bool refused = x->reused && x->untouched;
-    uint64_t now = shot_arrived_ns(s);
     s->turned_away = refused || farewell;
     if (farewell) {
-        shot_fail(s, now, e, "its HTTP/2 %s (GOAWAY, %s)",
-                  refused ? "did not look at the call" : "ended the connection", farewell);
+        shot_note(s, e, "its HTTP/2 %s (GOAWAY, %s)", refused ? "did not look at the call" : "ended the connection",
+                  farewell);
     } else if (refused && s->state == SHOT_GREETING) {
-        shot_fail(s, now, e, "its HTTP/2 takes no streams (SETTINGS_MAX_CONCURRENT_STREAMS)");
+        shot_note(s, e, "its HTTP/2 takes no streams (SETTINGS_MAX_CONCURRENT_STREAMS)");
     } else if (refused) {
-        shot_fail(s, now, e, "its HTTP/2 did not look at the call (REFUSED_STREAM)");
+        shot_note(s, e, "its HTTP/2 did not look at the call (REFUSED_STREAM)");
     } else {
-        shot_fail(s, now, e, "HTTP/2: %s", problem);
+        shot_note(s, e, "HTTP/2: %s", problem);
+    }
+}
+
+static void on_fail(struct xchg *x, enum err e, const char *problem) {
+    struct shot *s = shot_of(x);
+    note_end(s, e, x->reused && x->untouched, problem);
+    if (s->pushing) { // a GOAWAY came before it could leave: told in the next turn
+        s->retransmitted = conn_resent(s->conn);
+        s->conn = NULL;
+        shut(s);
+        loop_defer(s->aim.loop, &s->work);
+    } else {
+        shot_end(s, shot_arrived_ns(s));
     }
 }
 
@@ -155,26 +182,16 @@ static void open_h2(struct shot *s) {
 
 static void go_on(struct shot *s) {
     struct shot_line *l = s->line;
+    if (!l) { // on_fail
+        shot_end(s, shot_arrived_ns(s));
+        return;
+    }
     if (s->state == SHOT_GREETING && !l->greeted) {
         h2_read(&l->h2);
     }
     if (s->state == SHOT_GREETING && l->greeted) {
         s->streams = h2_streams_most(&l->h2);
         shot_loaded(s);
-    }
-}
-
-static void shut(struct shot *s) {
-    struct shot_line *l = s->line;
-    if (!l) {
-        return;
-    }
-    xchg_abort(&s->x);
-    list_unlink(&s->of_line);
-    list_unlink(&s->unsent);
-    s->line = NULL;
-    if (list_empty(&l->shots)) {
-        h2_close(&l->h2, OK, "");
     }
 }
 

@@ -27,4 +27,6 @@ void shot_loaded(struct shot *s);
 void shot_take_head(struct shot *s, const struct head *head);
 void shot_take_body(struct shot *s, struct str bytes);
 void shot_end(struct shot *s, uint64_t at_ns);
+// Writes down how it fails; shot_end is to follow.
+PRINTF(3, 4) void shot_note(struct shot *s, enum err e, const char *format, ...);
 PRINTF(4, 5) void shot_fail(struct shot *s, uint64_t at_ns, enum err e, const char *format, ...);
