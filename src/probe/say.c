@@ -303,7 +303,7 @@ static void say_verdict(struct out *o, const struct probe_report *r) {
     }
     put_format(o, "Inconclusive: %s. %s", doubt->what, doubt->why);
     put_likely(o, r);
-    if (v->doubt != DOUBT_PROBER && v->doubt != DOUBT_NETWORK) {
+    if (v->doubt != DOUBT_PROBER && v->doubt != DOUBT_NETWORK && v->doubt != DOUBT_STREAMS) {
         put_canary(o, v);
     }
     put_format(o, "\nWhat would settle it: %s\n", doubt->settle);
