@@ -124,25 +124,41 @@ static void shut(struct shot *s) {
     }
 }
 
+static const char *how_it_ended(const struct shot *s, enum err e) {
+    bool released = s->state == SHOT_RELEASED;
+    if (e == ERR_PROTOCOL) {
+        return released ? "its answer is malformed HTTP/2" : "it does not speak HTTP/2";
+    }
+    if (e == ERR_CUT) {
+        return "it broke off in the middle of its answer";
+    }
+    if (e != ERR_RESET) {
+        return err_text(e);
+    }
+    return !s->line->h2.closed ? "it broke the stream off without an answer"
+           : released          ? "it closed the connection without an answer"
+                               : "it closed the connection before the request was there";
+}
+
 // Why, in words; s->turned_away.
-static void note_end(struct shot *s, enum err e, bool refused, const char *problem) {
+static void note_end(struct shot *s, enum err e, bool refused) {
     const char *farewell = s->line->h2.farewell;
     s->turned_away = refused || farewell;
     if (farewell) {
         shot_note(s, e, "its HTTP/2 %s (GOAWAY, %s)", refused ? "did not look at the call" : "ended the connection",
                   farewell);
-    } else if (refused && s->state == SHOT_GREETING) {
-        shot_note(s, e, "its HTTP/2 takes no streams (SETTINGS_MAX_CONCURRENT_STREAMS)");
     } else if (refused) {
-        shot_note(s, e, "its HTTP/2 did not look at the call (REFUSED_STREAM)");
+        shot_note(s, e, "its HTTP/2 %s",
+                  s->state == SHOT_GREETING ? "takes no streams (SETTINGS_MAX_CONCURRENT_STREAMS)"
+                                            : "did not look at the call (REFUSED_STREAM)");
     } else {
-        shot_note(s, e, "HTTP/2: %s", problem);
+        shot_note(s, e, "%s", how_it_ended(s, e));
     }
 }
 
-static void on_fail(struct xchg *x, enum err e, const char *problem) {
+static void on_fail(struct xchg *x, enum err e, const char *problem UNUSED) { // whose words are a gateway's
     struct shot *s = shot_of(x);
-    note_end(s, e, x->reused && x->untouched, problem);
+    note_end(s, e, x->reused && x->untouched);
     if (s->pushing) { // a GOAWAY came before it could leave: told in the next turn
         s->retransmitted = conn_resent(s->conn);
         s->conn = NULL;

@@ -449,11 +449,11 @@ static const struct {
     {RST, ERR_RESET, false, "broke the stream off"},
     {AWAY, ERR_RESET, true, "GOAWAY, ENHANCE_YOUR_CALM"},
     {AWAY_BEFORE, ERR_RESET, true, "did not look at the call (GOAWAY, NO_ERROR)"},
-    {CLOSED, ERR_RESET, false, "closed the connection"},
-    {CUT, ERR_CUT, false, "closed the connection"},
-    {MALFORMED, ERR_PROTOCOL, false, "malformed"},
+    {CLOSED, ERR_RESET, false, "closed the connection without an answer"},
+    {CUT, ERR_CUT, false, "in the middle of its answer"},
+    {MALFORMED, ERR_PROTOCOL, false, "malformed HTTP/2"},
     {NO_STREAMS, ERR_RESET, true, "takes no streams"},
-    {NO_HTTP2, ERR_PROTOCOL, false, "HTTP/2"},
+    {NO_HTTP2, ERR_PROTOCOL, false, "does not speak HTTP/2"},
     {EARLY, ERR_PROTOCOL, false, "answered before the request was there"},
 };
 
