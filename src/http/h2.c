@@ -533,6 +533,9 @@ static bool retract_head(struct xchg *x) {
 
 // ---- sending: bodies
 
+// The connection has no room.
+static bool is_stuck(const struct h2 *h) { return buf_len(&h->out) && !h->holding; }
+
 static size_t window_of(const struct h2_stream *s) {
     const struct h2 *h = s->h;
     if (!s->framed && !h->side->server) {
@@ -547,7 +550,7 @@ static size_t room_of(const struct h2_stream *s) {
     size_t window = MIN(window_of(s), (size_t)QUEUED_MOST);
     size_t common = (size_t)MAX(nghttp2_session_get_remote_window_size(h->session), 0);
     size_t mine = buf_len(&s->out);
-    if (buf_len(&h->out) || window <= mine || common <= h->queued) {
+    if (is_stuck(h) || window <= mine || common <= h->queued) {
         return 0;
     }
     return MIN(window - mine, common - h->queued);
@@ -671,7 +674,9 @@ static void keep_out(struct h2 *h, const char *bytes, size_t n) {
 static void post(struct h2 *h) {
     struct iovec v = {h->side->scratch, h->scratched};
     size_t written = 0;
-    if (h->scratched && !h->error) {
+    if (h->scratched && h->holding) {
+        keep_out(h, h->side->scratch, h->scratched);
+    } else if (h->scratched && !h->error) {
         if (conn_writev(h->conn, &v, 1, &written) != OK) { // why is found out by reading
             h->readable = true;
             break_later(h, ERR_RESET, "the peer closed the connection while something was being sent");
@@ -703,8 +708,8 @@ static bool write_left(struct h2 *h) {
     struct str left = buf_str(&h->out);
     struct iovec v = {(void *)(uintptr_t)left.ptr, left.len};
     size_t written = 0;
-    if (left.len == 0) {
-        return true;
+    if (left.len == 0 || h->holding) {
+        return left.len == 0;
     }
     if (conn_writev(h->conn, &v, 1, &written) != OK) {
         h->readable = true;
@@ -726,7 +731,7 @@ static int on_send_data(nghttp2_session *session UNUSED, nghttp2_frame *frame UN
     if (h->closed || h->error) {
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
-    if (buf_len(&h->out)) {
+    if (is_stuck(h)) {
         return NGHTTP2_ERR_WOULDBLOCK;
     }
     put(h, framing, FRAME_HEAD);
@@ -743,7 +748,7 @@ static int on_send_data(nghttp2_session *session UNUSED, nghttp2_frame *frame UN
 // Everything that nghttp2 has to say, in as few writes as it takes.
 static void frame_all(struct h2 *h) {
     h->scratched = 0;
-    while (!h->closed && !h->error && buf_len(&h->out) == 0) {
+    while (!h->closed && !h->error && !is_stuck(h)) {
         const uint8_t *bytes;
         ssize_t n = nghttp2_session_mem_send(h->session, &bytes);
         if (n < 0) {
@@ -1344,8 +1349,16 @@ void h2_begun(struct h2 *h) {
 
 void h2_ping(struct h2 *h) { submitted(h, nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL)); }
 
+void h2_hold(struct h2 *h) {
+    if (!h->closed && !h->error) {
+        h->holding = true;
+        frame_all(h);
+    }
+}
+
 void h2_write_now(struct h2 *h) {
-    if (!h->closed && !h->error && buf_len(&h->out) == 0) {
+    h->holding = false;
+    if (!h->closed && !h->error && write_left(h)) {
         frame_all(h);
     }
 }

@@ -86,6 +86,7 @@ struct h2 {
     const char *farewell;  // the peer's GOAWAY, its code in words; NULL: none came
     bool secure;           // :scheme is https
     bool wide;             // no window of ours ever holds the peer up: streams are never paused; set before h2_open
+    bool holding;          // h2_hold
     bool told;             // the peer's SETTINGS have come
     bool acknowledged;     // it has ours
     bool going;            // GOAWAY came or was sent: no new streams
@@ -127,7 +128,9 @@ unsigned h2_streams_most(const struct h2 *h);
 // Sends RST_STREAMs that had to wait, as far as they may go by now; there are more while h->unwanted is not empty.
 void h2_cancel_more(struct h2 *h);
 void h2_ping(struct h2 *h);
-// Writes what else would leave at the end of the turn. Not inside an exchange's on_head, on_body or on_fail.
+// Frames what was submitted, and keeps that and all that comes (few, and small) until h2_write_now, which writes what else
+// would leave at the end of the turn. Neither inside an exchange's on_head, on_body or on_fail.
+void h2_hold(struct h2 *h);
 void h2_write_now(struct h2 *h);
 // Has the whole request been handed to the system?
 bool h2_has_left(const struct h2 *h, const struct xchg *x);

@@ -95,7 +95,7 @@ struct shot {
     struct shot_line *line; // HTTP/2
     struct xchg x;
     struct list of_line, unsent;
-    bool pushing;
+    bool joined, pushing;
     struct timer deadline;
     struct task work;
 };
@@ -104,8 +104,8 @@ struct shot {
 MUSTCHECK struct head *shot_keep_head(const struct head *head);
 // Zeroed but for events, owner, head, body, answer, connect_ms and timeout_ms.
 void shot_start(struct shot *s, const struct aim *aim);
-// The same as another stream of the HTTP/2 connection of a shot that is loaded or released. Where the server takes no more
-// streams there it is over with ERR_FULL, and nothing was sent.
+// The same as another stream of the HTTP/2 connection of a shot that is loaded, and is released before this one, or has
+// been. Where the server takes no more streams there it is over with ERR_FULL, and nothing was sent.
 void shot_join(struct shot *s, const struct shot *with);
 // In place of a start: it is over with that error.
 void shot_refuse(struct shot *s, const struct aim *aim, enum err e);

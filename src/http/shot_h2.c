@@ -2,7 +2,7 @@
 // A shot over HTTP/2: a stream, on a connection of its own or on one that it joined. Nothing is asked before both SETTINGS
 // have been acknowledged: how many streams the server takes, and how long its first frame takes, is no part of a call.
 //
-// nghttp2 frames a head when it leaves, not before: a release costs its making (measured: docs/internals/probe-volley.md).
+// The frames of what is held back are made beforehand, of a shot that is alone on its connection: its release is one write.
 #include "base/mem.h"
 #include "http/h2.h"
 #include "http/shot_way.h"
@@ -59,23 +59,36 @@ static const struct h2_events line_events = {
 
 // ---- the request
 
+static void submit(struct shot *s, size_t to, bool end) {
+    struct str left = str_skip(str_first(buf_str(&s->body), to), s->sent);
+    xchg_send_head(&s->x, s->head); // the first time
+    if (left.len) {
+        s->sent += xchg_send(&s->x, left, end);
+    }
+}
+
 // Of a body that is held back altogether so is the head: a whole head is what some servers begin with.
 static void push(struct shot *s) {
     size_t len = buf_len(&s->body);
     bool released = s->state == SHOT_RELEASED;
-    if (!s->line || (!released && len <= SHOT_HELD_MOST)) {
+    bool held = !released && len <= SHOT_HELD_MOST;
+    if (!s->line || (held && s->joined)) {
         return;
     }
-    xchg_send_head(&s->x, s->head); // the first time
-    struct str left = str_skip(str_first(buf_str(&s->body), released ? len : len - 1), s->sent);
-    if (left.len) {
-        s->sent += xchg_send(&s->x, left, released);
+    struct h2 *h = &s->line->h2;
+    s->pushing = true;
+    if (held && !h->holding) {
+        h2_write_now(h); // what is not of the call
     }
+    submit(s, released || held ? len : len - 1, released || held);
     if (released && !list_linked(&s->unsent) && !s->sent_ns) {
         list_push_back(&s->line->unsent, &s->unsent);
     }
-    s->pushing = true;
-    h2_write_now(&s->line->h2);
+    if (held) {
+        h2_hold(h);
+    } else {
+        h2_write_now(h);
+    }
     s->pushing = false;
 }
 
@@ -222,6 +235,7 @@ void shot_join(struct shot *s, const struct shot *with) {
         return;
     }
     shot_prepare(s, &with->aim);
+    s->joined = true;
     s->way = &shot_h2;
     s->http = SHOT_HTTP_2;
     s->conn = with->conn;

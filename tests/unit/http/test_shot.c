@@ -281,6 +281,23 @@ static void without_a_body_the_head_is_held_back(void **state UNUSED) {
     }
 }
 
+// It is made beforehand, and waits; what comes meanwhile is answered with it.
+static void behind_what_is_held_back_the_rest_waits(void **state UNUSED) {
+    struct net net;
+    net_init(&net, ORIGIN_H2, MEM_WINDOW);
+    struct call *c = start(&net, 0, "POST", 5);
+    greet(&net, 0, 0);
+    struct buf b = frames();
+    put_frame(&b, F_PING, 0, 0, STR("12345678"));
+    say(&net, 0, &b);
+    check_str(came(&net, 0), HELLO);
+    release(&net, c);
+    check_str(came(&net, 0), "HEADERS 1|DATA 1 5 end|PING ack|");
+    answer(&net, 0, 1);
+    check_answered(c);
+    net_finish(&net);
+}
+
 static void of_a_large_body_the_last_byte_is_held_back(void **state UNUSED) {
     struct net net;
     net_init(&net, ORIGIN_H2, 1 << 20);
@@ -620,10 +637,11 @@ static void without_memory_calls_fail_cleanly(void **state UNUSED) {
 
 TESTS(TEST(http1_holds_back_the_end_of_the_head_and_the_body), TEST(http1_holds_back_the_last_byte_of_a_large_body),
       TEST(http2_says_nothing_of_the_call_before_the_release), TEST(without_a_body_the_head_is_held_back),
-      TEST(of_a_large_body_the_last_byte_is_held_back), TEST(a_body_beyond_the_window_leaves_as_there_is_room),
-      TEST(a_peer_that_takes_nothing_has_not_been_sent_to), TEST(a_long_answer_waits_for_no_window),
-      TEST(a_connection_alone_is_made_and_nothing_said), TEST(those_that_join_are_streams_of_one_connection),
-      TEST(one_that_is_closed_leaves_the_others_alone), TEST(a_connection_that_is_lost_is_lost_for_all),
-      TEST(how_it_ended_is_told), TEST(a_goaway_that_lets_the_call_go_on_is_no_end),
-      TEST(a_goaway_before_the_release_ends_it), TEST(no_stream_begins_behind_a_goaway),
-      TEST(who_does_not_answer_runs_into_a_deadline), TEST(without_memory_calls_fail_cleanly))
+      TEST(behind_what_is_held_back_the_rest_waits), TEST(of_a_large_body_the_last_byte_is_held_back),
+      TEST(a_body_beyond_the_window_leaves_as_there_is_room), TEST(a_peer_that_takes_nothing_has_not_been_sent_to),
+      TEST(a_long_answer_waits_for_no_window), TEST(a_connection_alone_is_made_and_nothing_said),
+      TEST(those_that_join_are_streams_of_one_connection), TEST(one_that_is_closed_leaves_the_others_alone),
+      TEST(a_connection_that_is_lost_is_lost_for_all), TEST(how_it_ended_is_told),
+      TEST(a_goaway_that_lets_the_call_go_on_is_no_end), TEST(a_goaway_before_the_release_ends_it),
+      TEST(no_stream_begins_behind_a_goaway), TEST(who_does_not_answer_runs_into_a_deadline),
+      TEST(without_memory_calls_fail_cleanly))
