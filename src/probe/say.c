@@ -488,6 +488,8 @@ static void put_http(struct out *o, const struct probe_report *r) {
     if (spoken.h2) {
         put(o, spoken.h1 ? STR("Spoken: HTTP/2 on some connections, HTTP/1.1 on others.")
                          : STR("Spoken: HTTP/2, a connection for each user."));
+    } else if (spoken.h1) {
+        put_text(o, "Spoken: HTTP/1.1, a connection for each user.");
     }
     if (spoken.streams) {
         put_text(o, " On one connection the server takes ");
@@ -511,7 +513,7 @@ static void put_http(struct out *o, const struct probe_report *r) {
         put_text(o, " on one connection were not all answered, as they are over a connection each.");
         break;
     }
-    if (spoken.h2) {
+    if (spoken.h1 || spoken.h2) {
         put_text(o, "\n");
     }
 }

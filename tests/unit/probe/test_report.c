@@ -601,7 +601,7 @@ static void which_http_was_spoken_is_told(void **state UNUSED) {
         const char *said, *http, *one; // NULL: not said, null
     } rows[] = {
         {0, 0, 0, ONE_CONNECTION_UNTRIED, NULL, NULL, NULL},
-        {1, 1, 0, ONE_CONNECTION_UNTRIED, NULL, "1.1", NULL},
+        {1, 1, 0, ONE_CONNECTION_UNTRIED, "Spoken: HTTP/1.1, a connection for each user.\n", "1.1", NULL},
         {2, 1, 0, ONE_CONNECTION_UNTRIED, "HTTP/2 on some connections, HTTP/1.1 on others.\n", "mixed", NULL},
         {2, 2, 0, ONE_CONNECTION_UNTRIED, "Spoken: HTTP/2, a connection for each user.\n", "2", NULL},
         {2, 2, 100, ONE_CONNECTION_SAME,
@@ -624,7 +624,7 @@ static void which_http_was_spoken_is_told(void **state UNUSED) {
         m.verdict.one_connection = rows[i].found;
         m.verdict.one_connection_calls = 12;
         m.verdict.one_connection_times = rows[i].found == ONE_CONNECTION_SLOWER ? 6.5 : 0;
-        check_said(SAY_NUMBERS, rows[i].said ? rows[i].said : "HTTP/2", rows[i].said != NULL);
+        check_said(SAY_NUMBERS, rows[i].said ? rows[i].said : "Spoken", rows[i].said != NULL);
         buf_clear(&b);
         check_ok(json_write(&m.report, &b));
         struct json *json = json_open(buf_str(&b), CAP);
