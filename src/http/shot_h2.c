@@ -228,10 +228,9 @@ const struct shot_way shot_h2 = {SHOT_HTTP_2, open_h2, push, go_on, shut};
 
 void shot_join(struct shot *s, const struct shot *with) {
     struct shot_line *l = with->line;
-    struct h2 *h = &l->h2;
-    if (!h2_may_begin(h, 0)) {
+    if (!l || !h2_may_begin(&l->h2, 0)) {
         s->turned_away = true;
-        shot_refuse(s, &with->aim, h->going ? ERR_RESET : ERR_FULL);
+        shot_refuse(s, &with->aim, !l || l->h2.going ? ERR_RESET : ERR_FULL);
         return;
     }
     shot_prepare(s, &with->aim);

@@ -232,12 +232,14 @@ static bool hopeless(const struct verdict *v, const struct done *d) {
     return (theirs && d->together >= 3) || (v->doubt == DOUBT_PROBER && d->together >= TOO_LATE);
 }
 
-// The same on one connection: what is the server's HTTP/2, and not the app.
+// The same on one connection: what is the server's HTTP/2, and not the app. A rate's tokens would have been used up by the
+// trial before.
 static bool next_on_one_connection(const struct done *d, const struct verdict *v, struct trial_plan *plan) {
     struct spoken spoken = spoken_of(d->e);
     unsigned calls = MIN(d->largest, (unsigned)FIRST_BURST);
     calls = spoken.streams ? MIN(calls, spoken.streams) : calls;
-    bool wanted = spoken.h2 && !spoken.h1 && v->best.model != PROBE_INCONCLUSIVE && !d->of[TRIAL_STREAMS];
+    bool decided = v->best.model != PROBE_INCONCLUSIVE && v->best.model != PROBE_BUCKET;
+    bool wanted = decided && spoken.h2 && !spoken.h1 && !d->of[TRIAL_STREAMS];
     return wanted && calls >= 2 && give(plan, TRIAL_STREAMS, calls);
 }
 
@@ -279,8 +281,6 @@ bool procedure_next(const struct evidence *e, const struct procedure_options *o,
         plan->calls = left;
         return true;
     }
-    v->doubt = v->best.model == PROBE_INCONCLUSIVE && plan->kind != TRIAL_OPEN && plan->kind != TRIAL_STREAMS
-                   ? DOUBT_BUDGET
-                   : v->doubt;
+    v->doubt = v->best.model == PROBE_INCONCLUSIVE && plan->kind != TRIAL_OPEN ? DOUBT_BUDGET : v->doubt;
     return false;
 }

@@ -539,7 +539,7 @@ static void say_numbers(struct out *o, const struct probe_report *r) {
 // ---- caveats
 
 struct counts {
-    unsigned calls, failed, again;
+    unsigned calls, failed, turned_away, again;
 };
 
 static struct counts count_calls(const struct evidence *e) {
@@ -548,7 +548,8 @@ static struct counts count_calls(const struct evidence *e) {
         for (unsigned i = 0; i < e->trials[t]->plan.calls; i++) {
             const struct probe_call *c = &e->trials[t]->calls[i];
             n.calls++;
-            n.failed += c->error != OK || c->status == 0 || c->status >= 400;
+            n.failed += !c->turned_away && (c->error != OK || c->status == 0 || c->status >= 400);
+            n.turned_away += c->turned_away;
             n.again += c->retransmitted;
         }
     }
@@ -575,6 +576,10 @@ static void say_caveats(struct out *o, const struct probe_report *r) {
         put_text(o, " of ");
         put_plural(o, n.calls, "call", "calls");
         put_text(o, " failed.\n");
+    }
+    if (n.turned_away) {
+        put_plural(o, n.turned_away, "call was", "calls were");
+        put_text(o, " turned away by the server's HTTP/2: not counted as refused by the app.\n");
     }
     if (n.again) {
         put_plural(o, n.again, "call was", "calls were");

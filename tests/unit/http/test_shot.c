@@ -565,6 +565,20 @@ static void a_goaway_before_the_release_ends_it(void **state UNUSED) {
     net_finish(&net);
 }
 
+static void a_goaway_with_the_settings_ends_it(void **state UNUSED) {
+    struct net net;
+    net_init(&net, ORIGIN_H2, MEM_WINDOW);
+    struct call *c = start(&net, 0, "GET", 0);
+    struct buf b = frames();
+    put_frame(&b, F_SETTINGS, 0, 0, STR(""));
+    put_frame(&b, F_SETTINGS, F_ACK, 0, STR(""));
+    put_goaway(&b, 0, H2_CALM);
+    say(&net, 0, &b);
+    check_int(c->over, 1);
+    check(c->shot.error != OK && c->shot.turned_away);
+    net_finish(&net);
+}
+
 // Its end comes, but not inside the release. The stream that went before goes on.
 static void no_stream_begins_behind_a_goaway(void **state UNUSED) {
     struct net net;
@@ -643,5 +657,5 @@ TESTS(TEST(http1_holds_back_the_end_of_the_head_and_the_body), TEST(http1_holds_
       TEST(those_that_join_are_streams_of_one_connection), TEST(one_that_is_closed_leaves_the_others_alone),
       TEST(a_connection_that_is_lost_is_lost_for_all), TEST(how_it_ended_is_told),
       TEST(a_goaway_that_lets_the_call_go_on_is_no_end), TEST(a_goaway_before_the_release_ends_it),
-      TEST(no_stream_begins_behind_a_goaway), TEST(who_does_not_answer_runs_into_a_deadline),
-      TEST(without_memory_calls_fail_cleanly))
+      TEST(a_goaway_with_the_settings_ends_it), TEST(no_stream_begins_behind_a_goaway),
+      TEST(who_does_not_answer_runs_into_a_deadline), TEST(without_memory_calls_fail_cleanly))

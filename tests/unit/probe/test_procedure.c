@@ -211,6 +211,7 @@ static const struct {
     {{.kind = SIM_LOCK, .share = 1, .http = 2}, 12, ONE_CONNECTION_SAME, PROBE_SERIAL, 1},
     {{.kind = SIM_WORKERS, .workers = 2, .seats = 2, .http = 2}, 12, ONE_CONNECTION_SAME, PROBE_PARTITIONED, 4},
     {{.kind = SIM_CAP, .seats = 10, .http = 2}, 12, ONE_CONNECTION_SAME, PROBE_CAP, 10},
+    {{.kind = SIM_BUCKET, .rate = 10, .seats = 5, .http = 2}, 0, ONE_CONNECTION_UNTRIED, PROBE_BUCKET, 5},
 };
 
 static void one_connection_is_compared_with_many(void **state UNUSED) {

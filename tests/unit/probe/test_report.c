@@ -642,6 +642,17 @@ static void which_http_was_spoken_is_told(void **state UNUSED) {
     buf_finish(&b);
 }
 
+static void calls_that_were_turned_away_have_not_failed(void **state UNUSED) {
+    sample_make(&m, plan_of("pool"));
+    check_said(SAY_CAVEATS, "turned away", false);
+    m.calls[3].turned_away = true;
+    m.calls[3].status = 0;
+    m.calls[3].error = ERR_RESET;
+    check_said(SAY_CAVEATS, "1 call was turned away by the server's HTTP/2: not counted as refused by the app.\n",
+               true);
+    check_said(SAY_CAVEATS, "failed", false);
+}
+
 // ---- whatever comes
 
 static const struct {
@@ -729,8 +740,9 @@ TESTS(TEST(a_lock_hands_over_from_one_to_the_next), TEST(who_comes_later_waits_f
       TEST(seats_are_named_by_letters), TEST(every_line_fits_whatever_the_terminal), TEST(the_command_stays_whole),
       TEST(the_key_explains_what_is_shown_and_nothing_else), TEST(a_picture_of_a_lock),
       TEST(every_verdict_has_its_words), TEST(which_http_was_spoken_is_told),
-      TEST(each_model_and_each_doubt_says_something_else), TEST(the_headline_names_what_fits_and_does_not_claim_it),
-      TEST(what_was_not_the_app_is_not_its_fault), TEST(a_browsers_limit_is_ruled_out_with_its_reason),
-      TEST(expectations_are_met_failed_or_not_decided), TEST(junit_fails_errs_skips_or_passes),
-      TEST(json_has_what_is_known_and_null_where_there_is_none), TEST(what_comes_from_outside_does_nothing),
-      TEST(nothing_at_all_is_reported_too), TEST(no_memory_is_an_error_and_never_half_a_report))
+      TEST(calls_that_were_turned_away_have_not_failed), TEST(each_model_and_each_doubt_says_something_else),
+      TEST(the_headline_names_what_fits_and_does_not_claim_it), TEST(what_was_not_the_app_is_not_its_fault),
+      TEST(a_browsers_limit_is_ruled_out_with_its_reason), TEST(expectations_are_met_failed_or_not_decided),
+      TEST(junit_fails_errs_skips_or_passes), TEST(json_has_what_is_known_and_null_where_there_is_none),
+      TEST(what_comes_from_outside_does_nothing), TEST(nothing_at_all_is_reported_too),
+      TEST(no_memory_is_an_error_and_never_half_a_report))
