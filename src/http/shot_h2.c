@@ -148,9 +148,10 @@ static const char *how_it_ended(const struct shot *s, enum err e) {
     if (e != ERR_RESET) {
         return err_text(e);
     }
-    return !s->line->h2.closed ? "it broke the stream off without an answer"
-           : released          ? "it closed the connection without an answer"
-                               : "it closed the connection before the request was there";
+    return !s->line->h2.closed         ? "it broke the stream off without an answer"
+           : released                  ? "it closed the connection without an answer"
+           : s->state == SHOT_GREETING ? "it closed the connection instead of speaking HTTP/2"
+                                       : "it closed the connection before the request was there";
 }
 
 // Why, in words; s->turned_away.

@@ -455,7 +455,7 @@ static void a_connection_that_is_lost_is_lost_for_all(void **state UNUSED) {
 
 // ---- who turned it away
 
-enum way { REFUSED, RST, AWAY, AWAY_BEFORE, CLOSED, CUT, MALFORMED, NO_STREAMS, NO_HTTP2, EARLY };
+enum way { REFUSED, RST, AWAY, AWAY_BEFORE, CLOSED, CUT, MALFORMED, NO_STREAMS, NO_HTTP2, SHUT, EARLY };
 static const struct {
     enum way way;
     enum err error;
@@ -471,6 +471,7 @@ static const struct {
     {MALFORMED, ERR_PROTOCOL, false, "malformed HTTP/2"},
     {NO_STREAMS, ERR_RESET, true, "takes no streams"},
     {NO_HTTP2, ERR_PROTOCOL, false, "does not speak HTTP/2"},
+    {SHUT, ERR_RESET, false, "instead of speaking HTTP/2"},
     {EARLY, ERR_PROTOCOL, false, "answered before the request was there"},
 };
 
@@ -502,6 +503,7 @@ static void end_it(struct net *net, struct call *c, enum way way) {
     case MALFORMED: put_head(&b, F_END_STREAM, 1, ":status: no"); break;
     case NO_STREAMS:
     case NO_HTTP2:
+    case SHUT:
     case EARLY: break;
     }
     say(net, 0, &b);
@@ -518,6 +520,9 @@ static void how_it_ended_is_told(void **state UNUSED) {
             say(&net, 0, &b);
         } else if (ends[i].way == NO_HTTP2) {
             say_text(&net, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        } else if (ends[i].way == SHUT) {
+            peer_close(&net.peer[0]);
+            settle(&net.world);
         } else {
             greet(&net, 0, 0);
             check_int(c->loaded, 1);
