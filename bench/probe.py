@@ -96,11 +96,12 @@ def judge(found, want):
     return "exact" if not any(off) else "near" if max(off) == 1 else "wrong"
 
 
-def probe_once(thaw, row, latency, seed):
+def probe_once(thaw, row, latency, seed, options):
     capacity, want = row
     mock, url = start_mock(thaw, capacity, latency, seed)
     try:
         more = ["--session", "sid"] if capacity == "session" else []
+        more += ["--http2-prior-knowledge"] if options.http2 else []
         done = subprocess.run([thaw, "probe", url, "-d", BODY, "--json", *more], stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=LIMIT_S, check=False)
     finally:
@@ -113,7 +114,7 @@ def probe_once(thaw, row, latency, seed):
     kinds = [(t["kind"], len(t["calls"])) for t in found["trials"]]
     return {"capacity": capacity, "seed": seed, "verdict": judge(found, want), "calls": found["self"]["calls"],
             "kinds": kinds, **{key: found[key] for key in ("headline", "best", "likely", "runner_up", "odds",
-                                                           "confidence", "doubt", "solo_ms", "solo_cv")},
+                                                           "confidence", "doubt", "solo_ms", "solo_cv", "one_connection")},
             "lag_ms": found["self"]["lag_ms"], "skew_ms": found["self"]["skew_ms"]}
 
 
@@ -121,7 +122,7 @@ def measure(options, rows, latency, first_seed):
     jobs = [(row, first_seed + number) for number in range(options.runs) for row in rows]
     raw = []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        waiting = {pool.submit(probe_once, options.thaw, row, latency, seed): row for row, seed in jobs}
+        waiting = {pool.submit(probe_once, options.thaw, row, latency, seed, options): row for row, seed in jobs}
         for number, future in enumerate(concurrent.futures.as_completed(waiting), 1):
             try:
                 record = future.result()
@@ -175,6 +176,7 @@ def main():
     parser.add_argument("--only", default="", metavar="RE", help="rows whose capacity matches")
     parser.add_argument("--times", choices=("constant", "varying", "both"), default="both", help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the first run (%(default)s)")
+    parser.add_argument("--http2", action="store_true", help="by HTTP/2")
     parser.add_argument("--verbose", action="store_true", help="says what is right, too")
     parser.add_argument("--out", default=str(run.HERE / "results"), metavar="DIR", help="where the figures go; '' for nowhere")
     options = parser.parse_args()

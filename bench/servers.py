@@ -37,7 +37,7 @@ http {{
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     {zone}
     server {{
-        listen 127.0.0.1:{port} backlog=2048;
+        listen 127.0.0.1:{port} backlog=2048{version};
         location = /healthz {{ return 200; }}
         location / {{ {rule} }}
     }}
@@ -94,13 +94,13 @@ class Site:
             time.sleep(0.05)
         raise Failure(f"{command[0]} did not start: {Path(said.name).read_text()[-300:]}")
 
-    def mock(self):
-        self.start(self.thaw, "mock", "--listen", f"127.0.0.1:{self.upstream}", "--latency", f"{SECONDS * 1000:g}ms",
+    def mock(self, *more):
+        self.start(self.thaw, "mock", "--listen", f"127.0.0.1:{self.upstream}", "--latency", f"{SECONDS * 1000:g}ms", *more,
                    port=self.upstream)
 
-    def nginx(self, rule, zone=""):
+    def nginx(self, rule, zone="", version=""):
         conf = self.folder / "nginx.conf"
-        conf.write_text(NGINX.format(folder=self.folder, port=self.port, zone=zone,
+        conf.write_text(NGINX.format(folder=self.folder, port=self.port, zone=zone, version=version,
                                      rule=rule.format(upstream=self.upstream, folder=self.folder)))
         self.start("nginx", "-p", self.folder, "-e", self.folder / "nginx.log", "-c", conf)
 
@@ -154,6 +154,11 @@ def limit_req(how):
     return begin
 
 
+def http2(site):
+    site.mock("--capacity", "pool:6")
+    site.nginx(PROXY, "http2_max_concurrent_streams 8;", " http2")
+
+
 def php(site):
     shutil.copy(APPS / "session.php", site.folder)
     (site.folder / "sessions").mkdir()
@@ -196,6 +201,8 @@ SERVERS = (
      is_model("bucket", at_once=1, rate=10)),
     ("nginx limit_req burst=7 nodelay", limit_req(" burst=7 nodelay"), "/", [], "8, then 10 a second, else 503",
      is_model("bucket", at_once=8, rate=10)),
+    ("nginx, HTTP/2, 8 streams", http2, "/", ["--http2-prior-knowledge"], "a pool of 6 behind it",
+     is_model("pool", at_once=6)),
     ("PHP-FPM, 5 children", php, "/plain", [], "a pool of 5", is_model("pool", at_once=5)),
     ("PHP-FPM, one session's calls", php, "/session", ["--session", "PHPSESSID", "--max", "5"],
      "one at a time of each session", is_model("session")),

@@ -25,6 +25,7 @@ struct probe_verb {
     const char *url;
     const char *method;
     const char *ca_file;
+    const struct version *version; // asked for; NULL: the usual one
     struct field fields[QUESTION_FIELDS];
     struct fields sent;
     struct str host_field; // -H 'Host: ...'
@@ -47,6 +48,41 @@ static int wrong(const struct args_option *o, const char *value, const char *wan
 static int wrong_secret(const struct args_option *o, const char *wanted) {
     fprintf(stderr, "thaw probe: --%s wants %s\n", o->name, wanted);
     return EXIT_USAGE;
+}
+
+// ---- versions of HTTP
+
+// What curl calls them. Usual is what ALPN agrees on over TLS, and HTTP/1.1 without.
+static const struct version {
+    const char *option;
+    const char *alpn;
+    enum origin_speaks tls, plain;
+    const char *refused; // without TLS; NULL: fine
+} versions[] = {
+    {"http1.1", "http/1.1", ORIGIN_H1, ORIGIN_H1, NULL},
+    {"http2", "h2", ORIGIN_H2, ORIGIN_H2,
+     "--http2 is for https://; without TLS it has to be known that the server speaks it: --http2-prior-knowledge"},
+    {"http2-prior-knowledge", "h2", ORIGIN_H2, ORIGIN_H2, NULL},
+};
+static const struct version usual_version = {NULL, "h2,http/1.1", ORIGIN_ASK, ORIGIN_H1, NULL};
+static const struct version h2c_version = {NULL, "h2", ORIGIN_H2, ORIGIN_H2, NULL};
+
+static const struct version *version_of(const struct probe_verb *v) {
+    return v->version ? v->version : v->parts.h2 ? &h2c_version : &usual_version;
+}
+
+static int take_version(void *options, const struct args_option *o, const char *value UNUSED) {
+    struct probe_verb *v = options;
+    for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
+        if (strcmp(o->name, versions[i].option) == 0) {
+            if (v->version && v->version != &versions[i]) {
+                fprintf(stderr, "thaw probe: --%s or --%s, not both\n", v->version->option, o->name);
+                return EXIT_USAGE;
+            }
+            v->version = &versions[i];
+        }
+    }
+    return EXIT_FINE;
 }
 
 // ---- taking them
@@ -206,7 +242,7 @@ static int take_mock_latency(void *options, const struct args_option *o, const c
 static int take_journal(void *options, const struct args_option *o, const char *value) {
     struct probing *p = &((struct probe_verb *)options)->probing;
     struct url url;
-    const char *why = url_parse(str_c(value), &url);
+    const char *why = url_parse_h1(str_c(value), &url);
     if (why || url.tls) {
         return wrong_secret(o, "the URL of a thaw mock, as http://127.0.0.1:9000");
     }
@@ -284,6 +320,9 @@ static const struct args_option probe_options[] = {
     {"report", 0, "FILE", "a report: .html .svg .json .md .xml; may repeat", take_report},
     {"json", 0, NULL, "the result as JSON on stdout", take_json},
     {"ascii", 0, NULL, "the picture without other characters", take_ascii},
+    {"http1.1", 0, NULL, "HTTP/1.1, also where https:// offers more", take_version},
+    {"http2", 0, NULL, "HTTP/2 over https://, or nothing", take_version},
+    {"http2-prior-knowledge", 0, NULL, "HTTP/2 without TLS too, as h2c:// says", take_version},
     {"ca", 0, "FILE", "certificates to trust, as PEM (the system's)", take_ca},
     {"seed", 0, "N", "of what is up to chance (0)", take_seed},
 };
@@ -412,6 +451,15 @@ static int take_apart(struct probe_verb *v) {
         fprintf(stderr, "thaw probe: the URL needs a path in front of its '?': http://host/?...\n");
         return EXIT_USAGE;
     }
+    const struct version *version = version_of(v);
+    if (!v->parts.tls && !v->parts.h2 && version->refused) {
+        fprintf(stderr, "thaw probe: %s\n", version->refused);
+        return EXIT_USAGE;
+    }
+    if (v->parts.h2 && version->plain == ORIGIN_H1) {
+        fprintf(stderr, "thaw probe: h2c:// is HTTP/2: without --http1.1\n");
+        return EXIT_USAGE;
+    }
     v->question.authority = v->host_field.len
                                 ? v->host_field
                                 : str_c(authority_format(v->parts.tls, v->parts.host, v->parts.port, v->authority));
@@ -534,7 +582,7 @@ static int close_reports(struct probing *p, int code) {
 
 static int open_tls(struct probe_verb *v, struct tls_client **tls) {
     char problem[300];
-    struct tls_client_options options = {.ca_file = v->ca_file, .alpn = "http/1.1"};
+    struct tls_client_options options = {.ca_file = v->ca_file, .alpn = version_of(v)->alpn};
     if (v->parts.tls && tls_client_create(&options, tls, problem, sizeof problem) != OK) {
         fprintf(stderr, "thaw probe: %s\n", problem);
         return EXIT_USAGE;
@@ -569,6 +617,7 @@ static int probe(struct probe_verb *v, int argc, char **argv) {
         p->probe.host = v->parts.host;
         p->probe.port = v->parts.port;
         p->probe.tls = tls;
+        p->probe.speaks = tls ? version_of(v)->tls : version_of(v)->plain;
         code = probing_run(p);
     }
     code = close_reports(&v->probing, code);

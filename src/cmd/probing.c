@@ -68,6 +68,7 @@ static const char *kind_text(const struct trial_plan *plan) {
         [TRIAL_STAGGERED] = "one after another, overlapping",
         [TRIAL_SESSION] = "at once, of one session",
         [TRIAL_SLOWER] = "with the mock twice as slow",
+        [TRIAL_STREAMS] = "at once, on one connection",
         [TRIAL_OPEN] = "at random moments",
     };
     return plan->warm_up ? "to warm up" : plan->calls == 1 ? "alone" : texts[plan->kind];

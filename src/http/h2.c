@@ -14,6 +14,8 @@ enum {
     NV_ROOM = 48, // fields beside those that came: pseudo-headers, ours
     FRAME_HEAD = 9,
     OUT_MOST = 4 * H2_SCRATCH,
+    WIDE_WINDOW = 16 * 1024 * 1024,
+    WIDE_CONNECTION_WINDOW = 1024 * 1024 * 1024,
     RESET_BURST = 900,
     RESETS_PER_S = 30,
 };
@@ -148,7 +150,9 @@ void h2_doom(struct h2_stream *s, enum err e, const char *problem) {
     s->id = 0;
     if (!waits) {
         h2_fail(s, e, problem);
-        h2_drop(s);
+        if (s->h) { // its owner may have closed the connection
+            h2_drop(s);
+        }
         return;
     }
     if (!s->untold) {
@@ -339,6 +343,12 @@ const struct xchg_ops h2_stream_ops = {h2_send_head,  h2_send_body,   h2_retract
 
 // ---- writing
 
+static void written_all(struct h2 *h) {
+    if (h->events->on_written && buf_len(&h->out) == 0 && !h->closed && !h->error) {
+        h->events->on_written(h);
+    }
+}
+
 // What has been framed and did not fit into one write, or was not taken.
 static void keep_out(struct h2 *h, const char *bytes, size_t n) {
     if (buf_len(&h->out) == 0) {
@@ -352,7 +362,9 @@ static void keep_out(struct h2 *h, const char *bytes, size_t n) {
 static void post(struct h2 *h) {
     struct iovec v = {h->side->scratch, h->scratched};
     size_t written = 0;
-    if (h->scratched && !h->error) {
+    if (h->scratched && h->holding) {
+        keep_out(h, h->side->scratch, h->scratched);
+    } else if (h->scratched && !h->error) {
         if (conn_writev(h->conn, &v, 1, &written) != OK) { // why is found out by reading
             h->readable = true;
             h2_break_later(h, ERR_RESET, "the peer closed the connection while something was being sent");
@@ -392,8 +404,8 @@ static bool write_left(struct h2 *h) {
     struct str left = buf_str(&h->out);
     struct iovec v = {(void *)(uintptr_t)left.ptr, left.len};
     size_t written = 0;
-    if (left.len == 0) {
-        return true;
+    if (left.len == 0 || h->holding) {
+        return left.len == 0;
     }
     if (conn_writev(h->conn, &v, 1, &written) != OK) {
         h->readable = true;
@@ -416,7 +428,7 @@ static int on_send_data(nghttp2_session *session UNUSED, nghttp2_frame *frame UN
     if (h->closed || h->error) {
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
-    if (buf_len(&h->out)) {
+    if (h2_is_stuck(h)) {
         return NGHTTP2_ERR_WOULDBLOCK;
     }
     put(h, framing, FRAME_HEAD);
@@ -433,7 +445,7 @@ static int on_send_data(nghttp2_session *session UNUSED, nghttp2_frame *frame UN
 // Everything that nghttp2 has to say, in as few writes as it takes.
 static void frame_all(struct h2 *h) {
     h->scratched = 0;
-    while (!h->closed && !h->error && buf_len(&h->out) == 0) {
+    while (!h->closed && !h->error && !h2_is_stuck(h)) {
         const uint8_t *bytes;
         ssize_t n = nghttp2_session_mem_send(h->session, &bytes);
         if (n < 0) {
@@ -446,6 +458,7 @@ static void frame_all(struct h2 *h) {
     }
     if (!h->closed) {
         post(h);
+        written_all(h);
     }
 }
 
@@ -497,14 +510,14 @@ static enum err make_session(struct h2 *h) {
 
 static enum err say_hello(struct h2 *h) {
     const nghttp2_settings_entry settings[] = {
-        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_STREAM_WINDOW},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, h->wide ? WIDE_WINDOW : H2_STREAM_WINDOW},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)h->side->limits->head_bytes},
         h->side->server ? (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, h->most}
                         : (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
     };
     int failed = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings));
-    failed =
-        failed ? failed : nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW);
+    int32_t window = h->wide ? WIDE_CONNECTION_WINDOW : CONNECTION_WINDOW;
+    failed = failed ? failed : nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, window);
     flush_later(h);
     return failed ? ERR_NOMEM : OK;
 }
@@ -569,6 +582,24 @@ void h2_begun(struct h2 *h) {
 }
 
 void h2_ping(struct h2 *h) { h2_submitted(h, nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL)); }
+
+void h2_hold(struct h2 *h) {
+    if (!h->closed && !h->error) {
+        h->holding = true;
+        frame_all(h);
+    }
+}
+
+void h2_write_now(struct h2 *h) {
+    h->holding = false;
+    if (!h->closed && !h->error && write_left(h)) {
+        frame_all(h);
+    }
+}
+
+bool h2_has_left(const struct h2 *h, const struct xchg *x) {
+    return !x->ops || (of(x)->sending == SEND_DONE && buf_len(&h->out) == 0);
+}
 
 void h2_drain(struct h2 *h) {
     if (!h->closed && !h->going && h->error == OK) {

@@ -32,9 +32,11 @@ struct h2_events {
     // A server's: a DATA frame was framed; or an RST_STREAM that the client made necessary: NULL, or why it must end.
     void (*on_data_sent)(struct h2 *h);
     const char *(*on_reset_sent)(struct h2 *h);
-    // A stream has ended (or, on a server, begun), the peer said how many it takes, or that it takes no more: h->active, h2_may_begin. Closes
-    // nothing.
+    // A stream has ended (or, on a server, begun), the peer said how many it takes, has what we said, or takes no more:
+    // h->active, h2_may_begin. Closes nothing.
     void (*on_change)(struct h2 *h);
+    // What was framed has been handed to the system. NULL: nobody wants to know.
+    void (*on_written)(struct h2 *h);
     // It is closed, for whatever reason; its exchanges are about to hear of it.
     void (*on_closed)(struct h2 *h);
     // The last thing: free what h lies in.
@@ -82,8 +84,12 @@ struct h2 {
     unsigned active;       // streams that count with the peer
     enum err error;        // found inside an owner's call; told by `work`
     const char *problem;   // about it
+    const char *farewell;  // the peer's GOAWAY, its code in words; NULL: none came
     bool secure;           // :scheme is https
+    bool wide;             // no window of ours ever holds the peer up: streams are never paused; set before h2_open
+    bool holding;          // h2_hold
     bool told;             // the peer's SETTINGS have come
+    bool acknowledged;     // it has ours
     bool going;            // GOAWAY came or was sent: no new streams
     bool carried;          // a whole exchange
     bool refusing;         // it refused a stream that it should have had room for, and has answered none since
@@ -123,6 +129,12 @@ unsigned h2_streams_most(const struct h2 *h);
 // Sends RST_STREAMs that had to wait, as far as they may go by now; there are more while h->unwanted is not empty.
 void h2_cancel_more(struct h2 *h);
 void h2_ping(struct h2 *h);
+// Frames what was submitted, and keeps that and all that comes (few, and small) until h2_write_now, which writes what else
+// would leave at the end of the turn. Neither inside an exchange's on_head, on_body or on_fail.
+void h2_hold(struct h2 *h);
+void h2_write_now(struct h2 *h);
+// Has the whole request been handed to the system?
+bool h2_has_left(const struct h2 *h, const struct xchg *x);
 // No new streams; GOAWAY, and closes when the last one has ended.
 void h2_drain(struct h2 *h);
 // Closes; exchanges fail with e, those whose answer had begun with ERR_CUT, a server's with ERR_GONE. With e == OK they are

@@ -93,7 +93,9 @@ static void deliver_held(struct h2_stream *s) {
     buf_finish(&held);
     if (s->h && s->x && !s->paused && s->fate != OK) {
         h2_fail(s, s->fate, s->problem);
-        h2_drop(s);
+        if (s->h) {
+            h2_drop(s);
+        }
     }
 }
 
@@ -300,11 +302,13 @@ static void return_excess(struct h2 *h) {
 }
 
 static void on_settings(struct h2 *h, const nghttp2_frame *frame) {
-    if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
+    if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
+        h->acknowledged = true;
+    } else {
         h->told = true;
         return_excess(h);
-        h2_change(h);
     }
+    h2_change(h);
 }
 
 // The client has all that was sent of an answer that is broken off.
@@ -344,6 +348,7 @@ static int on_frame_recv(nghttp2_session *session UNUSED, const nghttp2_frame *f
         on_pong(h, &frame->ping);
     } else if (frame->hd.type == NGHTTP2_GOAWAY) {
         h->going = true;
+        h->farewell = nghttp2_http2_strerror(frame->goaway.error_code);
         h2_change(h);
     }
     return result_of(h);

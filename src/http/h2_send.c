@@ -195,7 +195,7 @@ static size_t room_of(const struct h2_stream *s) {
     size_t window = MIN(window_of(s), (size_t)H2_QUEUED_MOST);
     size_t common = (size_t)MAX(nghttp2_session_get_remote_window_size(h->session), 0);
     size_t mine = buf_len(&s->out);
-    if (buf_len(&h->out) || window <= mine || common <= h->queued) {
+    if (h2_is_stuck(h) || window <= mine || common <= h->queued) {
         return 0;
     }
     return MIN(window - mine, common - h->queued);

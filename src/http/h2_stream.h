@@ -20,7 +20,7 @@ enum {
     H2_QUEUED_MOST = 64 * 1024,   // taken of a stream's body and not yet framed
     H2_SCRATCH = 64 * 1024,       // one write
     H2_PING_BYTES = 8,
-    H2_NOT_YET = -1,              // as a stream's id: not begun with nghttp2
+    H2_NOT_YET = -1, // as a stream's id: not begun with nghttp2
 };
 
 enum sending { SEND_IDLE, SEND_HELD, SEND_BODY, SEND_LAST, SEND_DONE };
@@ -82,6 +82,8 @@ static inline void flush_later(struct h2 *h) {
         loop_flush_later(loop_of(h), &h->flush);
     }
 }
+// The connection has no room.
+static inline bool h2_is_stuck(const struct h2 *h) { return buf_len(&h->out) && !h->holding; }
 static inline struct h2_stream *stream_of(const struct h2 *h, int32_t id) {
     return id ? nghttp2_session_get_stream_user_data(h->session, id) : NULL;
 }

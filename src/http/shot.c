@@ -1,67 +1,75 @@
 // SPDX-License-Identifier: MIT
-// A call on its way.
+// A call on its way: its connection, its deadline and its end. What is said on it is in shot_h1.c and shot_h2.c.
 //
-//   IDLE --> CONNECTING --> SECURING --> LOADED --> RELEASED --> OVER
-//                 |  (plain, memory)       ^           |          ^
-//                 +------------------------+           | answer   |
-//                 +--- any state: failed, out of time -+----------+
+//   IDLE --> CONNECTING --> SECURING --> GREETING --> LOADED --> RELEASED --> OVER
+//              |     |  (plain, memory)   |   |         ^           |          ^
+//              |     +--------------------+   |         |           | answer   |
+//              +------ HTTP/1.1 --------------+---------+           |          |
+//              +----- any state: failed, out of time ---------------+----------+
 //
 //   CONNECTING  `conn` is TCP (in memory: none needed); deadline connect_ms, until it is loaded
 //   SECURING    `conn` is TLS over it
-//   LOADED      head and body are written up to held_from; `released` is not yet wanted
-//   RELEASED    all may leave; deadline timeout_ms; `parser` from the first byte of the answer on
+//   GREETING    HTTP/2: both SETTINGS are on their way
+//   LOADED      what may leave before the release has been written
+//   RELEASED    all may leave; deadline timeout_ms
 //   OVER        nothing is open
 //
 // Times of what arrives are those of the loop's turn: it was there when the turn began, however long the turn takes for
 // others. Times of what leaves are read from the clock behind the write.
-#include "http/shot.h"
-
 #include <assert.h>
 #include <stdarg.h>
 
-#include "http/h1.h"
+#include "http/h2_head.h"
+#include "http/shot_way.h"
 #include "net/tcp.h"
 
-enum { READS_PER_TURN = 8, INTERIM_MAX = 16 };
-
-static void shot_set_state(struct shot *s, enum shot_state state) {
+void shot_set_state(struct shot *s, enum shot_state state) {
     assert(state > s->state || state == SHOT_OVER);
     s->state = state;
 }
-
-static uint64_t clock_ns(const struct shot *s) { return s->aim.loop->clock->now_ns(s->aim.loop->clock); }
-// Of what has just been read; the request may have left in the same turn.
-static uint64_t arrived_ns(const struct shot *s) { return MAX(s->aim.loop->now_ns, s->sent_ns); }
 
 // ---- the end
 
 static void shut(struct shot *s) {
     timer_clear(&s->deadline);
     task_cancel(&s->work);
-    if (s->conn) {
+    if (s->way) {
+        s->way->shut(s);
+    } else if (s->conn) {
         conn_close(s->conn);
-        s->conn = NULL;
     }
-    h1_destroy(s->parser);
-    s->parser = NULL;
-    buf_finish(&s->request);
+    s->conn = NULL;
+    buf_finish(&s->body);
+    free(s->head);
+    s->head = NULL;
 }
 
-static void end(struct shot *s, uint64_t at_ns) {
+void shot_end(struct shot *s, uint64_t at_ns) {
     s->end_ns = at_ns;
-    s->retransmitted = s->conn && conn_resent(s->conn);
+    s->retransmitted = s->retransmitted || (s->conn && conn_resent(s->conn));
     shut(s);
     shot_set_state(s, SHOT_OVER);
     s->events->on_over(s);
 }
 
-PRINTF(4, 5) static void fail(struct shot *s, uint64_t at_ns, enum err e, const char *format, ...) {
+PRINTF(3, 0) static void note(struct shot *s, enum err e, const char *format, va_list args) {
+    (void)vsnprintf(s->problem, sizeof s->problem, format, args);
+    s->error = e;
+}
+
+void shot_note(struct shot *s, enum err e, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(s->problem, sizeof s->problem, format, args);
+    note(s, e, format, args);
     va_end(args);
-    s->error = e;
-    end(s, at_ns);
+}
+
+void shot_fail(struct shot *s, uint64_t at_ns, enum err e, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    note(s, e, format, args);
+    va_end(args);
+    shot_end(s, at_ns);
 }
 
 static void on_deadline(struct timer *timer) {
@@ -69,7 +77,11 @@ static void on_deadline(struct timer *timer) {
     char within[32];
     bool sent = s->state == SHOT_RELEASED;
     (void)format_duration(within, sizeof within, sent ? s->timeout_ms : s->connect_ms);
-    fail(s, clock_ns(s), ERR_TIMEOUT, sent ? "no whole answer within %s" : "no connection within %s", within);
+    shot_fail(s, shot_clock_ns(s), ERR_TIMEOUT,
+              sent                        ? "no whole answer within %s"
+              : s->state == SHOT_GREETING ? "no SETTINGS of HTTP/2 within %s"
+                                          : "no connection within %s",
+              within);
 }
 
 void shot_close(struct shot *s) {
@@ -77,12 +89,14 @@ void shot_close(struct shot *s) {
         shut(s);
         shot_set_state(s, SHOT_OVER);
     }
-    buf_finish(&s->request);
+    buf_finish(&s->body);
+    free(s->head);
+    s->head = NULL;
 }
 
 // ---- the answer
 
-static void take_body(struct shot *s, struct str bytes) {
+void shot_take_body(struct shot *s, struct str bytes) {
     s->bytes += bytes.len;
     if (s->answer && buf_str_append(s->answer, bytes) != OK) {
         s->answer = NULL; // what there is will do
@@ -92,156 +106,33 @@ static void take_body(struct shot *s, struct str bytes) {
     }
 }
 
-static void take_head(struct shot *s) {
-    const struct head *head = h1_head(s->parser);
+void shot_take_head(struct shot *s, const struct head *head) {
     s->status = head->status;
     if (s->events->on_head) {
         s->events->on_head(s, head);
     }
 }
 
-// Up to the end of one message, which may be an interim one. False: it is over.
-static bool feed_message(struct shot *s, char *bytes, size_t n, size_t *used) {
-    struct h1_result r;
-    enum err e = h1_feed(s->parser, bytes, n, &r);
-    uint64_t now = arrived_ns(s);
-    if (e != OK) {
-        fail(s, now, e, "its answer is not HTTP: %s", h1_problem(s->parser));
-        return false;
-    }
-    *used = r.used;
-    if (r.head_done && h1_head(s->parser)->status < 200) {
-        if (++s->interim > INTERIM_MAX) {
-            fail(s, now, ERR_PROTOCOL, "too many interim answers");
-            return false;
-        }
-        h1_reset(s->parser);
-        return true;
-    }
-    if (r.head_done) {
-        take_head(s);
-    }
-    take_body(s, r.body);
-    if (r.end) {
-        end(s, now);
-    }
-    return !r.end;
-}
-
-static void feed(struct shot *s, char *bytes, size_t n) {
-    static const struct http_limits limits = HTTP_LIMITS_DEFAULT;
-    if (!s->parser) {
-        s->first_byte_ns = arrived_ns(s);
-        s->parser = h1_create(H1_RESPONSE, &limits);
-        if (!s->parser) {
-            fail(s, s->first_byte_ns, ERR_NOMEM, "out of memory");
-            return;
-        }
-        if (s->no_body) {
-            h1_expect_no_body(s->parser);
-        }
-    }
-    size_t used = 0;
-    for (; n && feed_message(s, bytes, n, &used); n -= used) {
-        bytes += used;
-    }
-}
-
-static void on_eof(struct shot *s, enum err e) {
-    struct h1_result r = {.end = false};
-    uint64_t now = arrived_ns(s);
-    bool orderly = e == ERR_EOF;
-    if (s->state != SHOT_RELEASED || s->sent < buf_len(&s->request)) {
-        fail(s, now, ERR_RESET, "it closed the connection before the request was there");
-    } else if (!s->parser || !h1_begun(s->parser)) {
-        fail(s, now, ERR_RESET, "it %s the connection without an answer", orderly ? "closed" : "reset");
-    } else if (orderly && h1_feed_eof(s->parser, &r) == OK) {
-        end(s, now);
-    } else {
-        fail(s, now, ERR_CUT, "it %s the connection in the middle of its answer", orderly ? "closed" : "reset");
-    }
-}
-
-static void read_some(struct shot *s) {
-    char *into = s->aim.loop->read_buffer;
-    for (int i = 0; s->state == SHOT_LOADED || s->state == SHOT_RELEASED; i++) {
-        size_t n = 0;
-        if (i == READS_PER_TURN) {
-            loop_defer(s->aim.loop, &s->work);
-            return;
-        }
-        enum err e = conn_read(s->conn, into, LOOP_READ_BUFFER, &n);
-        if (e == ERR_AGAIN) {
-            return;
-        }
-        if (e != OK) {
-            on_eof(s, e);
-        } else if (s->state == SHOT_LOADED) {
-            fail(s, arrived_ns(s), ERR_PROTOCOL, "it answered before the request was there");
-        } else {
-            feed(s, into, n);
-        }
-    }
-}
-
 // ---- the request
 
-enum err shot_write_head(struct buf *out, const struct head *head) {
-    enum h1_framing framing;
-    return h1_write_request(out, head, true, &framing);
+struct head *shot_keep_head(const struct head *head) {
+    return h2_head_keep(head);
 }
 
-// How much of it may leave before the release.
-static size_t held_from(const struct shot *s) {
-    size_t all = buf_len(&s->request);
-    return all - s->head_len > SHOT_HELD_MOST ? all - 1 : s->head_len - 1;
-}
-
-// What has failed is found by reading: an answer may be there all the same.
-static void write_up_to(struct shot *s, size_t to) {
-    struct str bytes = str_skip(str_first(buf_str(&s->request), to), s->sent);
-    struct iovec v = {(void *)(uintptr_t)bytes.ptr, bytes.len};
-    size_t written = 0;
-    if (!bytes.len) {
-        return;
-    }
-    enum err e = conn_writev(s->conn, &v, 1, &written);
-    s->sent += written;
-    s->blocked = e == OK && written < bytes.len;
-    if (e != OK) {
-        loop_defer(s->aim.loop, &s->work);
-    }
-    if (s->sent == buf_len(&s->request)) {
-        s->sent_ns = clock_ns(s);
-    }
-}
-
-static void on_event(struct conn *c, unsigned events) {
-    struct shot *s = c->owner;
-    if ((events & CONN_WRITABLE) && s->blocked) {
-        write_up_to(s, s->state == SHOT_RELEASED ? buf_len(&s->request) : held_from(s));
-    }
-    if (events & (CONN_READABLE | CONN_HUP)) {
-        read_some(s);
-    }
-}
-
-static void load(struct shot *s) {
-    s->conn->owner = s;
-    s->conn->on_event = on_event;
-    s->loaded_ns = clock_ns(s);
+void shot_loaded(struct shot *s) {
+    s->loaded_ns = shot_clock_ns(s);
     timer_clear(&s->deadline);
     shot_set_state(s, SHOT_LOADED);
-    write_up_to(s, held_from(s));
+    if (s->head) {
+        s->way->push(s);
+    }
     s->events->on_loaded(s);
 }
 
 void shot_release(struct shot *s) {
-    assert(s->state == SHOT_LOADED);
+    assert(s->state == SHOT_LOADED && s->head);
     shot_set_state(s, SHOT_RELEASED);
-    if (!s->blocked) {
-        write_up_to(s, buf_len(&s->request));
-    }
+    s->way->push(s);
     timer_set(s->aim.loop, &s->deadline, s->timeout_ms);
 }
 
@@ -254,15 +145,28 @@ static void pass_on(struct shot *s, unsigned events) {
     }
 }
 
+static void open_way(struct shot *s, const struct shot_way *way, unsigned events) {
+    s->way = way;
+    s->http = way->http;
+    way->open(s);
+    pass_on(s, events);
+}
+
 static void on_secure_event(struct conn *c, unsigned events) {
     struct shot *s = c->owner;
     enum err e = tls_result(c);
-    if (e == OK) {
-        load(s);
-        pass_on(s, events);
+    bool agreed = e == OK && str_eq(tls_alpn(c), STR("h2"));
+    if (e == OK && s->aim.speaks == ORIGIN_H2 && !agreed) {
+        shot_fail(s, shot_clock_ns(s), ERR_PROTOCOL, "%.*s does not agree to HTTP/2 (ALPN)", STR_ARG(s->aim.host));
+    } else if (e == OK) {
+        open_way(s, agreed && s->aim.speaks != ORIGIN_H1 ? &shot_h2 : &shot_h1, events);
     } else if (e != ERR_AGAIN) {
-        fail(s, clock_ns(s), e, "%.*s: %s", STR_ARG(s->aim.host), tls_problem(c));
+        shot_fail(s, shot_clock_ns(s), e, "%.*s: %s", STR_ARG(s->aim.host), tls_problem(c));
     }
+}
+
+static const struct shot_way *known_way(const struct shot *s) {
+    return s->aim.speaks == ORIGIN_H2 ? &shot_h2 : &shot_h1;
 }
 
 static void on_connect_event(struct conn *c, unsigned events) {
@@ -270,12 +174,11 @@ static void on_connect_event(struct conn *c, unsigned events) {
     char address[ADDRESS_TEXT];
     enum err e = tcp_connect_result(c);
     if (e != OK) {
-        fail(s, clock_ns(s), e, "connect to %s: %s", address_format(&s->aim.address, address), err_text(e));
+        shot_fail(s, shot_clock_ns(s), e, "connect to %s: %s", address_format(&s->aim.address, address), err_text(e));
         return;
     }
     if (!s->aim.tls) {
-        load(s);
-        pass_on(s, events);
+        open_way(s, known_way(s), events);
         return;
     }
     shot_set_state(s, SHOT_SECURING);
@@ -286,37 +189,39 @@ static void on_connect_event(struct conn *c, unsigned events) {
 }
 
 // What was put off to this turn: a connection in memory, on which bytes may have come already; one that could not even
-// begin; reading on.
+// begin; what the way put off.
 static void on_work(struct task *task) {
     struct shot *s = container_of(task, struct shot, work);
-    if (s->state == SHOT_CONNECTING && s->error != OK) {
-        fail(s, clock_ns(s), s->error, "no connection: %s", err_text(s->error));
+    if (!s->way && s->error != OK) {
+        shot_fail(s, shot_clock_ns(s), s->error, "%s: %s",
+                  s->turned_away ? "the connection takes no other stream" : "no connection", err_text(s->error));
         return;
     }
-    if (s->state == SHOT_CONNECTING) {
-        load(s);
+    if (!s->way) {
+        open_way(s, known_way(s), 0);
     }
-    read_some(s);
+    if (s->state != SHOT_OVER) {
+        s->way->go_on(s);
+    }
 }
 
-static void prepare(struct shot *s, const struct aim *aim) {
+void shot_prepare(struct shot *s, const struct aim *aim) {
     assert(s->state == SHOT_IDLE);
     s->aim = *aim;
-    s->began_ns = clock_ns(s);
+    s->began_ns = shot_clock_ns(s);
     s->deadline.on_timer = on_deadline;
     s->work.run = on_work;
     shot_set_state(s, SHOT_CONNECTING);
 }
 
 void shot_refuse(struct shot *s, const struct aim *aim, enum err e) {
-    prepare(s, aim);
+    shot_prepare(s, aim);
     s->error = e;
     loop_defer(aim->loop, &s->work);
 }
 
 void shot_start(struct shot *s, const struct aim *aim) {
-    assert(s->head_len > 0);
-    prepare(s, aim);
+    shot_prepare(s, aim);
     timer_set(aim->loop, &s->deadline, s->connect_ms);
     if (aim->connect_local) {
         s->conn = aim->connect_local(aim->context);

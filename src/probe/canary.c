@@ -3,16 +3,13 @@
 
 #include "base/mem.h"
 
-enum { REQUEST_CAP = 16 * 1024 };
-
 static uint64_t now_ns(const struct canary *c) { return c->aim.loop->clock->now_ns(c->aim.loop->clock); }
 
 static bool is_looking(const struct canary *c) { return c->shot.state != SHOT_IDLE && c->shot.state != SHOT_OVER; }
 
-size_t canary_request(struct str authority, struct str path, struct buf *out) {
+struct head *canary_request(struct str authority, struct str path) {
     struct field room[1];
     struct fields fields = FIELDS(room);
-    buf_init(out, REQUEST_CAP);
     struct head head = {
         .method = METHOD_GET,
         .method_name = STR("GET"),
@@ -21,8 +18,7 @@ size_t canary_request(struct str authority, struct str path, struct buf *out) {
     };
     enum err e = fields_add(&fields, STR("User-Agent"), STR("thaw-probe"));
     head.fields = fields;
-    e = e == OK ? shot_write_head(out, &head) : e;
-    return e == OK ? buf_len(out) : 0;
+    return e == OK ? shot_keep_head(&head) : NULL;
 }
 
 static void note_look(struct canary *c, uint64_t end_ns, int status) {
@@ -59,8 +55,8 @@ static void look(struct canary *c) {
         .connect_ms = c->timeout_ms,
         .timeout_ms = c->timeout_ms,
     };
-    c->shot.head_len = canary_request(c->authority, c->path, &c->shot.request);
-    if (c->shot.head_len) {
+    c->shot.head = canary_request(c->authority, c->path);
+    if (c->shot.head) {
         shot_start(&c->shot, &c->aim);
     }
 }

@@ -34,5 +34,5 @@ void canary_end(struct canary *c, uint64_t grace_ms, void (*on_quiet)(void *owne
 // What it saw: *looks is the caller's (free).
 unsigned canary_take(struct canary *c, struct probe_canary **looks);
 void canary_close(struct canary *c); // accepts zeroed
-// Writes the request of a look; returns the length of its head.
-size_t canary_request(struct str authority, struct str path, struct buf *out);
+// The head of a look's request, the caller's to free; NULL without memory.
+MUSTCHECK struct head *canary_request(struct str authority, struct str path);

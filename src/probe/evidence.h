@@ -17,6 +17,7 @@ enum trial_kind {
     TRIAL_STAGGERED, // `gap_ns` apart: who is served in which order
     TRIAL_SESSION,   // a burst of one session: the same cookie (bursts otherwise: each its own, or none)
     TRIAL_SLOWER,    // solo or burst with the mock's latency doubled: is the seat held while the upstream is waited for
+    TRIAL_STREAMS,   // a burst on one HTTP/2 connection, each call a stream (bursts otherwise: each its own connection)
     TRIAL_OPEN,      // calls at random moments (Poisson) at `rate`, whatever becomes of the others
 };
 
@@ -42,9 +43,11 @@ struct probe_call {
     uint64_t seen_start_ns;  // ground truth of the mock's journal, mapped to this clock: its service began,
     uint64_t seen_end_ns;    // and ended
     unsigned seen_seat;      // from 1; 0: unknown
+    unsigned http;           // it was asked in HTTP/1 or 2; 0: there was no connection
     unsigned session;        // which cookie it came with; 0: none
     int status;              // 0: no answer
     enum err error;          // OK: answered whole
+    bool turned_away;        // by the server's HTTP/2 (REFUSED_STREAM, GOAWAY), before the app saw it or in spite of it
     bool retransmitted;      // the kernel had to send something again (TCP_INFO): its times say nothing about the app
 };
 
@@ -62,6 +65,8 @@ struct trial {
     uint64_t from_ns, to_ns;
     uint64_t skew_ns; // between the first and the last call's leaving, of calls that were due together
     uint64_t lag_ns;  // the prober's own longest turn meanwhile
+    unsigned
+        streams; // HTTP/2: so many at once the server takes on a connection, as it said; 0: not said, or a thousand
 };
 
 // In the order of time.

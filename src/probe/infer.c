@@ -14,7 +14,8 @@ static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
 static const double WAIT_SEEN = 0.2;
-static const double SLOWER_SEEN = 0.07; // so much more of all of them together is
+static const double SLOWER_TOGETHER = 1.5; // times as long on one connection: by lot calls may meet differently
+static const double SLOWER_SEEN = 0.07;    // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
 static const double SAME_PACE = 0.15; // of rates of which refusals say no more than between what they are
 static const double LOCK_LIKE = 0.02;
@@ -917,6 +918,9 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     if (s->unsound > s->span_count || (f->e->cpu_share > 0.9 && !flat)) {
         return DOUBT_PROBER;
     }
+    if (s->turned_away * 10 > calls) {
+        return DOUBT_STREAMS;
+    }
     if (s->resent * 10 > calls || steps_of_the_network(s)) {
         return DOUBT_NETWORK;
     }
@@ -952,6 +956,9 @@ static enum canary_verdict canary_of(const struct evidence *e, double alone_ms) 
     unsigned slow = 0;
     for (unsigned i = 0; i < e->count && e->canary_alone_ns; i++) {
         const struct trial *t = e->trials[i];
+        if (t->plan.kind == TRIAL_STREAMS) {
+            continue;
+        }
         for (unsigned k = 0; k < t->canary_count && t->plan.calls > 1 && t->plan.kind != TRIAL_SOLO; k++) {
             const struct probe_canary *c = &t->canaries[k];
             double took_ms = (double)(c->end_ns - MIN(c->sent_ns, c->end_ns)) / 1e6;
@@ -968,6 +975,52 @@ static enum canary_verdict canary_of(const struct evidence *e, double alone_ms) 
     return frozen_ms > 0.25 * whole_ms ? CANARY_FROZEN : 4 * slow > looks ? CANARY_SLOW : CANARY_FINE;
 }
 
+// What its calls took on average, of those that were answered.
+static double mean_ms(const struct trial *t, unsigned *failed) {
+    double sum = 0;
+    unsigned n = 0;
+    for (unsigned i = 0; i < t->plan.calls; i++) {
+        const struct probe_call *c = &t->calls[i];
+        if (c->error == OK && c->status >= 200 && c->status < 400) {
+            sum += (double)(c->end_ns - c->sent_ns) / 1e6;
+            n++;
+        }
+    }
+    *failed = t->plan.calls - n;
+    return n ? sum / n : 0;
+}
+
+// The smallest burst over connections of their own that has as many calls.
+static const struct trial *same_apart(const struct evidence *e, const struct trial *streams, double alone_ms) {
+    const struct trial *best = NULL;
+    for (unsigned i = 0; i < e->count; i++) {
+        const struct trial *t = e->trials[i];
+        bool fits = t->plan.kind == TRIAL_BURST && t->plan.calls >= streams->plan.calls && scene_sound(t, alone_ms);
+        best = fits && (!best || t->plan.calls < best->plan.calls) ? t : best;
+    }
+    return best;
+}
+
+static void compare_connections(const struct evidence *e, const struct trial *t, const struct scene *s,
+                                struct verdict *v) {
+    const struct trial *apart = same_apart(e, t, s->alone_ms);
+    unsigned failed = 0;
+    unsigned failed_apart = 0;
+    double mean = mean_ms(t, &failed);
+    double mean_apart = apart ? mean_ms(apart, &failed_apart) : 0;
+    if (!apart || !scene_sound(t, s->alone_ms)) {
+        return;
+    }
+    bool refuses = failed > failed_apart;
+    bool known = mean > 0 && mean_apart > 0 && !refuses;
+    v->one_connection_calls = t->plan.calls;
+    v->one_connection_times = known ? mean / mean_apart : 0;
+    v->one_connection = refuses                                                 ? ONE_CONNECTION_REFUSES
+                        : !known                                                ? ONE_CONNECTION_UNTRIED
+                        : v->one_connection_times > SLOWER_TOGETHER + 2 * s->cv ? ONE_CONNECTION_SLOWER
+                                                                                : ONE_CONNECTION_SAME;
+}
+
 static void measure(const struct evidence *e, const struct scene *s, struct verdict *v) {
     v->solo_ns = (uint64_t)(s->alone_ms * 1e6);
     v->solo_cv = s->cv;
@@ -975,6 +1028,10 @@ static void measure(const struct evidence *e, const struct scene *s, struct verd
     for (unsigned i = 0; i < e->count; i++) {
         const struct trial *t = e->trials[i];
         bool together = t->plan.kind == TRIAL_BURST || t->plan.kind == TRIAL_SESSION;
+        if (t->plan.kind == TRIAL_STREAMS) {
+            compare_connections(e, t, s, v);
+            continue;
+        }
         v->tried_up_to = MAX(v->tried_up_to, t->plan.kind == TRIAL_SOLO ? 1 : t->plan.calls);
         v->skew_ns = together ? MAX(v->skew_ns, t->skew_ns) : v->skew_ns;
         v->lag_ns = MAX(v->lag_ns, t->lag_ns);

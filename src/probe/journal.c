@@ -227,8 +227,12 @@ void probe_journal_fetch(struct probe_journal *j, void (*done)(void *owner, enum
         .connect_ms = j->timeout_ms,
         .timeout_ms = j->timeout_ms,
     };
-    j->shot.head_len = canary_request(j->authority, str_from(path, (size_t)n), &j->shot.request);
-    shot_start(&j->shot, &j->aim);
+    j->shot.head = canary_request(j->authority, str_from(path, (size_t)n));
+    if (j->shot.head) {
+        shot_start(&j->shot, &j->aim);
+    } else {
+        shot_refuse(&j->shot, &j->aim, ERR_NOMEM);
+    }
 }
 
 unsigned probe_journal_match(struct probe_journal *j, uint64_t start_ns, struct trial *t) {

@@ -366,8 +366,8 @@ static void look_for_canary(struct probe *p) {
         return;
     }
     p->shot = (struct shot){.events = &canary_events, .connect_ms = CANARY_QUICK_MS, .timeout_ms = CANARY_QUICK_MS};
-    p->shot.head_len = canary_request(p->options.question->authority, str_c(p->canary), &p->shot.request);
-    if (!p->shot.head_len) {
+    p->shot.head = canary_request(p->options.question->authority, str_c(p->canary));
+    if (!p->shot.head) {
         p->canary[0] = '\0';
         look_at_journal(p);
         return;
@@ -413,15 +413,8 @@ static void reach(struct probe *p) {
     p->shot = (struct shot){
         .events = &reach_events,
         .connect_ms = MIN(p->options.timeout_ms, (uint64_t)REACH_MS),
-        .head_len = 1,
     };
-    buf_init(&p->shot.request, 1);
-    enum err e = buf_append(&p->shot.request, "G", 1);
-    if (e == OK) {
-        shot_start(&p->shot, &p->aim);
-    } else {
-        finish(p, PROBE_UNREACHABLE);
-    }
+    shot_start(&p->shot, &p->aim);
 }
 
 // ---- resolving it
@@ -452,7 +445,8 @@ struct probe *probe_start(struct loop *loop, struct dns *dns, const struct probe
     unsigned count = 0;
     p->loop = loop;
     p->options = *options;
-    p->aim = (struct aim){.loop = loop, .tls = options->tls, .host = options->host};
+    p->aim = (struct aim){.loop = loop, .tls = options->tls, .host = options->host, .speaks = options->speaks};
+    p->aim.h2 = options->speaks == ORIGIN_H1 ? NULL : shot_side_create(loop);
     p->evidence.cpus = options->cpus;
     p->verdict.best.model = p->verdict.runner_up.model = p->verdict.likely.model = PROBE_INCONCLUSIVE;
     random_bytes(&p->run, sizeof p->run);
@@ -506,6 +500,7 @@ void probe_destroy(struct probe *p) {
         trial_destroy(p->evidence.trials[i]);
     }
     free(p->evidence.trials);
+    shot_side_destroy(p->aim.h2);
     free(p);
 }
 

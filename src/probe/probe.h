@@ -28,7 +28,8 @@ enum probe_end {
 struct probe_options { // borrowed
     struct str host;
     uint16_t port;
-    struct tls_client *tls; // NULL: plain
+    struct tls_client *tls;    // NULL: plain
+    enum origin_speaks speaks; // ORIGIN_ASK: tls offers "h2,http/1.1"
     const struct question *question;
     struct procedure_options procedure;
     bool stream;

@@ -227,8 +227,20 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
 
 // No other trial would help: it is not the calls that are to blame.
 static bool hopeless(const struct verdict *v, const struct done *d) {
-    bool theirs = v->doubt == DOUBT_NETWORK || v->doubt == DOUBT_ERRORS || v->doubt == DOUBT_CACHED;
+    bool theirs =
+        v->doubt == DOUBT_NETWORK || v->doubt == DOUBT_ERRORS || v->doubt == DOUBT_CACHED || v->doubt == DOUBT_STREAMS;
     return (theirs && d->together >= 3) || (v->doubt == DOUBT_PROBER && d->together >= TOO_LATE);
+}
+
+// The same on one connection: what is the server's HTTP/2, and not the app. A rate's tokens would have been used up by the
+// trial before.
+static bool next_on_one_connection(const struct done *d, const struct verdict *v, struct trial_plan *plan) {
+    struct spoken spoken = spoken_of(d->e);
+    unsigned calls = MIN(d->largest, (unsigned)FIRST_BURST);
+    calls = spoken.streams ? MIN(calls, spoken.streams) : calls;
+    bool decided = v->best.model != PROBE_INCONCLUSIVE && v->best.model != PROBE_BUCKET;
+    bool wanted = decided && spoken.h2 && !spoken.h1 && !d->of[TRIAL_STREAMS];
+    return wanted && calls >= 2 && give(plan, TRIAL_STREAMS, calls);
 }
 
 static bool next(const struct procedure_options *o, const struct done *d, const struct verdict *v,
@@ -246,10 +258,9 @@ static bool next(const struct procedure_options *o, const struct done *d, const 
     if (!d->of[TRIAL_BURST]) {
         return v->solo_ns && give(plan, TRIAL_BURST, next_rung(o, d, v));
     }
-    if (v->likely.model == PROBE_FLAT || v->likely.model == PROBE_INCONCLUSIVE) {
-        return next_when_flat(o, d, v, plan);
-    }
-    return next_when_waiting(o, d, v, plan);
+    bool flat = v->likely.model == PROBE_FLAT || v->likely.model == PROBE_INCONCLUSIVE;
+    bool more = flat ? next_when_flat(o, d, v, plan) : next_when_waiting(o, d, v, plan);
+    return more || next_on_one_connection(d, v, plan);
 }
 
 bool procedure_next(const struct evidence *e, const struct procedure_options *o, struct verdict *v,
@@ -265,7 +276,7 @@ bool procedure_next(const struct evidence *e, const struct procedure_options *o,
         return true;
     }
     // A smaller one is still worth it where somebody would wait.
-    bool useful = plan->kind != TRIAL_SOLO && left >= 2 && left > v->likely.at_once + 1;
+    bool useful = plan->kind != TRIAL_SOLO && plan->kind != TRIAL_STREAMS && left >= 2 && left > v->likely.at_once + 1;
     if (useful) {
         plan->calls = left;
         return true;

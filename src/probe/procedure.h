@@ -8,6 +8,7 @@
 //   spread     a few milliseconds apart: who is next, and whether somebody only looks now and then
 //   again      bursts of the size that tells best, until the verdict is bare
 //   slower     with the latency doubled: is the seat held meanwhile, and a lock's share told from a rate
+//   streams    HTTP/2: 12 on one connection, when all else is said
 //   open       `verify`: at random, at 0.8 and 1.2 times of what it can serve
 //
 // That nobody waits is said after a burst of max_users, or of 43 where none is wanted: all together that is 58 calls, and

@@ -151,8 +151,8 @@ static enum err add_fields(struct fields *f, const struct question *q, const str
     return e == OK ? fields_add(f, STR(NONCE_FIELD), nonce) : e;
 }
 
-static enum err write_head(const struct question *q, const struct asker *asker, struct buf *texts,
-                           const struct places *p, size_t body_len, struct buf *out) {
+static enum err make_head(const struct question *q, const struct asker *asker, struct buf *texts,
+                          const struct places *p, size_t body_len, struct head **made) {
     struct field room[QUESTION_FIELDS + 2];
     struct cut cuts[QUESTION_FIELDS];
     struct cut target = {0, 0};
@@ -173,26 +173,21 @@ static enum err write_head(const struct question *q, const struct asker *asker, 
         .fields = fields,
         .body_len = (int64_t)body_len,
     };
-    return o.e == OK ? shot_write_head(out, &head) : o.e;
+    *made = o.e == OK ? shot_keep_head(&head) : NULL;
+    return o.e == OK && !*made ? ERR_NOMEM : o.e;
 }
 
-enum err question_write(const struct question *q, const struct asker *asker, struct buf *out, size_t *head_len) {
+enum err question_ask(const struct question *q, const struct asker *asker, struct head **head, struct buf *body) {
     struct places places = find_places(q);
     struct buf texts;
-    struct buf body;
     buf_init(&texts, PART_CAP);
-    buf_init(&body, QUESTION_CAP);
-    struct out o = {&body, OK};
+    struct out o = {body, OK};
+    *head = NULL;
     put_body(&o, q, &places, asker);
     if (o.e == OK) {
-        o.e = write_head(q, asker, &texts, &places, buf_len(&body), out);
-    }
-    *head_len = buf_len(out);
-    if (o.e == OK) {
-        o.e = buf_str_append(out, buf_str(&body));
+        o.e = make_head(q, asker, &texts, &places, buf_len(body), head);
     }
     buf_finish(&texts);
-    buf_finish(&body);
     return o.e;
 }
 

@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/fields.h"
 #include "base/nonce.h"
-#include "http/msg.h"
+#include "http/shot.h"
 
 enum { QUESTION_CAP = 64 * 1024 * 1024, QUESTION_FIELDS = 64 };
 
@@ -31,6 +31,6 @@ struct asker {
 
 // NULL: fine. Else why it cannot be sent, for people.
 const char *question_check(const struct question *q);
-// Writes the whole request; *head_len is where its body begins.
-MUSTCHECK enum err question_write(const struct question *q, const struct asker *asker, struct buf *out,
-                                  size_t *head_len);
+// Makes the request: *head is the caller's to free, its body is appended.
+MUSTCHECK enum err question_ask(const struct question *q, const struct asker *asker, struct head **head,
+                                struct buf *body);

@@ -8,6 +8,7 @@
 #include "draw/text.h"
 #include "llm/json.h"
 #include "probe/picture.h"
+#include "probe/scene.h"
 #include "probe/say.h"
 
 enum { TEXT_CAP = 1 << 20, MARKDOWN_COLUMNS = 100 };
@@ -115,11 +116,36 @@ static void put_hypothesis(struct out *o, const struct hypothesis *h) {
 
 static const char *doubt_name(enum doubt d) {
     static const char *const names[] = {
-        [DOUBT_NONE] = NULL,       [DOUBT_NOISE] = "noise",   [DOUBT_TIE] = "tie",
-        [DOUBT_BUDGET] = "budget", [DOUBT_PROBER] = "prober", [DOUBT_NETWORK] = "network",
-        [DOUBT_ERRORS] = "errors", [DOUBT_COLD] = "cold",     [DOUBT_CACHED] = "cached",
+        [DOUBT_NONE] = NULL,       [DOUBT_NOISE] = "noise",     [DOUBT_TIE] = "tie",       [DOUBT_BUDGET] = "budget",
+        [DOUBT_PROBER] = "prober", [DOUBT_NETWORK] = "network", [DOUBT_ERRORS] = "errors", [DOUBT_COLD] = "cold",
+        [DOUBT_CACHED] = "cached", [DOUBT_STREAMS] = "streams",
     };
     return names[d];
+}
+
+static void put_http(struct out *o, const struct probe_report *r) {
+    static const char *const names[] = {[ONE_CONNECTION_UNTRIED] = NULL,
+                                        [ONE_CONNECTION_SAME] = "same",
+                                        [ONE_CONNECTION_SLOWER] = "slower",
+                                        [ONE_CONNECTION_REFUSES] = "refuses"};
+    const struct verdict *v = r->verdict;
+    struct spoken spoken = spoken_of(r->evidence);
+    put_text(o, ",\"http\":");
+    put_json_or_null(o, spoken.h1 && spoken.h2 ? "mixed" : spoken.h2 ? "2" : spoken.h1 ? "1.1" : NULL);
+    put_text(o, ",\"max_streams\":");
+    if (spoken.streams) {
+        put_u64(o, spoken.streams);
+    } else {
+        put_text(o, "null");
+    }
+    put_text(o, ",\"one_connection\":");
+    if (v->one_connection == ONE_CONNECTION_UNTRIED) {
+        put_text(o, "null");
+        return;
+    }
+    put_format(o, "{\"calls\":%u,\"found\":\"%s\"", v->one_connection_calls, names[v->one_connection]);
+    put_finite(o, "times", v->one_connection_times > 0 ? v->one_connection_times : NAN);
+    put_text(o, "}");
 }
 
 static void put_verdict(struct out *o, const struct probe_report *r) {
@@ -144,6 +170,7 @@ static void put_verdict(struct out *o, const struct probe_report *r) {
     put_format(o, ",\"holds_upstream\":%s", !v->holds_known ? "null" : v->holds_upstream ? "true" : "false");
     put_text(o, ",\"canary\":");
     put_json_or_null(o, canaries[v->canary]);
+    put_http(o, r);
     if (r->expect) {
         enum expectation found = report_expectation(r);
         put_format(o, ",\"expect\":%u,\"expect_met\":%s", r->expect,
@@ -201,6 +228,9 @@ static void put_call(struct out *o, const struct probe_call *c) {
     if (c->retransmitted) {
         put_text(o, ",\"retransmitted\":true");
     }
+    if (c->turned_away) {
+        put_text(o, ",\"turned_away\":true");
+    }
     if (c->seen_start_ns) {
         put_format(o, ",\"seat\":%u", c->seen_seat);
         put_moment(o, "seen_start_ms", c->seen_start_ns);
@@ -212,7 +242,8 @@ static void put_call(struct out *o, const struct probe_call *c) {
 static void put_trial(struct out *o, const struct trial *t) {
     static const char *const kinds[] = {
         [TRIAL_SOLO] = "solo",       [TRIAL_BURST] = "burst",   [TRIAL_STAGGERED] = "staggered",
-        [TRIAL_SESSION] = "session", [TRIAL_SLOWER] = "slower", [TRIAL_OPEN] = "open"};
+        [TRIAL_SESSION] = "session", [TRIAL_SLOWER] = "slower", [TRIAL_OPEN] = "open",
+        [TRIAL_STREAMS] = "streams"};
     put_format(o, "{\"kind\":\"%s\",\"warm_up\":%s,", kinds[t->plan.kind], t->plan.warm_up ? "true" : "false");
     put_ms(o, "from_ms", t->from_ns);
     put_text(o, ",");

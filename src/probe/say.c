@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "draw/scale.h"
+#include "probe/scene.h"
 #include "probe/seating.h"
 
 enum { PERCENT = 100, REASONS_SHOWN = 3, ODDS_MOST = 1000000 };
@@ -183,6 +184,10 @@ static const struct doubt_text *text_of(enum doubt d) {
         [DOUBT_CACHED] = {"answers were not worked for",
                           "Answers came faster than a call alone takes: from a cache, or from one call for all.",
                           "A request whose answer is not kept (-d, -H 'Cache-Control: no-cache').", false},
+        [DOUBT_STREAMS] = {"the server's HTTP/2 turned calls away, not the app",
+                           "Streams were refused (REFUSED_STREAM) or connections ended (GOAWAY) by what speaks HTTP/2 "
+                           "in front: its own limits, of streams, requests or connections, come before the app's.",
+                           "The same with --http1.1, or past what is in front: the app's own port.", false},
     };
     return &texts[d];
 }
@@ -298,7 +303,7 @@ static void say_verdict(struct out *o, const struct probe_report *r) {
     }
     put_format(o, "Inconclusive: %s. %s", doubt->what, doubt->why);
     put_likely(o, r);
-    if (v->doubt != DOUBT_PROBER && v->doubt != DOUBT_NETWORK) {
+    if (v->doubt != DOUBT_PROBER && v->doubt != DOUBT_NETWORK && v->doubt != DOUBT_STREAMS) {
         put_canary(o, v);
     }
     put_format(o, "\nWhat would settle it: %s\n", doubt->settle);
@@ -477,6 +482,42 @@ static void put_picture(struct out *o, const struct probe_report *r) {
     seating_finish(&s);
 }
 
+static void put_http(struct out *o, const struct probe_report *r) {
+    const struct verdict *v = r->verdict;
+    struct spoken spoken = spoken_of(r->evidence);
+    if (spoken.h2) {
+        put(o, spoken.h1 ? STR("Spoken: HTTP/2 on some connections, HTTP/1.1 on others.")
+                         : STR("Spoken: HTTP/2, a connection for each user."));
+    } else if (spoken.h1) {
+        put_text(o, "Spoken: HTTP/1.1, a connection for each user.");
+    }
+    if (spoken.streams) {
+        put_text(o, " On one connection the server takes ");
+        put_plural(o, spoken.streams, "stream", "streams");
+        put_text(o, " at once, by its own word: who sends more on one has to wait, whatever the app does.");
+    }
+    if (v->one_connection != ONE_CONNECTION_UNTRIED) {
+        put_text(o, " ");
+        put_plural(o, v->one_connection_calls, "call", "calls");
+    }
+    switch (v->one_connection) {
+    case ONE_CONNECTION_UNTRIED: break;
+    case ONE_CONNECTION_SAME: put_text(o, " on one connection took as long."); break;
+    case ONE_CONNECTION_SLOWER:
+        put_format(o,
+                   " on one connection took %.1f times as long: whoever has only one waits for his own calls, and for "
+                   "what speaks HTTP/2 in front of the app.",
+                   v->one_connection_times);
+        break;
+    case ONE_CONNECTION_REFUSES:
+        put_text(o, " on one connection were not all answered, as they are over a connection each.");
+        break;
+    }
+    if (spoken.h1 || spoken.h2) {
+        put_text(o, "\n");
+    }
+}
+
 static void say_numbers(struct out *o, const struct probe_report *r) {
     const struct verdict *v = r->verdict;
     if (v->solo_ns) {
@@ -491,13 +532,14 @@ static void say_numbers(struct out *o, const struct probe_report *r) {
     put_text(o, " at once, ");
     put_plural(o, r->evidence->calls_spent, "call", "calls");
     put_text(o, " in all.\n");
+    put_http(o, r);
     put_picture(o, r);
 }
 
 // ---- caveats
 
 struct counts {
-    unsigned calls, failed, again;
+    unsigned calls, failed, turned_away, again;
 };
 
 static struct counts count_calls(const struct evidence *e) {
@@ -506,7 +548,8 @@ static struct counts count_calls(const struct evidence *e) {
         for (unsigned i = 0; i < e->trials[t]->plan.calls; i++) {
             const struct probe_call *c = &e->trials[t]->calls[i];
             n.calls++;
-            n.failed += c->error != OK || c->status == 0 || c->status >= 400;
+            n.failed += !c->turned_away && (c->error != OK || c->status == 0 || c->status >= 400);
+            n.turned_away += c->turned_away;
             n.again += c->retransmitted;
         }
     }
@@ -533,6 +576,10 @@ static void say_caveats(struct out *o, const struct probe_report *r) {
         put_text(o, " of ");
         put_plural(o, n.calls, "call", "calls");
         put_text(o, " failed.\n");
+    }
+    if (n.turned_away) {
+        put_plural(o, n.turned_away, "call was", "calls were");
+        put_text(o, " turned away by the server's HTTP/2: not counted as refused by the app.\n");
     }
     if (n.again) {
         put_plural(o, n.again, "call was", "calls were");

@@ -105,7 +105,9 @@ static unsigned most_seen(const struct trial *t, double alone_ms) {
 }
 
 static void take_call(struct scene *s, const struct probe_call *c) {
-    if (answered(c) || took(c) > s->alone_ms / 2) {
+    if (c->turned_away) {
+        s->turned_away++;
+    } else if (answered(c) || took(c) > s->alone_ms / 2) {
         s->v[s->n++] = (struct sight){.came = ms(c->sent_ns),
                                       .done = ms(MAX(c->end_ns, c->sent_ns)),
                                       .session = c->session,
@@ -154,6 +156,19 @@ static void leave_out(struct scene *s, const struct trial *t) {
     s->unsound++;
 }
 
+struct spoken spoken_of(const struct evidence *e) {
+    struct spoken s = {.streams = 0};
+    for (unsigned i = 0; i < e->count; i++) {
+        const struct trial *t = e->trials[i];
+        s.streams = s.streams && t->streams ? MIN(s.streams, t->streams) : MAX(s.streams, t->streams);
+        for (unsigned k = 0; k < t->plan.calls; k++) {
+            s.h1 = s.h1 || t->calls[k].http == 1;
+            s.h2 = s.h2 || t->calls[k].http == 2;
+        }
+    }
+    return s;
+}
+
 bool scene_init(struct scene *s, const struct evidence *e) {
     size_t calls = count_calls(e) + 1;
     *s = (struct scene){0};
@@ -167,7 +182,7 @@ bool scene_init(struct scene *s, const struct evidence *e) {
     s->spans = xcalloc(e->count + 1, sizeof *s->spans);
     for (unsigned i = 0; i < e->count; i++) {
         const struct trial *t = e->trials[i];
-        if (t->plan.warm_up) {
+        if (t->plan.warm_up || t->plan.kind == TRIAL_STREAMS) { // what one connection does is no mechanism of the app
             continue;
         }
         if (scene_sound(t, s->alone_ms)) {

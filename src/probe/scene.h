@@ -35,9 +35,10 @@ struct scene {
     unsigned span_count;
     struct refusal *refusals; // calls that were answered at once, and not with success
     size_t refused;
-    size_t failed; // that ended otherwise: no answer, a timeout
-    size_t resent; // the kernel had to send again
-    double *lost;  // when calls of trials that are left out came, that were answered
+    size_t failed;      // that ended otherwise: no answer, a timeout
+    size_t turned_away; // by the server's HTTP/2: neither served nor refused by the app
+    size_t resent;      // the kernel had to send again
+    double *lost;       // when calls of trials that are left out came, that were answered
     unsigned lost_count;
     unsigned unsound;  // trials left out: the prober was late
     unsigned most;     // calls of the largest trial that is not solo
@@ -46,6 +47,14 @@ struct scene {
     double spread;     // their robust relative deviation, at least the noise that a quiet machine has
     double cv;         // their standard deviation by their mean; of six or more, a few that were late do not make it
 };
+
+// In which HTTP the calls were asked.
+struct spoken {
+    bool h1, h2;
+    unsigned
+        streams; // HTTP/2: the least that the server said it takes at once on a connection; 0: no limit to speak of
+};
+struct spoken spoken_of(const struct evidence *e);
 
 // False: there is nothing to look at yet (no call alone was answered).
 bool scene_init(struct scene *s, const struct evidence *e);

@@ -40,8 +40,9 @@ static bool has_seats(const struct hypothesis *h) {
 
 // Which kind shows it best; of one kind a burst with twice as many as are served at once is enough, else the most.
 static unsigned rank_of(const struct trial *t, const struct hypothesis *h) {
-    static const unsigned char ranks[] = {[TRIAL_SOLO] = 1,      [TRIAL_OPEN] = 2,  [TRIAL_SLOWER] = 3,
-                                          [TRIAL_STAGGERED] = 4, [TRIAL_BURST] = 5, [TRIAL_SESSION] = 4};
+    static const unsigned char ranks[] = {
+        [TRIAL_SOLO] = 1,  [TRIAL_OPEN] = 2,    [TRIAL_SLOWER] = 3, [TRIAL_STAGGERED] = 4,
+        [TRIAL_BURST] = 5, [TRIAL_SESSION] = 4, [TRIAL_STREAMS] = 0};
     bool session = h->model == PROBE_SESSION && t->plan.kind == TRIAL_SESSION;
     return t->plan.calls == 0 ? 0 : session ? 6 : t->plan.warm_up ? 1 : ranks[t->plan.kind];
 }

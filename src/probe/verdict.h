@@ -55,6 +55,15 @@ enum doubt {
     DOUBT_ERRORS,  // too many calls failed
     DOUBT_COLD,    // it was still changing from trial to trial: warm-up, autoscaling
     DOUBT_CACHED,  // answers came out of a cache or were shared
+    DOUBT_STREAMS, // the server's HTTP/2 turned calls away
+};
+
+// The same calls as streams of one HTTP/2 connection (TRIAL_STREAMS), beside a connection for each.
+enum one_connection {
+    ONE_CONNECTION_UNTRIED,
+    ONE_CONNECTION_SAME,
+    ONE_CONNECTION_SLOWER,
+    ONE_CONNECTION_REFUSES, // some were turned away, or failed
 };
 
 struct verdict {
@@ -71,7 +80,10 @@ struct verdict {
     uint64_t solo_ns;     // median of calls alone
     double solo_cv;       // their standard deviation by their mean
     enum canary_verdict canary;
-    uint64_t skew_ns; // the worst of all bursts
+    enum one_connection one_connection;
+    unsigned one_connection_calls;
+    double one_connection_times; // as long as over a connection for each, on average; 0: unknown
+    uint64_t skew_ns;            // the worst of all bursts
     uint64_t lag_ns;
 };
 

@@ -63,6 +63,7 @@ static bool is_together(const struct volley *v) {
     switch (v->trial->plan.kind) {
     case TRIAL_BURST:
     case TRIAL_SESSION:
+    case TRIAL_STREAMS:
     case TRIAL_SLOWER: return true;
     case TRIAL_SOLO:
     case TRIAL_STAGGERED:
@@ -152,6 +153,12 @@ static void release_together(struct volley *v) {
 }
 
 static void begin_next(struct volley *v);
+static void on_pace(struct timer *timer);
+
+// The call on whose connection the others of a TRIAL_STREAMS are streams: they wait for it.
+static bool leads(const struct volley_call *c) {
+    return c->volley->trial->plan.kind == TRIAL_STREAMS && c == c->volley->calls;
+}
 
 static bool all_prepared(const struct volley *v) { return v->next == v->trial->plan.calls && v->opening == 0; }
 
@@ -188,6 +195,9 @@ static void on_loaded(struct shot *s) {
     struct volley_call *c = container_of(s, struct volley_call, shot);
     struct volley *v = c->volley;
     seen_of(c)->connect_ns = s->loaded_ns - s->began_ns;
+    if (s->streams && s->streams < SHOT_STREAMS_MANY) {
+        v->trial->streams = v->trial->streams ? MIN(v->trial->streams, s->streams) : s->streams;
+    }
     if (is_timed(v) && c->due_ns > clock_ns(v)) {
         set_due(c, c->due_ns, on_due);
     } else if (!is_together(v) || v->state != VOLLEY_PREPARING) {
@@ -195,6 +205,9 @@ static void on_loaded(struct shot *s) {
         progress(v);
     }
     prepared(v);
+    if (leads(c)) {
+        on_pace(&v->pace);
+    }
 }
 
 // ---- what it says
@@ -277,6 +290,8 @@ static void write_down(struct volley_call *c) {
     seen->status = s->error == OK || s->error == ERR_CUT ? s->status : 0;
     seen->error = s->error;
     seen->retransmitted = s->retransmitted;
+    seen->turned_away = s->turned_away;
+    seen->http = s->http == SHOT_HTTP_2 ? 2 : s->http == SHOT_HTTP_1 ? 1 : 0;
 }
 
 static void on_over(struct shot *s) {
@@ -292,6 +307,9 @@ static void on_over(struct shot *s) {
     }
     if (!s->loaded_ns) {
         prepared(v);
+        if (leads(c)) {
+            on_pace(&v->pace);
+        }
     } else if (v->trial->plan.kind == TRIAL_SOLO) {
         begin_next(v);
     }
@@ -331,17 +349,23 @@ static void begin(struct volley_call *c) {
     char room[VOLLEY_NOTE];
     struct asker asker = {.user = seen->user, .nonce = seen->nonce, .cookie = cookie_of(v, seen->nonce, seen, room)};
     c->shot.events = v->setup.stream ? &stream_events : &call_events;
-    c->shot.no_body = str_eq(v->setup.question->method, STR("HEAD"));
     sse_init(&c->sse, on_sse_event);
     c->shot.connect_ms = v->setup.connect_ms;
     c->shot.timeout_ms = v->setup.timeout_ms;
-    buf_init(&c->shot.request, QUESTION_CAP);
+    buf_init(&c->shot.body, QUESTION_CAP);
     v->opening++;
-    enum err e = question_write(v->setup.question, &asker, &c->shot.request, &c->shot.head_len);
-    if (e == OK) {
-        shot_start(&c->shot, &v->setup.aim);
-    } else {
+    enum err e = question_ask(v->setup.question, &asker, &c->shot.head, &c->shot.body);
+    const struct shot *first = &v->calls[0].shot;
+    bool joins = v->trial->plan.kind == TRIAL_STREAMS && !leads(c);
+    if (e == OK && joins && (first->state == SHOT_OVER || first->http != SHOT_HTTP_2)) {
+        e = ERR_RESET;
+    }
+    if (e != OK) {
         shot_refuse(&c->shot, &v->setup.aim, e);
+    } else if (joins) {
+        shot_join(&c->shot, first);
+    } else {
+        shot_start(&c->shot, &v->setup.aim);
     }
 }
 
@@ -359,9 +383,16 @@ static void begin_next(struct volley *v) {
 static void on_pace(struct timer *timer) {
     struct volley *v = container_of(timer, struct volley, pace);
     unsigned calls = v->trial->plan.calls;
+    if (leads(&v->calls[0]) && v->next && v->calls[0].shot.state < SHOT_LOADED) {
+        return; // comes again with it
+    }
     unsigned some = MAX((unsigned)VOLLEY_EACH_MS, calls / VOLLEY_PREPARED_MS);
     for (unsigned i = 0; i < some && v->next < calls && v->opening < VOLLEY_OPENING; i++) {
-        begin(&v->calls[v->next++]);
+        struct volley_call *c = &v->calls[v->next++];
+        begin(c);
+        if (leads(c)) {
+            return;
+        }
     }
     if (v->next < calls) {
         timer_set(v->loop, &v->pace, 1);

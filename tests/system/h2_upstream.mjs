@@ -11,7 +11,8 @@ const seen = {};     // x-id: how often it was worked on
 const refused = new Set();
 const held = [];     // answers that wait for enough others
 let sessions = 0;
-let resets = 0;      // streams that the gateway gave up
+let resets = 0;      // streams that the client gave up
+let working = 0;     // on streams of x-do: few
 
 function json(stream, document) {
   stream.respond({ ':status': 200, 'content-type': 'application/json' });
@@ -23,6 +24,20 @@ const acts = {
   report: (stream) => json(stream, { sessions, seen, resets }),
   goaway: (stream, body, fields) => { acts.echo(stream, body, fields); stream.session.close(); },
   hang: () => {},
+  slow: (stream, body, fields) => { // x-ms each
+    setTimeout(() => { if (!stream.destroyed) acts.echo(stream, body, fields); }, Number(fields['x-ms']));
+  },
+  in_turn: (stream, body, fields) => { // the streams of a connection one after the other, x-ms each
+    const session = stream.session;
+    session.last = (session.last ?? Promise.resolve()).then(() => new Promise((done) => {
+      setTimeout(() => { if (!stream.destroyed) acts.echo(stream, body, fields); done(); }, Number(fields['x-ms']));
+    }));
+  },
+  few: (stream, body, fields) => { // x-count at once, over all connections; the others are refused
+    stream.on('close', () => { working--; });
+    working++;
+    acts.slow(stream, body, fields);
+  },
   hold: (stream, body, fields) => { // until so many are held
     held.push(() => acts.echo(stream, body, fields));
     if (held.length === Number(fields['x-held'])) for (const go of held.splice(0)) go();
@@ -58,6 +73,10 @@ function onStream(stream, fields) {
   stream.on('aborted', () => { resets++; });
   if (fields['x-do'] === 'refuse' && !refused.has(id)) {
     refused.add(id);
+    stream.close(NGHTTP2_REFUSED_STREAM);
+    return;
+  }
+  if (fields['x-do'] === 'few' && working >= Number(fields['x-count'])) {
     stream.close(NGHTTP2_REFUSED_STREAM);
     return;
   }

@@ -11,7 +11,7 @@ import tempfile
 import xml.etree.ElementTree as tree
 
 SVG = "{http://www.w3.org/2000/svg}"
-MEMBERS = ["model", "at_once", "tried_up_to", "solo_ms", "confidence", "runner_up", "cause", "canary", "self", "trials"]
+MEMBERS = ["model", "at_once", "tried_up_to", "solo_ms", "confidence", "runner_up", "cause", "canary", "self", "trials", "http", "max_streams", "one_connection"]
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 

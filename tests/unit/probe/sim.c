@@ -204,12 +204,13 @@ static double apart(struct sim *s, const struct trial_plan *p) {
     case TRIAL_OPEN: return -log(sim_draw(s)) * 1e3 / p->rate;
     case TRIAL_BURST:
     case TRIAL_SESSION:
+    case TRIAL_STREAMS:
     case TRIAL_SLOWER: break;
     }
     return 0.01;
 }
 
-static void serve(struct sim *s, struct job *jobs, struct job **sorted, size_t n) {
+static void serve(struct sim *s, enum sim_kind kind, struct job *jobs, struct job **sorted, size_t n) {
     struct job *v = xcalloc(n, sizeof *v);
     qsort(sorted, n, sizeof *sorted, by_coming);
     double free_at = 0;
@@ -217,7 +218,7 @@ static void serve(struct sim *s, struct job *jobs, struct job **sorted, size_t n
         v[i] = *sorted[i];
         v[i].came = free_at = MAX(v[i].came, free_at) + s->work_ms;
     }
-    runs[s->kind](s, v, n);
+    runs[kind](s, v, n);
     for (size_t i = 0; i < n; i++) {
         *sorted[i] = v[i];
     }
@@ -246,17 +247,29 @@ void sim_trial(struct sim *s, struct evidence *e, const struct trial_plan *plan)
                                           .session = v[i].session};
         sorted[i] = &v[i];
         if (plan->kind == TRIAL_SOLO) {
-            serve(s, v, sorted + i, 1);
+            serve(s, s->kind, v, sorted + i, 1);
             end = v[i].done;
         }
     }
-    if (plan->kind != TRIAL_SOLO) {
-        serve(s, v, sorted, n);
+    if (plan->kind == TRIAL_STREAMS && s->streams_wait) {
+        struct sim in_turn = *s;
+        in_turn.share = 1;
+        serve(&in_turn, SIM_LOCK, v, sorted, n);
+    } else if (plan->kind != TRIAL_SOLO) {
+        serve(s, s->kind, v, sorted, n);
     }
+    t->streams = s->streams;
     for (size_t i = 0; i < n; i++) {
         struct probe_call *c = &t->calls[i];
         c->status = v[i].start < 0 ? 503 : 200;
         c->end_ns = ns(v[i].done + 0.1 + fabs(0.2 * normal(s)));
+        c->http = s->http;
+        c->turned_away = s->turns_away && plan->kind != TRIAL_SOLO && i >= s->turns_away;
+        if (c->turned_away) {
+            c->status = 0;
+            c->error = ERR_RESET;
+            c->end_ns = c->sent_ns + ns(1);
+        }
         c->first_byte_ns = c->end_ns;
         t->to_ns = MAX(t->to_ns, c->end_ns);
     }

@@ -26,12 +26,16 @@ struct sim {
     double rate;      // BUCKET: a second
     char order;       // POOL: 0 first come, 'l' last come, 'r' by lot
     double service_ms;
-    double cv;        // of lognormal service times; 0: constant
-    double jitter_ms; // deviation of what the machine adds to each call
-    double outliers;  // share of calls that are 5 to 35 ms late
-    double way_ms;    // deviation of a call's way there: a burst is shuffled by it
-    double work_ms;   // of the server's own, one call after the other
-    double warm_ms;   // the first so many milliseconds everything takes twice as long
+    double cv;           // of lognormal service times; 0: constant
+    double jitter_ms;    // deviation of what the machine adds to each call
+    double outliers;     // share of calls that are 5 to 35 ms late
+    double way_ms;       // deviation of a call's way there: a burst is shuffled by it
+    double work_ms;      // of the server's own, one call after the other
+    double warm_ms;      // the first so many milliseconds everything takes twice as long
+    unsigned http;       // 2: HTTP/2, and
+    unsigned streams;    // it takes so many at once on a connection; 0: any number
+    bool streams_wait;   // those of one connection are served one after the other
+    unsigned turns_away; // the calls of a burst beyond so many are, by its HTTP/2; 0: none
     uint64_t random;
     double bucket_full; // carried from trial to trial
 };

@@ -193,9 +193,64 @@ static void it_is_verified_with_calls_at_random(void **state UNUSED) {
     sim_evidence_finish(&e);
 }
 
+// Streams of one connection, beside connections: tried once, and no part of what is said of the app.
+static const struct {
+    struct sim sim;
+    unsigned calls; // as streams; 0: not tried
+    enum one_connection found;
+    enum probe_model model;
+    unsigned at_once;
+} on_one[] = {
+    {{.kind = SIM_UNLIMITED}, 0, ONE_CONNECTION_UNTRIED, PROBE_FLAT, 0},
+    {{.kind = SIM_UNLIMITED, .http = 2}, 12, ONE_CONNECTION_SAME, PROBE_FLAT, 0},
+    {{.kind = SIM_UNLIMITED, .http = 2, .streams = 5}, 5, ONE_CONNECTION_SAME, PROBE_FLAT, 0},
+    {{.kind = SIM_UNLIMITED, .http = 2, .streams = 1}, 0, ONE_CONNECTION_UNTRIED, PROBE_FLAT, 0},
+    {{.kind = SIM_UNLIMITED, .http = 2, .streams_wait = true}, 12, ONE_CONNECTION_SLOWER, PROBE_FLAT, 0},
+    {{.kind = SIM_POOL, .seats = 6, .http = 2}, 12, ONE_CONNECTION_SAME, PROBE_POOL, 6},
+    {{.kind = SIM_POOL, .seats = 6, .http = 2, .streams_wait = true}, 12, ONE_CONNECTION_SLOWER, PROBE_POOL, 6},
+    {{.kind = SIM_LOCK, .share = 1, .http = 2}, 12, ONE_CONNECTION_SAME, PROBE_SERIAL, 1},
+    {{.kind = SIM_WORKERS, .workers = 2, .seats = 2, .http = 2}, 12, ONE_CONNECTION_SAME, PROBE_PARTITIONED, 4},
+    {{.kind = SIM_CAP, .seats = 10, .http = 2}, 12, ONE_CONNECTION_SAME, PROBE_CAP, 10},
+    {{.kind = SIM_BUCKET, .rate = 10, .seats = 5, .http = 2}, 0, ONE_CONNECTION_UNTRIED, PROBE_BUCKET, 5},
+};
+
+static void one_connection_is_compared_with_many(void **state UNUSED) {
+    for (size_t i = 0; i < ARRAY_LEN(on_one); i++) {
+        struct sim sim = with_noise(on_one[i].sim, (unsigned)i);
+        struct procedure_options o = {0};
+        struct evidence e = {0};
+        struct verdict v;
+        struct trial_plan plan;
+        unsigned tried = 0;
+        while (procedure_next(&e, &o, &v, &plan)) {
+            if (plan.kind == TRIAL_STREAMS) {
+                check_int(tried, 0);
+                tried = plan.calls;
+            }
+            sim_trial(&sim, &e, &plan);
+        }
+        check_int(tried, on_one[i].calls);
+        check_int(v.one_connection, on_one[i].found);
+        check_int(v.one_connection_calls, on_one[i].calls);
+        check_int(v.best.model, on_one[i].model);
+        check(v.best.model == PROBE_FLAT || v.best.at_once == on_one[i].at_once);
+        sim_evidence_finish(&e);
+    }
+}
+
+static void streams_that_are_turned_away_are_no_cap(void **state UNUSED) {
+    struct sim sim = with_noise((struct sim){.kind = SIM_UNLIMITED, .http = 2, .turns_away = 5}, 0);
+    struct procedure_options o = {0};
+    struct verdict v;
+    check(sim_probe(&sim, &o, &v) < 150);
+    check_int(v.best.model, PROBE_INCONCLUSIVE);
+    check_int(v.doubt, DOUBT_STREAMS);
+}
+
 TESTS(TEST(every_mechanism_is_named_with_its_number), TEST(short_and_long_services_are_told_alike),
       TEST(where_times_vary_it_is_right_or_silent), TEST(the_labs_patterns_take_sixty_calls),
       TEST(a_part_of_a_call_under_a_lock_is_told_from_a_rate_by_doubling_the_latency),
       TEST(nobody_waits_is_said_of_what_was_tried), TEST(two_thousand_at_once_are_affordable),
       TEST(the_budget_is_never_exceeded_and_its_end_is_told), TEST(one_burst_when_users_are_given),
-      TEST(the_seat_that_is_held_meanwhile_is_told), TEST(it_is_verified_with_calls_at_random))
+      TEST(the_seat_that_is_held_meanwhile_is_told), TEST(it_is_verified_with_calls_at_random),
+      TEST(one_connection_is_compared_with_many), TEST(streams_that_are_turned_away_are_no_cap))

@@ -375,7 +375,7 @@ static void every_verdict_has_its_words(void **state UNUSED) {
     sample_make(&m, plan_of("pool"));
     m.report.command = "again";
     for (unsigned i = 0; i <= PROBE_INCONCLUSIVE; i++) {
-        for (unsigned doubt = DOUBT_NONE; doubt <= DOUBT_CACHED; doubt++) {
+        for (unsigned doubt = DOUBT_NONE; doubt <= DOUBT_STREAMS; doubt++) {
             for (unsigned more = 0; more < 64; more++) {
                 m.verdict.best = (struct hypothesis){.model = (enum probe_model)i,
                                                      .at_once = 1 + (more & 1),
@@ -421,7 +421,7 @@ static void each_model_and_each_doubt_says_something_else(void **state UNUSED) {
     buf_init(&seen, CAP);
     buf_init(&b, CAP);
     sample_make(&m, plan_of("flat"));
-    for (unsigned i = 0; i < PROBE_INCONCLUSIVE + 1 + DOUBT_CACHED; i++) {
+    for (unsigned i = 0; i < PROBE_INCONCLUSIVE + 1 + DOUBT_STREAMS; i++) {
         m.verdict.best.model = (enum probe_model)MIN(i, (unsigned)PROBE_INCONCLUSIVE);
         m.verdict.doubt = (enum doubt)(i > PROBE_INCONCLUSIVE ? i - PROBE_INCONCLUSIVE : 0);
         buf_clear(&b);
@@ -453,7 +453,7 @@ static void the_headline_names_what_fits_and_does_not_claim_it(void **state UNUS
 }
 
 static void what_was_not_the_app_is_not_its_fault(void **state UNUSED) {
-    static const enum doubt others[] = {DOUBT_PROBER, DOUBT_NETWORK};
+    static const enum doubt others[] = {DOUBT_PROBER, DOUBT_NETWORK, DOUBT_STREAMS};
     struct buf b;
     buf_init(&b, CAP);
     for (size_t i = 0; i < ARRAY_LEN(others); i++) {
@@ -593,6 +593,66 @@ static void json_has_what_is_known_and_null_where_there_is_none(void **state UNU
     buf_finish(&b);
 }
 
+static void which_http_was_spoken_is_told(void **state UNUSED) {
+    static const struct {
+        unsigned first, others; // calls were asked in
+        unsigned streams;
+        enum one_connection found;
+        const char *said, *http, *one; // NULL: not said, null
+    } rows[] = {
+        {0, 0, 0, ONE_CONNECTION_UNTRIED, NULL, NULL, NULL},
+        {1, 1, 0, ONE_CONNECTION_UNTRIED, "Spoken: HTTP/1.1, a connection for each user.\n", "1.1", NULL},
+        {2, 1, 0, ONE_CONNECTION_UNTRIED, "HTTP/2 on some connections, HTTP/1.1 on others.\n", "mixed", NULL},
+        {2, 2, 0, ONE_CONNECTION_UNTRIED, "Spoken: HTTP/2, a connection for each user.\n", "2", NULL},
+        {2, 2, 100, ONE_CONNECTION_SAME,
+         "takes 100 streams at once, by its own word: who sends more on one has to wait, whatever the app does. "
+         "12 calls on one connection took as long.\n",
+         "2", "same"},
+        {2, 2, 1, ONE_CONNECTION_UNTRIED, "takes 1 stream at once", "2", NULL},
+        {2, 2, 0, ONE_CONNECTION_SLOWER, " 12 calls on one connection took 6.5 times as long: ", "2", "slower"},
+        {2, 2, 0, ONE_CONNECTION_REFUSES, " 12 calls on one connection were not all answered, ", "2", "refuses"},
+    };
+    struct buf b;
+    buf_init(&b, CAP);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        double n = 0;
+        sample_make(&m, plan_of("pool"));
+        for (unsigned k = 0; k < m.burst.plan.calls; k++) {
+            m.calls[k].http = k ? rows[i].others : rows[i].first;
+        }
+        m.burst.streams = rows[i].streams;
+        m.verdict.one_connection = rows[i].found;
+        m.verdict.one_connection_calls = 12;
+        m.verdict.one_connection_times = rows[i].found == ONE_CONNECTION_SLOWER ? 6.5 : 0;
+        check_said(SAY_NUMBERS, rows[i].said ? rows[i].said : "Spoken", rows[i].said != NULL);
+        buf_clear(&b);
+        check_ok(json_write(&m.report, &b));
+        struct json *json = json_open(buf_str(&b), CAP);
+        check(json != NULL);
+        const struct json_value *one = find(json, "one_connection");
+        check_int(json_kind(find(json, "http")), rows[i].http ? JSON_STRING : JSON_NULL);
+        check_str(json_string(find(json, "http")), rows[i].http ? rows[i].http : "");
+        check_int(json_kind(find(json, "max_streams")), rows[i].streams ? JSON_NUMBER : JSON_NULL);
+        check(!rows[i].streams || (json_number(find(json, "max_streams"), &n) && n == rows[i].streams));
+        check_int(json_kind(one), rows[i].one ? JSON_OBJECT : JSON_NULL);
+        check_str(json_string(json_member(one, "found")), rows[i].one ? rows[i].one : "");
+        check(rows[i].found != ONE_CONNECTION_SLOWER || (json_number(json_member(one, "times"), &n) && n == 6.5));
+        json_close(json);
+    }
+    buf_finish(&b);
+}
+
+static void calls_that_were_turned_away_have_not_failed(void **state UNUSED) {
+    sample_make(&m, plan_of("pool"));
+    check_said(SAY_CAVEATS, "turned away", false);
+    m.calls[3].turned_away = true;
+    m.calls[3].status = 0;
+    m.calls[3].error = ERR_RESET;
+    check_said(SAY_CAVEATS, "1 call was turned away by the server's HTTP/2: not counted as refused by the app.\n",
+               true);
+    check_said(SAY_CAVEATS, "failed", false);
+}
+
 // ---- whatever comes
 
 static const struct {
@@ -679,7 +739,8 @@ TESTS(TEST(a_lock_hands_over_from_one_to_the_next), TEST(who_comes_later_waits_f
       TEST(many_users_are_folded_and_none_is_forgotten), TEST(the_canary_is_looked_at_between_two_moments),
       TEST(seats_are_named_by_letters), TEST(every_line_fits_whatever_the_terminal), TEST(the_command_stays_whole),
       TEST(the_key_explains_what_is_shown_and_nothing_else), TEST(a_picture_of_a_lock),
-      TEST(every_verdict_has_its_words), TEST(each_model_and_each_doubt_says_something_else),
+      TEST(every_verdict_has_its_words), TEST(which_http_was_spoken_is_told),
+      TEST(calls_that_were_turned_away_have_not_failed), TEST(each_model_and_each_doubt_says_something_else),
       TEST(the_headline_names_what_fits_and_does_not_claim_it), TEST(what_was_not_the_app_is_not_its_fault),
       TEST(a_browsers_limit_is_ruled_out_with_its_reason), TEST(expectations_are_met_failed_or_not_decided),
       TEST(junit_fails_errs_skips_or_passes), TEST(json_has_what_is_known_and_null_where_there_is_none),

@@ -20,6 +20,8 @@ struct world {
     unsigned told;
     // a server of the test's own, instead of the mock
     void (*on_conn)(struct world *w, struct conn *c);
+    struct h2_side *h2;
+    unsigned mock_conns;
     struct conn *far[VOLLEY_OPENING + 2]; // NULL: it has closed it
     unsigned conns;
     unsigned whole; // requests that are all there, and how many bytes came before
@@ -28,6 +30,7 @@ struct world {
 
 static struct conn *connect_mock(void *context) {
     struct world *w = context;
+    w->mock_conns++;
     return mock_connect(w->mock);
 }
 
@@ -70,6 +73,12 @@ static void world_finish(struct world *w) {
     }
     mock_destroy(w->mock);
     loop_finish(&w->loop);
+    shot_side_destroy(w->h2);
+}
+
+static void speak_h2(struct world *w) {
+    w->setup.aim.h2 = w->h2 = shot_side_create(&w->loop);
+    w->setup.aim.speaks = ORIGIN_H2;
 }
 
 static void on_done(void *owner) { ((struct world *)owner)->done = true; }
@@ -362,6 +371,103 @@ static void nobody_leaves_before_all_are_ready(void **state UNUSED) {
     world_finish(&w);
 }
 
+// ---- HTTP/2
+
+static void in_http2_a_burst_is_the_same(void **state UNUSED) {
+    struct world w;
+    world_init(&w, "pool:3", CHAT_BODY);
+    speak_h2(&w);
+    struct trial *t = run(&w, (struct trial_plan){.kind = TRIAL_BURST, .calls = 7});
+    for (unsigned i = 0; i < 7; i++) {
+        const struct probe_call *c = &t->calls[i];
+        check_int(c->error, OK);
+        check_int(c->http, 2);
+        check_int(took_ms(c), (i / 3 + 1) * LATENCY);
+        check(c->bytes > 0 && c->sent_ns >= c->due_ns);
+    }
+    check_int(t->streams, 100); // as the mock says
+    trial_destroy(t);
+    world_finish(&w);
+}
+
+static void calls_of_one_connection_leave_together(void **state UNUSED) {
+    struct world w;
+    world_init(&w, "pool:3", CHAT_BODY);
+    speak_h2(&w);
+    w.question.session = STR("sid");
+    struct trial *t = run(&w, (struct trial_plan){.kind = TRIAL_STREAMS, .calls = 100});
+    for (unsigned i = 0; i < 100; i++) {
+        check_int(t->calls[i].error, OK);
+        check_int(took_ms(&t->calls[i]), (i / 3 + 1) * LATENCY);
+        check_int(t->calls[i].session, i + 1);
+        check(t->calls[i].due_ns == t->calls[0].due_ns);
+    }
+    check_int(w.mock_conns, 1);
+    trial_destroy(t);
+    world_finish(&w);
+}
+
+static void more_than_one_connection_takes_are_turned_away(void **state UNUSED) {
+    struct world w;
+    world_init(&w, NULL, CHAT_BODY);
+    speak_h2(&w);
+    struct trial *t = run(&w, (struct trial_plan){.kind = TRIAL_STREAMS, .calls = 103});
+    for (unsigned i = 0; i < 103; i++) {
+        check_int(t->calls[i].error, i < 100 ? OK : ERR_FULL);
+        check_int(t->calls[i].turned_away, i >= 100);
+    }
+    trial_destroy(t);
+    world_finish(&w);
+}
+
+// In HTTP/1.1 nobody can join the first; nor where the first is lost.
+static void without_http2_there_is_no_other_stream(void **state UNUSED) {
+    for (int lost = 0; lost < 2; lost++) {
+        struct world w;
+        world_init(&w, NULL, CHAT_BODY);
+        if (lost) {
+            speak_h2(&w);
+            serve(&w, close_it);
+        }
+        struct trial *t = run(&w, (struct trial_plan){.kind = TRIAL_STREAMS, .calls = 3});
+        check_int(t->calls[0].error, lost ? ERR_RESET : OK);
+        check_int(t->calls[1].error, ERR_RESET);
+        check_int(t->calls[2].error, ERR_RESET);
+        trial_destroy(t);
+        world_finish(&w);
+    }
+}
+
+static void streams_of_http2_have_first_tokens_and_gaps(void **state UNUSED) {
+    struct world w;
+    world_init(&w, NULL,
+               "{\"model\":\"mock-5x100ms\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}");
+    speak_h2(&w);
+    w.setup.stream = true;
+    struct trial *t = run(&w, (struct trial_plan){.kind = TRIAL_BURST, .calls = 2});
+    for (unsigned i = 0; i < 2; i++) {
+        check(t->calls[i].first_token_ns > 0 && t->calls[i].first_token_ns < t->calls[i].end_ns);
+        check_int(t->calls[i].gap_ns / MS, 100);
+    }
+    trial_destroy(t);
+    world_finish(&w);
+}
+
+static void calls_of_one_connection_may_be_broken_off(void **state UNUSED) {
+    struct world w;
+    world_init(&w, "lock", CHAT_BODY);
+    speak_h2(&w);
+    start(&w, (struct trial_plan){.kind = TRIAL_STREAMS, .calls = 3});
+    pass_ms(&w, LATENCY + 500);
+    struct trial *t = volley_end(w.volley);
+    settle(&w);
+    check_int(t->calls[0].error, OK);
+    check_int(t->calls[1].error, ERR_CANCELLED);
+    check_int(t->calls[2].error, ERR_CANCELLED);
+    trial_destroy(t);
+    world_finish(&w);
+}
+
 // ---- broken off
 
 static void what_is_broken_off_is_cancelled(void **state UNUSED) {
@@ -385,4 +491,7 @@ TESTS(TEST(a_burst_shows_the_pool), TEST(calls_alone_follow_each_other), TEST(st
       TEST(streams_have_first_tokens_and_gaps), TEST(refused_calls_have_their_status),
       TEST(the_canary_is_asked_while_calls_run), TEST(a_server_that_hangs_runs_into_the_timeout),
       TEST(servers_that_do_not_wait_for_the_request), TEST(nobody_leaves_before_all_are_ready),
-      TEST(what_is_broken_off_is_cancelled))
+      TEST(what_is_broken_off_is_cancelled), TEST(in_http2_a_burst_is_the_same),
+      TEST(calls_of_one_connection_leave_together), TEST(more_than_one_connection_takes_are_turned_away),
+      TEST(without_http2_there_is_no_other_stream), TEST(streams_of_http2_have_first_tokens_and_gaps),
+      TEST(calls_of_one_connection_may_be_broken_off))
