@@ -96,7 +96,7 @@ static void flush_later(struct h2 *h) {
 // ---- memory
 
 static void *mem_alloc(size_t size, void *unused UNUSED) { return try_malloc(size); }
-static void mem_release(void *p, void *unused UNUSED) { free(p); }
+static void mem_release(void *p, void *unused UNUSED) { mem_free(p, 0); }
 static void *mem_zeroed(size_t n, size_t size, void *unused UNUSED) {
     void *p = size && n > SIZE_MAX / size ? NULL : try_malloc(n * size);
     return p ? memset(p, 0, n * size) : NULL;
@@ -155,9 +155,9 @@ static void bury_stream(struct grave *grave) {
     struct h2_stream *s = container_of(grave, struct h2_stream, grave);
     buf_finish(&s->out);
     buf_finish(&s->in);
-    free(s->packed);
-    free(s->request);
-    free(s);
+    mem_free(s->packed, 0);
+    mem_free(s->request, 0);
+    mem_free(s, sizeof *s);
 }
 
 static void bury_if_done(struct h2 *h) {
@@ -490,7 +490,7 @@ static void submit_answer(struct h2_stream *s) {
     } else {
         break_stream(s);
     }
-    free(packed);
+    mem_free(packed, 0);
 }
 
 static void submit_held(struct h2 *h) {
@@ -520,7 +520,7 @@ static bool retract_head(struct xchg *x) {
     if (s->sending != SEND_HELD || buf_len(&s->out) || s->last) {
         return false;
     }
-    free(s->packed);
+    mem_free(s->packed, 0);
     s->packed = NULL;
     list_unlink(&s->wait);
     s->sending = SEND_IDLE;
@@ -810,7 +810,7 @@ static void deliver(struct h2_stream *s, struct str bytes, bool end) {
     s->owed += (uint32_t)bytes.len;
     x->events->on_body(x, bytes, end);
     if (end) { // its owner had it until now
-        free(s->request);
+        mem_free(s->request, 0);
         s->request = NULL;
     }
     if (s->x && !s->paused) {
