@@ -22,22 +22,21 @@ enum h1_state {
 };
 
 struct h1 {
-    struct h1_head scan;
+    // Together, as every piece of a body needs them.
     enum h1_side side;
     enum h1_state state;
-    const char *problem;
+    enum { BODY_LENGTH, BODY_CHUNKED, BODY_UNTIL_CLOSE } framing;
     bool no_body;               // an answer to HEAD
     bool says_close, says_keep; // in Connection
     bool head_done;             // by this feed
-    const struct http_limits *limits;
-
-    struct buf spill; // the message so far, when its head did not come in one read
-    char *base;       // the message's first byte; while a head is being parsed or kept
-
-    enum { BODY_LENGTH, BODY_CHUNKED, BODY_UNTIL_CLOSE } framing;
-    uint64_t left; // BODY_LENGTH
+    uint64_t left;              // BODY_LENGTH
     struct chunked chunked;
 
+    const char *problem;
+    const struct http_limits *limits;
+    struct buf spill; // the message so far, when its head did not come in one read
+    char *base;       // the message's first byte; while a head is being parsed or kept
+    struct h1_head scan;
     struct head head;
     struct field *fields; // limits->fields
 };
