@@ -10,7 +10,7 @@ enum { FIRST_ROOM = 256 };
 void buf_init(struct buf *b, size_t cap) { *b = (struct buf){.cap = (uint32_t)MIN(cap, (size_t)UINT32_MAX)}; }
 
 void buf_finish(struct buf *b) {
-    free(b->ptr);
+    mem_free(b->ptr, (size_t)b->room + 1);
     buf_init(b, b->cap);
 }
 
@@ -34,7 +34,7 @@ enum err buf_grow(struct buf *b, size_t n) {
     if (len) {
         memcpy(ptr, b->ptr + b->start, len);
     }
-    free(b->ptr);
+    mem_free(b->ptr, (size_t)b->room + 1);
     *b = (struct buf){.ptr = ptr, .end = (uint32_t)len, .room = (uint32_t)room, .cap = b->cap};
     return OK;
 }

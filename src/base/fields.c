@@ -14,6 +14,17 @@ static const unsigned char flags_of[] = {
 
 unsigned field_flags(enum field_id id) { return flags_of[id]; }
 
+static const struct str name_of[] = {
+    STR_INIT(""),
+#define FIELD(id, text, flags) STR_INIT(text),
+#include "base/fields.def"
+#undef FIELD
+};
+
+struct str field_name(enum field_id id) {
+    return name_of[id];
+}
+
 // The table is sorted by length: a row of another length costs a comparison of numbers, the first longer one ends it.
 // Of one length most names (x-...) begin alike; few end alike, too.
 enum field_id field_id(struct str name) {

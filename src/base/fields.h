@@ -23,6 +23,8 @@ enum field_flag {
 };
 enum field_id field_id(struct str name);
 unsigned field_flags(enum field_id id);
+// In lower case, constant; empty for FIELD_OTHER.
+struct str field_name(enum field_id id);
 
 struct field {
     struct str name;

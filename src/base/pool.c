@@ -24,7 +24,7 @@ void *pool_take(struct pool *p) {
 
 void pool_give(struct pool *p, void *object) {
     if (p->count == p->keep) {
-        free(object);
+        mem_free(object, p->size);
         return;
     }
     *(void **)object = p->free;

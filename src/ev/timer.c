@@ -34,11 +34,15 @@ static void file_timer(struct wheel *w, struct timer *t) {
 }
 
 void wheel_set(struct wheel *w, struct timer *t, uint64_t due_ms) {
-    list_unlink(&t->node);
     // The past is moved behind the end of a running wheel_advance, so that a timer that sets itself again cannot
     // hold the loop, nor fire once for every millisecond that was slept through.
-    t->due_ms = due_ms > w->now_ms ? due_ms : w->target_ms + 1;
-    file_timer(w, t);
+    due_ms = due_ms > w->now_ms ? due_ms : w->target_ms + 1;
+    bool later = timer_is_set(t) && due_ms >= t->due_ms;
+    t->due_ms = due_ms;
+    if (!later) { // else it is filed again when its slot's time comes
+        list_unlink(&t->node);
+        file_timer(w, t);
+    }
 }
 
 // The first time after now at which this level's slots want attention. wheel_clear knows no wheel, so the bits
@@ -76,6 +80,16 @@ static void take_slot(struct wheel *w, unsigned level, struct list *taken) {
     w->occupied[level] &= ~((uint64_t)1 << slot);
 }
 
+// Of a slot whose time has come: is it due, or was it set to later meanwhile?
+static void sort(struct wheel *w, struct list *node, struct list *due) {
+    struct timer *t = container_of(node, struct timer, node);
+    if (t->due_ms <= w->now_ms) {
+        list_push_back(due, node);
+    } else {
+        file_timer(w, t);
+    }
+}
+
 // w->now_ms has just become a new millisecond: higher levels that begin a slot are filed lower, then fire.
 static void visit(struct wheel *w) {
     struct list due;
@@ -89,21 +103,20 @@ static void visit(struct wheel *w) {
         }
         take_slot(w, level, &refile);
         while ((node = list_pop_front(&refile))) {
-            struct timer *t = container_of(node, struct timer, node);
-            if (t->due_ms <= w->now_ms) {
-                list_push_back(&due, node);
-            } else {
-                file_timer(w, t);
-            }
+            sort(w, node, &due);
         }
     }
     struct list bottom;
     take_slot(w, 0, &bottom);
     while ((node = list_pop_front(&bottom))) {
-        list_push_back(&due, node);
+        sort(w, node, &due);
     }
     while ((node = list_pop_front(&due))) {
         struct timer *t = container_of(node, struct timer, node);
+        if (t->due_ms > w->now_ms) { // one before it set it again
+            file_timer(w, t);
+            continue;
+        }
         if (w->activity) {
             activity_set(w->activity, (activity_callback *)t->on_timer);
         }

@@ -198,7 +198,7 @@ bool asked_init(struct asked *a, struct setup *s, const struct call_request *req
 }
 
 void asked_forget(struct asked *a) {
-    free(a->packed);
+    mem_free(a->packed, 0);
     a->packed = NULL;
     if (!a->streamed) {
         buf_finish(&a->body);

@@ -21,27 +21,8 @@ struct call_hold {
 };
 
 struct call {
-    struct worker *worker;
-    struct setup *setup; // held
+    // Together, as every piece of an answer needs them.
     struct xchg up;
-    struct tape *tape;
-    union {
-        struct timer deadline;
-        struct grave grave; // ENDED
-    };
-    const struct targets *targets;
-    struct counted counted;
-    struct call_hold *hold; // NULL: nothing is limited
-    uint64_t started_ms;
-    uint64_t timeout_ms; // the client's own for the whole call; 0: none
-    uint64_t sent_ms;    // when a request was sent last; 0: none was
-    uint64_t tried;      // bits: targets that are not asked again
-    struct asked asked;
-    struct stream *stream;   // of an event stream's answer
-    struct opening *opening; // of one that is held back
-    char *setback;           // what became of the last try, once there is another one
-    uint32_t discarded;      // RESTING: bytes of the failed answer
-    uint32_t first_ms;       // from the request sent to the answer's head
     enum call_state state;
     uint16_t at;       // in targets
     uint16_t said;     // the status of an error in its opening, or of that; 0: it had none
@@ -53,6 +34,27 @@ struct call {
     bool spent : 1;    // another try would have been made if there were any left
     bool goes_on : 1;  // without readers, though the tape is not kept
     bool messages : 1; // Anthropic's API
+    struct worker *worker;
+    struct tape *tape;
+    struct stream *stream;   // of an event stream's answer
+    struct opening *opening; // of one that is held back
+    struct call_hold *hold;  // NULL: nothing is limited
+    struct setup *setup;     // held
+    const struct targets *targets;
+    uint64_t started_ms;
+    uint64_t timeout_ms; // the client's own for the whole call; 0: none
+    union {
+        struct timer deadline;
+        struct grave grave; // ENDED
+    };
+    struct counted counted;
+
+    struct asked asked;
+    uint64_t sent_ms;   // when a request was sent last; 0: none was
+    uint64_t tried;     // bits: targets that are not asked again
+    char *setback;      // what became of the last try, once there is another one
+    uint32_t discarded; // RESTING: bytes of the failed answer
+    uint32_t first_ms;  // from the request sent to the answer's head
 };
 
 static inline struct target *target_of(const struct call *c) { return &c->targets->v[c->at]; }

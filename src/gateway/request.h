@@ -22,15 +22,12 @@ enum request_state {
 };
 
 struct request {
+    // Together, as every piece of an answer needs them.
     struct worker *worker;
-    struct setup *setup; // held: what it looks at stays, whatever is reloaded
-    struct xchg *x;      // the client's; over once ENDED
-    union {
-        struct list node;   // in worker->requests
-        struct grave grave; // ENDED
-    };
-    const struct head *head; // until the body's end was delivered; longer if held: its own then
-    const struct route *route;
+    struct xchg *x;            // the client's; over once ENDED
+    struct resume *resume;     // what it wants of tapes; NULL: a plain relay (resume.h)
+    struct patience *patience; // what it hears while it waits; NULL: nothing (patience.h)
+    struct access *access;     // its line in the access log; NULL: there is none
     union {
         struct {                       // READING
             struct str whole;          // the whole body, in `body` or in the read buffer
@@ -46,13 +43,18 @@ struct request {
         };
         struct tape_reader reader; // afterwards
     };
-    struct resume *resume;     // what it wants of tapes; NULL: a plain relay (resume.h)
-    const struct str *cors;    // its page's origin as the configuration allows it; NULL: none
-    struct quota_look *look;   // its client's limits, one of which refused it; NULL: none did
-    struct patience *patience; // what it hears while it waits; NULL: nothing (patience.h)
-    struct call *call;         // while a body is streamed to it
-    struct access *access;     // its line in the access log; NULL: there is none
-    struct buf body;           // of a looked-at request that came in pieces; of a local answer
+
+    struct setup *setup; // held: what it looks at stays, whatever is reloaded
+    union {
+        struct list node;   // in worker->requests
+        struct grave grave; // ENDED
+    };
+    const struct head *head; // until the body's end was delivered; longer if held: its own then
+    const struct route *route;
+    const struct str *cors;  // its page's origin as the configuration allows it; NULL: none
+    struct quota_look *look; // its client's limits, one of which refused it; NULL: none did
+    struct call *call;       // while a body is streamed to it
+    struct buf body;         // of a looked-at request that came in pieces; of a local answer
     uint64_t serial;
     int client;          // whose key it came with (who.h)
     uint64_t timeout_ms; // X-Request-Timeout; 0: none

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// HTTP/1.1's grammar (RFC 9112), both sides, no I/O: bytes in, a head and body bytes out. llhttp does the
-// tokenising in its strict mode (no lenient flag, ever); what it leaves open is decided here, strictly, because
-// an intermediary that reads a message differently from its neighbour is how requests are smuggled
-// (facts A01-A19).
+// HTTP/1.1's grammar (RFC 9112), both sides, no I/O: bytes in, a head and body bytes out. Lines and chunks are told apart
+// in h1_head.c and chunked.c; what a head must hold to is here. All of it strict: an intermediary that reads a message
+// differently from its neighbour is how requests are smuggled (facts A01-A19).
 #pragma once
 #include "http/msg.h"
 

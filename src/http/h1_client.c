@@ -28,20 +28,11 @@ enum {
 enum conn_state { C_DIALING, C_BUSY, C_IDLE, C_CLOSED };
 
 struct client_conn {
+    // Together, as every read needs them.
     struct origin *origin;
     struct conn *conn;
-    struct dial *dial;
-    struct list node;      // in origin->idle
-    struct list open_node; // in origin->open_list
     struct xchg *x;
-    struct wire wire;
     struct h1 *parser;
-    struct timer deadline;
-    struct task work; // put off to the next turn: reading on, a failed write
-    union {
-        struct task flush;  // end of turn: a head that got no body in it
-        struct grave grave; // CLOSED
-    };
     enum conn_state state;
     bool used;     // has carried a whole exchange before
     bool paused;   // the owner wants no answer bytes now
@@ -49,6 +40,17 @@ struct client_conn {
     bool hup;      // the peer stopped sending
     bool to_head;  // the request is a HEAD
     unsigned char interim;
+    struct wire wire;
+
+    struct dial *dial;
+    struct list node;      // in origin->idle
+    struct list open_node; // in origin->open_list
+    struct timer deadline;
+    struct task work; // put off to the next turn: reading on, a failed write
+    union {
+        struct task flush;  // end of turn: a head that got no body in it
+        struct grave grave; // CLOSED
+    };
 };
 
 static const struct xchg_ops client_ops;

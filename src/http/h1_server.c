@@ -43,20 +43,9 @@ enum {
 enum conn_state { S_IDLE, S_HEAD, S_BODY, S_ANSWER, S_LINGER, S_CLOSED };
 
 struct server_conn {
+    // Together, as every write needs them.
     struct http_server *server;
     struct conn *conn;
-    struct list node; // in server->connections, or while IDLE in server->idle
-    struct xchg x;
-    struct wire wire;
-    struct h1 *parser; // in HEAD and BODY, but while feed() has it
-    struct buf unread; // behind the current request, came along with it
-    struct timer deadline;
-    struct task work; // put off to the next turn: reading on, the next request, a failed write
-    union {
-        struct task flush;  // end of turn: a head that got no body in it
-        struct grave grave; // CLOSED
-    };
-    size_t lingered;
     enum conn_state state;
     unsigned char minor; // of the request
     bool to_head;        // the request is a HEAD
@@ -66,6 +55,19 @@ struct server_conn {
     bool hup;            // the client stopped sending
     bool spoke;          // it is known that it speaks HTTP/1
     unsigned char asked; // bytes of HTTP/2's preface that came before it was known
+    struct xchg x;
+    struct wire wire;
+    union {
+        struct task flush;  // end of turn: a head that got no body in it
+        struct grave grave; // CLOSED
+    };
+    struct timer deadline;
+
+    struct h1 *parser; // in HEAD and BODY, but while feed() has it
+    struct list node;  // in server->connections, or while IDLE in server->idle
+    struct buf unread; // behind the current request, came along with it
+    struct task work;  // put off to the next turn: reading on, the next request, a failed write
+    size_t lingered;
 };
 
 static const struct xchg_ops server_ops;

@@ -23,7 +23,7 @@ enum {
 // ---- memory
 
 static void *mem_alloc(size_t size, void *unused UNUSED) { return try_malloc(size); }
-static void mem_release(void *p, void *unused UNUSED) { free(p); }
+static void mem_release(void *p, void *unused UNUSED) { mem_free(p, 0); }
 static void *mem_zeroed(size_t n, size_t size, void *unused UNUSED) {
     void *p = size && n > SIZE_MAX / size ? NULL : try_malloc(n * size);
     return p ? memset(p, 0, n * size) : NULL;
@@ -82,9 +82,9 @@ static void bury_stream(struct grave *grave) {
     struct h2_stream *s = container_of(grave, struct h2_stream, grave);
     buf_finish(&s->out);
     buf_finish(&s->in);
-    free(s->packed);
-    free(s->request);
-    free(s);
+    mem_free(s->packed, 0);
+    mem_free(s->request, 0);
+    mem_free(s, sizeof *s);
 }
 
 static void bury_if_done(struct h2 *h) {

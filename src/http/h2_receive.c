@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What comes: nghttp2's callbacks, which find the stream, and its owner, who is told of heads, bytes and ends or, while he
 // wants none, later.
+#include "base/mem.h"
 #include "http/h2_stream.h"
 
 enum {
@@ -44,7 +45,7 @@ static void deliver(struct h2_stream *s, struct str bytes, bool end) {
     s->owed += (uint32_t)bytes.len;
     x->events->on_body(x, bytes, end);
     if (end) { // its owner had it until now
-        free(s->request);
+        mem_free(s->request, 0);
         s->request = NULL;
     }
     if (s->x && !s->paused) {

@@ -18,25 +18,32 @@ static bool is_secret(enum field_id id) {
            id == FIELD_PROXY_AUTHORIZATION;
 }
 
-static void add_nv(struct h2_side *side, unsigned *n, struct str name, struct str value, bool secret) {
+// A constant name is not copied by nghttp2, nor lowered.
+static void put_nv(struct h2_side *side, unsigned *n, struct str name, struct str value, int flags) {
     side->nv[(*n)++] = (nghttp2_nv){(uint8_t *)(uintptr_t)name.ptr, (uint8_t *)(uintptr_t)value.ptr, name.len,
-                                    value.len, secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE};
+                                    value.len, (uint8_t)flags};
+}
+
+static void add_nv(struct h2_side *side, unsigned *n, struct str constant_name, struct str value) {
+    put_nv(side, n, constant_name, value, NGHTTP2_NV_FLAG_NO_COPY_NAME);
 }
 
 // False: there are more than a head may have.
 static bool add_fields(struct h2_side *side, unsigned *n, const struct fields *fields) {
     for (unsigned i = 0; i < fields->n; i++) {
+        const struct field *f = &fields->v[i];
         if (*n + 1 >= side->nv_room) { // one is left for the length
             return false;
         }
-        add_nv(side, n, fields->v[i].name, fields->v[i].value, is_secret(fields->v[i].id));
+        int flags = (f->id ? NGHTTP2_NV_FLAG_NO_COPY_NAME : 0) | (is_secret(f->id) ? NGHTTP2_NV_FLAG_NO_INDEX : 0);
+        put_nv(side, n, f->id ? field_name(f->id) : f->name, f->value, flags);
     }
     return true;
 }
 
 static void add_length(struct h2_side *side, unsigned *n, int64_t length, char room[FORMAT_U64_MAX]) {
     char *end = format_u64(room, (uint64_t)length);
-    add_nv(side, n, STR("content-length"), str_from(room, (size_t)(end - room)), false);
+    add_nv(side, n, STR("content-length"), str_from(room, (size_t)(end - room)));
 }
 
 static ssize_t on_want_body(nghttp2_session *session, int32_t id, uint8_t *into, size_t most, uint32_t *flags,
@@ -50,10 +57,10 @@ static void submit_request(struct h2_stream *s, const struct head *head) {
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = on_want_body};
     char length[FORMAT_U64_MAX];
     unsigned n = 0;
-    add_nv(side, &n, STR(":method"), head->method_name, false);
-    add_nv(side, &n, STR(":scheme"), h->secure ? STR("https") : STR("http"), false);
-    add_nv(side, &n, STR(":authority"), head->authority, false);
-    add_nv(side, &n, STR(":path"), head->target, false);
+    add_nv(side, &n, STR(":method"), head->method_name);
+    add_nv(side, &n, STR(":scheme"), h->secure ? STR("https") : STR("http"));
+    add_nv(side, &n, STR(":authority"), head->authority);
+    add_nv(side, &n, STR(":path"), head->target);
     bool fits = add_fields(side, &n, &head->fields);
     if (head->body_len > 0 || (bodiless && method_has_body(head->method))) {
         add_length(side, &n, head->body_len, length);
@@ -80,7 +87,7 @@ static bool answers_without_body(const struct h2_stream *s, const struct head *h
 static bool fill_answer(struct h2_side *side, unsigned *n, const struct head *head, char status[FORMAT_U64_MAX],
                         char length[FORMAT_U64_MAX]) {
     char *end = format_u64(status, (uint64_t)head->status);
-    add_nv(side, n, STR(":status"), str_from(status, (size_t)(end - status)), false);
+    add_nv(side, n, STR(":status"), str_from(status, (size_t)(end - status)));
     bool fits = add_fields(side, n, &head->fields);
     if (fits && head->body_len >= 0 && head->status >= 200 && head->status != 204) {
         add_length(side, n, head->body_len, length);
@@ -142,7 +149,7 @@ void h2_submit_answer(struct h2_stream *s) {
     } else {
         h2_break_stream(s);
     }
-    free(packed);
+    mem_free(packed, 0);
 }
 
 void h2_submit_held(struct h2 *h) {
@@ -172,7 +179,7 @@ bool h2_retract_head(struct xchg *x) {
     if (s->sending != SEND_HELD || buf_len(&s->out) || s->last) {
         return false;
     }
-    free(s->packed);
+    mem_free(s->packed, 0);
     s->packed = NULL;
     list_unlink(&s->wait);
     s->sending = SEND_IDLE;

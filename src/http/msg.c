@@ -18,6 +18,46 @@ enum method method_parse(struct str name) {
 
 const char *method_name(enum method m) { return methods[m]; }
 
+bool method_registered(enum method m, struct str name) {
+    static const struct str others[] = {
+        STR_INIT("ACL"),
+        STR_INIT("BASELINE-CONTROL"),
+        STR_INIT("BIND"),
+        STR_INIT("CHECKIN"),
+        STR_INIT("CHECKOUT"),
+        STR_INIT("COPY"),
+        STR_INIT("LABEL"),
+        STR_INIT("LINK"),
+        STR_INIT("LOCK"),
+        STR_INIT("MERGE"),
+        STR_INIT("MKACTIVITY"),
+        STR_INIT("MKCALENDAR"),
+        STR_INIT("MKCOL"),
+        STR_INIT("MKREDIRECTREF"),
+        STR_INIT("MKWORKSPACE"),
+        STR_INIT("MOVE"),
+        STR_INIT("ORDERPATCH"),
+        STR_INIT("PROPFIND"),
+        STR_INIT("PROPPATCH"),
+        STR_INIT("QUERY"),
+        STR_INIT("REBIND"),
+        STR_INIT("REPORT"),
+        STR_INIT("SEARCH"),
+        STR_INIT("UNBIND"),
+        STR_INIT("UNCHECKOUT"),
+        STR_INIT("UNLINK"),
+        STR_INIT("UNLOCK"),
+        STR_INIT("UPDATE"),
+        STR_INIT("UPDATEREDIRECTREF"),
+        STR_INIT("VERSION-CONTROL"),
+    };
+    bool found = m != METHOD_OTHER;
+    for (size_t i = 0; !found && i < ARRAY_LEN(others); i++) {
+        found = str_eq(name, others[i]);
+    }
+    return found;
+}
+
 // RFC 9110 section 15 and the IANA registry, as far as an API uses them.
 static const struct {
     int status;

@@ -43,6 +43,8 @@ struct head {
 
 enum method method_parse(struct str name);
 const char *method_name(enum method m);
+// Is it one of the IANA registry's methods (RFC 9110 section 16.1.1)?
+bool method_registered(enum method m, struct str name);
 // Does a request without a length announce that it has no body (RFC 9110 section 8.6)?
 bool method_has_body(enum method m);
 // "Not Found"; never NULL.

@@ -51,7 +51,7 @@ struct tape *tape_ref(struct tape *t) {
 
 static void drop_block(struct tape_block *block) {
     if (atomic_fetch_sub_explicit(&block->references, 1, memory_order_acq_rel) == 1) {
-        free(block);
+        mem_free(block, 0);
     }
 }
 
@@ -60,7 +60,7 @@ static void drop_before(struct tape *t, uint64_t position) {
         struct tape_chunk *c = t->first;
         t->first = c->next;
         drop_block(c->block);
-        free(c);
+        mem_free(c, sizeof *c);
     }
     if (!t->first) {
         t->last = NULL;
@@ -85,7 +85,7 @@ void tape_unref(struct tape *t) {
             free(t->record);
         }
         free((char *)(uintptr_t)t->why.problem);
-        free(t);
+        mem_free(t, sizeof *t);
     }
 }
 
@@ -158,7 +158,7 @@ static struct tape_chunk *new_chunk(size_t room) {
     struct tape_chunk *c = try_malloc(sizeof *c);
     struct tape_block *block = c ? try_malloc(sizeof *block + room) : NULL;
     if (!block) {
-        free(c);
+        mem_free(c, sizeof *c);
         return NULL;
     }
     atomic_init(&block->references, 1);

@@ -57,6 +57,17 @@ static void packing_and_unpacking_gives_the_same(void **state UNUSED) {
     free(packed);
 }
 
+static void names_are_known_by_their_ids(void **state UNUSED) {
+    check_int(field_name(FIELD_OTHER).len, 0);
+    for (int id = FIELD_OTHER + 1; id < FIELD_COUNT; id++) {
+        struct str name = field_name((enum field_id)id);
+        check_int(field_id(name), id);
+        for (size_t i = 0; i < name.len; i++) {
+            check(ascii_lower(name.ptr[i]) == name.ptr[i]);
+        }
+    }
+}
+
 static void no_fields_pack_and_unpack(void **state UNUSED) {
     struct field room[1];
     struct fields f = FIELDS(room);
@@ -153,7 +164,7 @@ static void fields_of_a_name_or_a_kind_are_taken_out(void **state UNUSED) {
     check_str(f.v[1].name, "Accept");
 }
 
-TESTS(TEST(every_known_name_has_its_id_in_any_case), TEST(fields_of_a_name_or_a_kind_are_taken_out),
-      TEST(names_are_found_without_case_in_order), TEST(a_full_array_refuses),
-      TEST(packing_and_unpacking_gives_the_same), TEST(no_fields_pack_and_unpack), TEST(lengths_of_every_width_pack),
-      TEST(counts_of_every_width_pack))
+TESTS(TEST(names_are_known_by_their_ids), TEST(every_known_name_has_its_id_in_any_case),
+      TEST(fields_of_a_name_or_a_kind_are_taken_out), TEST(names_are_found_without_case_in_order),
+      TEST(a_full_array_refuses), TEST(packing_and_unpacking_gives_the_same), TEST(no_fields_pack_and_unpack),
+      TEST(lengths_of_every_width_pack), TEST(counts_of_every_width_pack))

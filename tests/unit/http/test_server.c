@@ -893,7 +893,7 @@ static void rejected_behind_good_ones(size_t window) {
     say(&app, GET("/1") GET("/2") "NONSENSE" RN RN GET("/smuggled"));
     check_int(app.count, 3);
     check_int(app.rejects, 1);
-    check_str(got(&app), OK_5 OK_5 WRONG("501 Not Implemented"));
+    check_str(got(&app), OK_5 OK_5 WRONG("400 Bad Request"));
     app_finish(&app);
 }
 
