@@ -292,7 +292,7 @@ void h2_break_stream(struct h2_stream *s) {
 }
 
 struct h2_stream *h2_new_stream(struct h2 *h) {
-    struct h2_stream *s = xcalloc(1, sizeof *s);
+    struct h2_stream *s = xcalloc(1, sizeof *s + (h->side->server ? sizeof *s->own : 0));
     s->h = h;
     s->id = H2_NOT_YET;
     s->left = BODY_UNKNOWN;

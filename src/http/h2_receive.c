@@ -227,8 +227,8 @@ static void ignore_fail(struct xchg *x UNUSED, enum err e UNUSED, const char *pr
 static const struct xchg_events nobody = {ignore_head, ignore_body, ignore_drain, ignore_fail};
 
 void h2_open_exchange(struct h2_stream *s) {
-    s->own = (struct xchg){.ops = &h2_stream_ops, .events = &nobody, .impl = s};
-    s->x = &s->own;
+    s->own[0] = (struct xchg){.ops = &h2_stream_ops, .events = &nobody, .impl = s};
+    s->x = s->own;
 }
 
 static void begin_answering(struct h2_stream *s, struct head *head, bool end) {

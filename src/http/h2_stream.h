@@ -39,8 +39,7 @@ struct h2_side {
 
 struct h2_stream {
     struct h2 *h;
-    struct xchg *x;  // NULL: over for its owner
-    struct xchg own; // a server's: what x points to
+    struct xchg *x; // NULL: over for its owner
     struct list node;
     struct list ready; // in h->ready
     union {
@@ -71,6 +70,7 @@ struct h2_stream {
     bool aborting : 1; // RST_STREAM once `out` has left
     bool pinged : 1;   // which a PING asks for
     bool arrived : 1;  // and its answer says
+    struct xchg own[]; // a server's: what x points to
 };
 
 extern const struct xchg_ops h2_stream_ops;
