@@ -11,43 +11,41 @@ static void NORETURN die(size_t size) {
 
 // ---- what mem_free keeps
 
-// By how much they have room for at least: 8 bytes, 24, 40, ... as glibc's have.
-enum {
-    SPARE_STEP = 16,
-    SPARE_LEAST = 8,
-    SPARE_CLASSES = 80,
-    SPARE_BYTES = 2 * 1024 * 1024, // of a thread
-};
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__ || __has_feature(address_sanitizer)
-static const bool keeps_spares = false; // who uses what was freed, or what is beyond, is to be found out
+// By the room they have: 8 bytes, 24, 40, ... as glibc's have anyway.
+enum { SPARE_STEP = 16, SPARE_LEAST = 8, SPARE_KINDS = 80, SPARE_BYTES = 2 * 1024 * 1024 }; // of a thread
+
+#if defined(__has_feature)
+#define ADDRESS_SANITIZER __has_feature(address_sanitizer)
+#elif defined(__SANITIZE_ADDRESS__)
+#define ADDRESS_SANITIZER 1
 #else
-static const bool keeps_spares = true;
+#define ADDRESS_SANITIZER 0
 #endif
+static const bool keeps_spares = !ADDRESS_SANITIZER; // who uses what was freed, or beyond its end, is to be found out
 
 static _Thread_local struct {
-    void *first[SPARE_CLASSES]; // each begins with a pointer to the next
+    void *first[SPARE_KINDS]; // each begins with a pointer to the next
     size_t bytes;
 } spare;
 
-// Of blocks that have room for `size`.
-static size_t class_of(size_t size) { return (size + SPARE_STEP - SPARE_LEAST - 1) / SPARE_STEP; }
-
-// As much as its class has room for: glibc gives no less.
-static size_t whole(size_t size) {
-    size_t class = class_of(size);
-    return keeps_spares && class < SPARE_CLASSES ? class * SPARE_STEP + SPARE_LEAST : MAX(size, (size_t)1);
+static size_t room_of(size_t kind) { return kind * SPARE_STEP + SPARE_LEAST; }
+static size_t kind_of(size_t size) {
+    bool small = size <= room_of(SPARE_KINDS - 1);
+    return small ? (size + SPARE_STEP - SPARE_LEAST - 1) / SPARE_STEP : SPARE_KINDS;
 }
 
-static void *take_spare(size_t size) {
-    size_t class = class_of(size);
-    void *p = class < SPARE_CLASSES ? spare.first[class] : NULL;
-    if (p) {
-        spare.first[class] = *(void **)p;
-        spare.bytes -= class * SPARE_STEP + SPARE_LEAST;
+// All that is handed out has its kind's room, whatever the heap rounds to.
+static void *take(size_t size) {
+    size_t kind = kind_of(size);
+    if (!keeps_spares || kind >= SPARE_KINDS) {
+        return malloc(size ? size : 1);
     }
+    void *p = spare.first[kind];
+    if (!p) {
+        return malloc(room_of(kind));
+    }
+    spare.first[kind] = *(void **)p;
+    spare.bytes -= room_of(kind);
     return p;
 }
 
@@ -55,27 +53,24 @@ void mem_free(void *p, size_t size) {
     if (!p) {
         return;
     }
-    size_t class = size ? class_of(size) : (malloc_usable_size(p) - SPARE_LEAST) / SPARE_STEP;
-    if (!keeps_spares || class >= SPARE_CLASSES || spare.bytes >= SPARE_BYTES) {
+    size_t kind = !keeps_spares ? SPARE_KINDS
+                  : size        ? kind_of(size)
+                                : (malloc_usable_size(p) - SPARE_LEAST) / SPARE_STEP;
+    if (kind >= SPARE_KINDS || spare.bytes >= SPARE_BYTES) {
         free(p);
         return;
     }
-    *(void **)p = spare.first[class];
-    spare.first[class] = p;
-    spare.bytes += class * SPARE_STEP + SPARE_LEAST;
+    *(void **)p = spare.first[kind];
+    spare.first[kind] = p;
+    spare.bytes += room_of(kind);
 }
 
 static void drop_spares(void) {
-    for (size_t i = 0; i < SPARE_CLASSES; i++) {
-        while (spare.first[i]) {
-            free(take_spare(i * SPARE_STEP + SPARE_LEAST));
+    for (size_t kind = 0; kind < SPARE_KINDS; kind++) {
+        while (spare.first[kind]) {
+            free(take(room_of(kind)));
         }
     }
-}
-
-static void *take(size_t size) {
-    void *p = take_spare(size);
-    return p ? p : malloc(whole(size));
 }
 
 // ---- allocations
@@ -89,13 +84,12 @@ void *xmalloc(size_t size) {
 }
 
 void *xcalloc(size_t n, size_t size) {
-    enum { SMALL = 1024 };
-    if (n == 1 && size <= SMALL) { // glibc's calloc passes its own thread cache by (until 2.41): three times the work
-        void *small = xmalloc(size);
-        __asm__("" : "+r"(small)); // or the compiler makes a calloc of the two
+    if (n == 1 && kind_of(size) < SPARE_KINDS) {
+        void *small = xmalloc(size); // glibc's calloc passes its own thread cache by (until 2.41): three times the work
+        __asm__("" : "+r"(small));   // or the compiler makes a calloc of the two
         return memset(small, 0, size);
     }
-    void *p = calloc(n ? n : 1, n == 1 ? whole(size) : MAX(size, (size_t)1));
+    void *p = calloc(n ? n : 1, size ? size : 1);
     if (UNLIKELY(!p)) {
         die(n * size);
     }
@@ -126,7 +120,7 @@ void *try_realloc(void *p, size_t size) {
         }
         fail.countdown--;
     }
-    return p ? realloc(p, whole(size)) : take(size);
+    return p ? realloc(p, size ? size : 1) : take(size);
 }
 
 void mem_trim(void) {

@@ -13,7 +13,7 @@ void *try_realloc(void *p, size_t size);
 static inline void *try_malloc(size_t size) { return try_realloc(NULL, size); }
 
 // As free, for what comes and goes with every call: this thread keeps some of it, and the functions above hand it out again
-// first. glibc keeps seven of a size; what thousands of calls free at once it joins and splits again. `size` as it was
+// first: only for what one of them gave. glibc keeps seven of a size; what thousands of calls free at once it joins and splits again. `size` as it was
 // asked for; 0 where that is not known, which costs a look at the heap's own notes.
 void mem_free(void *p, size_t size);
 
