@@ -15,6 +15,7 @@ enum {
     SESSION_CALLS = 2, // and twice as many where it takes turns
     SOLO_AGAIN = 10,
     SOLO_MOST = 60,
+    A_FEW = 4,
     FEW_TRIALS = 3,
     TOGETHER_MOST = 11, // if so many do not tell, more will not
     TOO_LATE = 6,       // and if the prober was too late in most of so many, it will be again
@@ -29,6 +30,7 @@ struct done {
     double alone_ms;
     unsigned solo;     // calls
     unsigned largest;  // burst
+    unsigned smallest; // burst
     unsigned together; // trials of calls that could meet
     unsigned of[TRIAL_OPEN + 1];
 };
@@ -44,6 +46,7 @@ static struct done count(const struct evidence *e, const struct verdict *v) {
         d.of[p->kind] += counts;
         d.solo += p->kind == TRIAL_SOLO ? p->calls : 0;
         d.largest = p->kind == TRIAL_BURST && counts ? MAX(d.largest, p->calls) : d.largest;
+        d.smallest = p->kind == TRIAL_BURST && counts && (!d.smallest || p->calls < d.smallest) ? p->calls : d.smallest;
         d.together += meets(p);
     }
     return d;
@@ -94,8 +97,8 @@ static unsigned solo_wanted(const struct procedure_options *o, const struct done
     return slow ? varies ? 4 : 2 : varies ? 8 : 3;
 }
 
-// So many at once tell this mechanism from its neighbours.
-static unsigned telling(const struct hypothesis *h, const struct hypothesis *rival, bool varies) {
+// So many at once tell this mechanism from the next likely.
+static unsigned telling_of(const struct hypothesis *h, const struct hypothesis *rival, bool varies) {
     bool divided = h->model == PROBE_PARTITIONED || rival->model == PROBE_PARTITIONED;
     switch (h->model) {
     case PROBE_SERIAL:
@@ -111,6 +114,15 @@ static unsigned telling(const struct hypothesis *h, const struct hypothesis *riv
     case PROBE_INCONCLUSIVE: break;
     }
     return 0;
+}
+
+static unsigned telling(const struct hypothesis *h, const struct hypothesis *rival, bool varies) {
+    unsigned calls = telling_of(h, rival, varies);
+    // Where calls take several places, it is that now and then one more is served; and a small part of each call that
+    // they queue for shows when many do.
+    bool slight = h->model == PROBE_PARTIAL_LOCK && rival->model == PROBE_FLAT;
+    unsigned several = (h->takes ? 1u : 0u) + (rival->takes ? 1u : 0u);
+    return MAX(calls, (slight ? 2 : several) * FIRST_BURST);
 }
 
 // All of them come within half a call's time, but not so close that they overtake one another.
@@ -160,6 +172,12 @@ static bool may_be_a_rate(const struct verdict *v) {
            (v->likely.model == PROBE_BUCKET && v->runner_up.model == PROBE_PARTIAL_LOCK);
 }
 
+// Many are slowed alike by cores they share and by one that has some work to do for each: few are not.
+static unsigned few_enough(const struct done *d, const struct hypothesis *h) {
+    unsigned few = h->model == PROBE_CPU ? h->at_once : h->together > 0 ? A_FEW : 0;
+    return few > 1 && d->smallest > MAX(few, (unsigned)A_FEW) ? few : 0;
+}
+
 static bool next_open(const struct procedure_options *o, const struct done *d, const struct verdict *v,
                       struct trial_plan *plan) {
     const struct hypothesis *h = &v->best;
@@ -204,11 +222,16 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     if (o->slower && !d->of[TRIAL_SLOWER] && (bare || may_be_a_rate(v))) {
         return give(plan, TRIAL_SLOWER, calls);
     }
-    if (bare && more_than(d, h->at_once) >= (h->model == PROBE_POOL || h->model == PROBE_CPU ? 3 : 2)) {
+    if (bare && !few_enough(d, h) &&
+        more_than(d, h->at_once) >= (h->model == PROBE_POOL || h->model == PROBE_CPU ? 3 : 2)) {
         return next_open(o, d, v, plan);
     }
     if (d->together >= TOGETHER_MOST) {
         return false;
+    }
+    unsigned few = few_enough(d, h);
+    if (few) {
+        return give(plan, TRIAL_BURST, MIN(few, most_users(o)));
     }
     // How many share is told by how much longer it takes than alone.
     bool unsure = h->model == PROBE_CPU && (varies || d->together >= FEW_TRIALS);
