@@ -17,7 +17,8 @@ static const double WAIT_SEEN = 0.2;
 static const double SLOWER_SEEN = 0.07; // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
 static const double SAME_PACE = 0.15; // of rates of which refusals say no more than between what they are
-static const double LOCK_LIKE = 0.02;
+static const double ODD_MOST = 2.5;
+static const double LOCK_LIKE = 0.05;
 static const double TOKEN_MS_LEAST = 4; // less is what a server has to do for each call
 static const double IDLE_LEAST = 0.125; // of a period
 static const double SHARE_MOST = 0.9;   // of a lock: above, it is one for the whole call
@@ -43,7 +44,9 @@ enum {
     RESAMPLES = 200,
     LOTS_TRIED = 14, // ways to divide seats among workers
     LOTS_GUESSES = 8,
+    LOTS_MORE = 64, // guesses, for so many of them
     LOTS_AGAIN = 4,
+    LOTS_LAST = 3, // and of those by LOTS_GUESSES_MOST
     LOTS_CALLS = 400,
     WORKERS_MOST = 40,
     DIVIDED_MOST = 160, // seats in all
@@ -51,10 +54,11 @@ enum {
 
 struct candidate {
     struct hypothesis h;
-    double score; // logarithm of the likelihood, less the price
-    double fixed; // of it, what belongs to no call
-    double *part; // of it, each call's; then each refusal's
-    double odd;   // calls in bursts that it does not explain
+    double score;        // logarithm of the likelihood, less the price
+    double fixed;        // of it, what belongs to no call
+    double *part;        // of it, each call's; then each refusal's
+    double odd;          // calls in bursts that it does not explain
+    double odd_together; // the most of one burst
     double waited;
     double slower; // logarithm of the factor of the trials with the latency doubled; 0: there were none
 };
@@ -277,11 +281,15 @@ static double weigh(struct search *f, const struct hypothesis *h, bool keep) {
     double odd = 0;
     fit_service(&f->s, &f->chosen, about_ms(&f->s, h), &f->fit);
     struct candidate *c = add(f, h);
+    double odd_here = 0;
     for (size_t i = 0; i < f->s.n; i++) {
         const struct sight *me = &f->s.v[i];
         double density = me->counts ? log(fit_density(&f->s, &f->fit, me->trial, f->chosen.service[i], &odd)) : 0;
+        odd = me->counts && f->s.spans[me->trial].kind != TRIAL_SOLO ? odd : 0;
+        odd_here = i == f->s.spans[me->trial].from ? odd : odd_here + odd;
         c->part[i] = density + f->chosen.chance[i];
-        c->odd += me->counts && f->s.spans[me->trial].kind != TRIAL_SOLO ? odd : 0;
+        c->odd += odd;
+        c->odd_together = MAX(c->odd_together, odd_here);
     }
     memcpy(c->part + f->s.n, f->chosen.refused, f->s.refused * sizeof *c->part);
     c->waited = f->chosen.waited;
@@ -441,7 +449,7 @@ static void set_share(struct hypothesis *h, double x) {
     h->share = MIN(x, h->together > 0 ? TOGETHER_MOST : SHARE_MOST);
 }
 
-static void try_lock_of(struct search *f, double together) {
+static void try_lock_of(struct search *f, double together, bool even) {
     const struct scene *s = &f->s;
     struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
     double most = -INFINITY;
@@ -449,7 +457,7 @@ static void try_lock_of(struct search *f, double together) {
         const struct span *p = &s->spans[t];
         double share = (latest(s, p) / s->alone_ms - 1) / ((double)span_len(p) - 1);
         if (p->kind == TRIAL_BURST && span_len(p) > 1 && share > 0.001) {
-            struct hypothesis h = {.model = PROBE_PARTIAL_LOCK, .at_once = 1, .together = together};
+            struct hypothesis h = {.model = PROBE_PARTIAL_LOCK, .at_once = 1, .together = together, .even = even};
             set_share(&h, share);
             double score = climb(f, &h, get_share, set_share, 0.1);
             best = score > most ? h : best;
@@ -463,8 +471,9 @@ static void try_lock_of(struct search *f, double together) {
 
 static void try_lock(struct search *f) {
     for (size_t i = 0; i < ARRAY_LEN(TOGETHER); i++) {
-        try_lock_of(f, TOGETHER[i]);
+        try_lock_of(f, TOGETHER[i], false);
     }
+    try_lock_of(f, 0, true);
 }
 
 static double get_period(const struct hypothesis *h) { return (double)h->period_ns; }
@@ -776,23 +785,32 @@ static void weigh_divisions(struct search *f, const struct division *v, size_t c
     qsort(f->v + first, count, sizeof *f->v, by_score);
     for (size_t i = 0; i < MIN(count, (size_t)LOTS_AGAIN); i++) {
         struct hypothesis h = f->v[first + i].h;
-        weigh_lots(f, &h, LOTS_GUESSES_MOST);
+        weigh_lots(f, &h, LOTS_MORE);
     }
 }
 
 // However many seats there are is soon seen; how they are divided is not: every way to divide those is weighed.
 static void weigh_same_seats(struct search *f, size_t first) {
     const struct candidate *best = NULL;
-    for (size_t i = first; i < f->count; i++) {
-        best = !best || f->v[i].score > best->score ? &f->v[i] : best;
+    const struct candidate *other = NULL;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct candidate **of = i < first ? &other : &best;
+        *of = !*of || f->v[i].score > (*of)->score ? &f->v[i] : *of;
     }
     unsigned seats = best ? best->h.at_once : 0;
+    bool likely = best && other && best->score > other->score;
+    size_t from = f->count;
     for (unsigned workers = 2; workers <= MIN(seats, (unsigned)WORKERS_MOST); workers++) {
         struct hypothesis h = {
             .model = PROBE_PARTITIONED, .at_once = seats, .workers = workers, .each = seats / workers};
         if (seats % workers == 0) {
-            weigh_lots(f, &h, LOTS_GUESSES_MOST);
+            weigh_lots(f, &h, LOTS_MORE);
         }
+    }
+    qsort(f->v + from, f->count - from, sizeof *f->v, by_score);
+    for (size_t last = MIN(f->count, from + LOTS_LAST); likely && from < last; from++) {
+        struct hypothesis h = f->v[from].h;
+        weigh_lots(f, &h, LOTS_GUESSES_MOST);
     }
 }
 
@@ -1011,12 +1029,28 @@ static bool seen_full(const struct scene *s, unsigned at_once) {
     return most == at_once;
 }
 
+// A burst that is left out had tokens, and how late they were taken is not known: then the size is what a burst shows.
+static bool size_is_known(const struct scene *s, const struct hypothesis *h) {
+    unsigned most = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        unsigned n = 0;
+        for (size_t i = p->from; i < p->to && p->kind == TRIAL_BURST; i++) {
+            n += latency(s, i) < s->fastest_ms + 500 / h->rate;
+        }
+        most = MAX(most, n);
+    }
+    return !s->lost_bursts || most == h->at_once;
+}
+
 static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     const struct scene *s = &f->s;
     const struct candidate *best = &f->v[0];
     unsigned calls = calls_in_bursts(s);
     bool flat = best->h.model == PROBE_FLAT;
-    bool odd = best->odd > 1.5 && best->odd > 0.1 * calls;
+    // Who says that nobody waits has to explain each who did.
+    bool side_by_side = flat || best->h.together > 0;
+    bool odd = (best->odd > 1.5 && best->odd > 0.1 * calls) || (side_by_side && best->odd_together > ODD_MOST);
     if (calls < 2) {
         return s->unsound ? DOUBT_PROBER : DOUBT_BUDGET;
     }
@@ -1037,6 +1071,9 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     }
     if (best->h.model == PROBE_CPU && got_faster(s)) {
         return DOUBT_COLD;
+    }
+    if (best->h.model == PROBE_BUCKET && !size_is_known(s, &best->h)) {
+        return DOUBT_NOISE;
     }
     bool lots = best->h.model == PROBE_PARTITIONED;
     if (lots && (s->cv > VARIES || !seen_full(s, best->h.at_once))) {

@@ -75,7 +75,7 @@ static bool turn_lock(const struct hypothesis *h, const struct scene *s, unsigne
         size_t i = nth(s, p, order, k);
         double start = MAX(done ? done[i - p->from] - work_ms : s->v[i].came, free_at);
         note(a, s, i, start, order == ORDER_SENT ? 0 : -log((double)k + 1));
-        free_at = start + in_turn * MAX(a->service[i], 0);
+        free_at = start + in_turn * (h->even ? s->alone_ms : MAX(a->service[i], 0));
         if (done) {
             in_proportion(s, i, start - s->v[i].came, a);
         }

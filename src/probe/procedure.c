@@ -16,6 +16,7 @@ enum {
     SOLO_AGAIN = 10,
     SOLO_MOST = 60,
     A_FEW = 4,
+    MANY = 120,
     FEW_TRIALS = 3,
     TOGETHER_MOST = 11, // if so many do not tell, more will not
     TOO_LATE = 6,       // and if the prober was too late in most of so many, it will be again
@@ -105,7 +106,9 @@ static unsigned telling_of(const struct hypothesis *h, const struct hypothesis *
     case PROBE_POLL:
     case PROBE_PARTIAL_LOCK: return varies ? 9 : 5;
     case PROBE_POOL: return divided ? 2 * h->at_once + 1 : h->at_once + h->at_once / 2 + 2;
-    case PROBE_PARTITIONED: return 3 * h->at_once;
+    // How the same seats are divided is told by those who still wait when others are done: by many of them.
+    case PROBE_PARTITIONED:
+        return rival->at_once == h->at_once ? MAX(3 * h->at_once, MIN(6 * h->at_once, (unsigned)MANY)) : 3 * h->at_once;
     case PROBE_CPU: return MAX(2 * h->at_once + 2, rival->cores ? rival->at_once + rival->at_once / 2 + 2 : 0);
     case PROBE_CAP: return h->at_once + 4;
     case PROBE_BUCKET: return h->at_once + 6;
@@ -175,7 +178,7 @@ static bool may_be_a_rate(const struct verdict *v) {
 // Many are slowed alike by cores they share and by one that has some work to do for each: few are not.
 static unsigned few_enough(const struct done *d, const struct hypothesis *h) {
     unsigned few = h->model == PROBE_CPU ? h->at_once : h->together > 0 ? A_FEW : 0;
-    return few > 1 && d->smallest > MAX(few, (unsigned)A_FEW) ? few : 0;
+    return few >= A_FEW && d->smallest > few ? few : 0;
 }
 
 static bool next_open(const struct procedure_options *o, const struct done *d, const struct verdict *v,
@@ -234,7 +237,8 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
         return give(plan, TRIAL_BURST, MIN(few, most_users(o)));
     }
     // How many share is told by how much longer it takes than alone.
-    bool unsure = h->model == PROBE_CPU && (varies || d->together >= FEW_TRIALS);
+    bool unsure =
+        h->model == PROBE_CPU && v->runner_up.model == PROBE_CPU && !bare && (varies || d->together >= FEW_TRIALS);
     if (unsure && d->solo < SOLO_MOST && d->of[TRIAL_SOLO] <= d->together + 1) {
         return give(plan, TRIAL_SOLO, SOLO_AGAIN);
     }

@@ -161,6 +161,7 @@ static void leave_out(struct scene *s, const struct trial *t) {
             s->lost[s->lost_count++] = ms(t->calls[i].sent_ns);
         }
     }
+    s->lost_bursts += t->plan.kind == TRIAL_BURST;
     s->unsound++;
 }
 

@@ -34,6 +34,7 @@ struct hypothesis {
     unsigned cores;   // POOL: who is in service shares so many cores; 0: they do not slow each other
     double share; // PARTIAL_LOCK: of a call's time, that it is held for; FLAT: the server's own work, less than is seen
     double together;    // of that part, what is worked at side by side, as by one core; 0: one after the other
+    bool even;          // PARTIAL_LOCK: for the same time by each, however long the call takes
     double rate;        // BUCKET: a second
     uint64_t period_ns; // POLL
     bool random_order;  // POOL: who is next is not who came first
