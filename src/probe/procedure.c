@@ -205,9 +205,9 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     unsigned calls = MIN(wanted, most_users(o));
     if (h->model == PROBE_SESSION) {
         unsigned rung = next_rung(o, d, v);
-        return bare && d->of[TRIAL_SESSION] >= 2 ? false
-               : bare || !rung                   ? give(plan, TRIAL_SESSION, calls)
-                                                 : give(plan, TRIAL_BURST, rung);
+        return d->of[TRIAL_SESSION] >= (bare ? 2 : TOGETHER_MOST) ? false
+               : bare || !rung                                    ? give(plan, TRIAL_SESSION, calls)
+                                                                  : give(plan, TRIAL_BURST, rung);
     }
     // Whoever is refused by a cap is let in when a call is done; by a rate, when it is time.
     bool refuses = h->model == PROBE_CAP || h->refused_status;
