@@ -57,6 +57,14 @@ static void add_all(double cv, double way_ms) {
         add(NAME("lock share"), share, (struct sim){.kind = SIM_LOCK, .share = share, .cv = cv, .way_ms = way_ms},
             PROBE_PARTIAL_LOCK, 1, 0);
     }
+    for (double share = 0.005; share < 0.2; share *= 4) {
+        add(NAME("loop share"), share, (struct sim){.kind = SIM_LOOP, .share = share, .cv = cv, .way_ms = way_ms},
+            share < 0.01 ? PROBE_FLAT : PROBE_PARTIAL_LOCK, share < 0.01 ? 0 : 1, 0);
+    }
+    for (unsigned seats = 6; seats <= 14 && cv == 0; seats += 8) {
+        add(NAME("five each of"), seats, (struct sim){.kind = SIM_POOL, .seats = seats, .takes = 5, .way_ms = way_ms},
+            PROBE_POOL, seats / 5, 0);
+    }
     for (size_t i = 0; i < ARRAY_LEN(pools) && (cv == 0 || pools[i] <= 16); i++) {
         add(NAME("pool"), pools[i], (struct sim){.kind = SIM_POOL, .seats = pools[i], .cv = cv, .way_ms = way_ms},
             PROBE_POOL, pools[i], within);

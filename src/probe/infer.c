@@ -18,13 +18,25 @@ static const double SLOWER_TOGETHER = 1.5; // times as long on one connection: b
 static const double SLOWER_SEEN = 0.07;    // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
 static const double SAME_PACE = 0.15; // of rates of which refusals say no more than between what they are
-static const double LOCK_LIKE = 0.02;
+static const double ODD_MOST = 2.5;
+static const double LOCK_LIKE = 0.05;
+static const double TOKEN_MS_LEAST = 4; // less is what a server has to do for each call
 static const double IDLE_LEAST = 0.125; // of a period
 static const double SHARE_MOST = 0.9;   // of a lock: above, it is one for the whole call
 // The journal says otherwise.
 static const double SEEN_OTHERWISE = -20;
 // What letting in in another order than that of coming costs.
 static const double ORDER_PRICE[ORDERS] = {0, 1, 2, 2};
+
+// Of how fast a core is, in one trial and another.
+static const double PACE_SPREAD = 0.2;
+static const double PACE_PRICE = 2;
+static const double PACE_MOST = 2;
+static const double SEVERAL_PRICE = 12; // of a call that takes several places: few do, and there are many such pairs
+static const double CORES_PRICE = 4;    // of more cores than this machine has, where the server is on it
+// So much of each call may be worked at side by side; one of which more is, is a CPU.
+static const double TOGETHER[] = {0, 0.5, 1};
+static const double TOGETHER_MOST = 0.2;
 
 enum {
     ALL_TRIED = 64, // up to so many at once every N is a candidate
@@ -33,7 +45,9 @@ enum {
     RESAMPLES = 200,
     LOTS_TRIED = 14, // ways to divide seats among workers
     LOTS_GUESSES = 8,
+    LOTS_MORE = 64, // guesses, for so many of them
     LOTS_AGAIN = 4,
+    LOTS_LAST = 3, // and of those by LOTS_GUESSES_MOST
     LOTS_CALLS = 400,
     WORKERS_MOST = 40,
     DIVIDED_MOST = 160, // seats in all
@@ -41,10 +55,11 @@ enum {
 
 struct candidate {
     struct hypothesis h;
-    double score; // logarithm of the likelihood, less the price
-    double fixed; // of it, what belongs to no call
-    double *part; // of it, each call's; then each refusal's
-    double odd;   // calls in bursts that it does not explain
+    double score;        // logarithm of the likelihood, less the price
+    double fixed;        // of it, what belongs to no call
+    double *part;        // of it, each call's; then each refusal's
+    double odd;          // calls in bursts that it does not explain
+    double odd_together; // the most of one burst
     double waited;
     double slower; // logarithm of the factor of the trials with the latency doubled; 0: there were none
 };
@@ -67,13 +82,13 @@ static bool rate_is_round(double rate) { return fabs(rate - round_rate(rate)) < 
 
 static double price_of(const struct hypothesis *h) {
     switch (h->model) {
-    case PROBE_FLAT: return h->share > 0 ? 0.5 : 0;
+    case PROBE_FLAT: return (h->share > 0 ? 0.5 : 0) + (h->together > 0 ? 0.5 : 0);
     case PROBE_SERIAL: return 1;
     case PROBE_SESSION: return 2;
-    case PROBE_POOL:
+    case PROBE_POOL: return h->takes ? SEVERAL_PRICE : 2 + log(h->at_once) + (h->cores ? 3 : 0);
     case PROBE_CPU:
-    case PROBE_CAP: return 2 + log(h->at_once) + (h->cores ? 3 : 0); // there are more large ones to choose from
-    case PROBE_PARTIAL_LOCK: return 4;
+    case PROBE_CAP: return 2 + log(h->at_once); // there are more large ones to choose from
+    case PROBE_PARTIAL_LOCK: return h->together > 0 ? 5 : 4;
     case PROBE_PARTITIONED: return 5;
     case PROBE_POLL: return h->each ? 8 : 6;
     case PROBE_BUCKET: return rate_is_round(h->rate) ? remainder(h->rate, 5) == 0 ? 6 : 7 : 12;
@@ -84,7 +99,8 @@ static double price_of(const struct hypothesis *h) {
 
 bool hypothesis_same(const struct hypothesis *a, const struct hypothesis *b) {
     bool pace = !a->refused_status || a->model != PROBE_BUCKET || fabs(log(a->rate / b->rate)) < SAME_PACE;
-    return a->model == b->model && a->at_once == b->at_once && a->workers == b->workers && pace;
+    return a->model == b->model && a->at_once == b->at_once && a->workers == b->workers && a->places == b->places &&
+           a->takes == b->takes && pace;
 }
 
 // ---- one candidate
@@ -129,34 +145,75 @@ static double about_ms(const struct scene *s, const struct hypothesis *h) {
     return h->model == PROBE_BUCKET && 1e3 / h->rate > s->fastest_ms ? s->fastest_ms : s->alone_ms;
 }
 
-// Of each trial the order that explains it best. *unfair: by how much others than first come first served do better.
+static double latency(const struct scene *s, size_t i) { return s->v[i].done - s->v[i].came; }
+
+// What explains one trial best; it is in `chosen`.
+struct turn {
+    double full; // of a bucket, before it
+    double best;
+    double fair; // of those that are first come first served
+    double paid;
+};
+
+static void attempt(struct search *f, const struct hypothesis *h, unsigned trial, enum order order, double price,
+                    struct turn *t) {
+    f->trying.full = t->full;
+    f->trying.waited = 0;
+    if (!mechanism_turn(h, &f->s, trial, order, &f->trying)) {
+        return;
+    }
+    double weight = weigh_part(f, &f->trying, trial) - price;
+    t->fair = order < ORDER_LAST ? MAX(t->fair, weight) : t->fair;
+    if (weight > t->best) {
+        t->best = weight;
+        t->paid = price;
+        copy_part(&f->chosen, &f->trying, &f->s.spans[trial]);
+    }
+}
+
+// A core that has other things to do as well is slower in some trials than in others: by how much, if the calls of this
+// one, as `chosen` has them, are otherwise like those alone.
+static double pace_of(const struct search *f, unsigned trial) {
+    const struct span *p = &f->s.spans[trial];
+    double waited = 0;
+    double longer = 0;
+    for (size_t i = p->from; i < p->to; i++) {
+        waited += f->s.alone_ms * (latency(&f->s, i) / MAX(f->chosen.service[i], 1e-3) - 1);
+        longer += latency(&f->s, i) - f->s.alone_ms;
+    }
+    return waited > 0 ? MIN(MAX(longer / waited, 1 / PACE_MOST), PACE_MOST) : 1;
+}
+
+static void attempt_at_pace(struct search *f, const struct hypothesis *h, unsigned trial, struct turn *t) {
+    struct hypothesis other = *h;
+    double pace = pace_of(f, trial);
+    double off = log(pace) / PACE_SPREAD;
+    other.share *= pace;
+    if (h->model == PROBE_FLAT && other.share * (f->s.spans[trial].calls - 1) > WAIT_FLAT) {
+        return;
+    }
+    for (enum order order = ORDER_SENT; order <= ORDER_SHUFFLED; order++) {
+        attempt(f, &other, trial, order, ORDER_PRICE[order] + PACE_PRICE + off * off / 2, t);
+    }
+}
+
+// Of each trial what explains it best. *unfair: by how much others than first come first served do better.
 static double turn_all(struct search *f, const struct hypothesis *h, double *unfair) {
     double price = 0;
     *unfair = 0;
     fit_start(&f->s, about_ms(&f->s, h), &f->fit);
     f->chosen.waited = 0;
     f->chosen.full = 0;
-    for (unsigned t = 0; t < f->s.span_count; t++) {
-        double full = f->chosen.full;
-        double fair = -INFINITY;
-        double best = -INFINITY;
-        double paid = 0;
+    for (unsigned trial = 0; trial < f->s.span_count; trial++) {
+        struct turn t = {.full = f->chosen.full, .best = -INFINITY, .fair = -INFINITY};
         for (enum order order = 0; order < ORDERS; order++) {
-            f->trying.full = full;
-            f->trying.waited = 0;
-            if (!mechanism_turn(h, &f->s, t, order, &f->trying)) {
-                continue;
-            }
-            double weight = weigh_part(f, &f->trying, t) - ORDER_PRICE[order];
-            fair = order < ORDER_LAST ? MAX(fair, weight) : fair;
-            if (weight > best) {
-                best = weight;
-                paid = ORDER_PRICE[order];
-                copy_part(&f->chosen, &f->trying, &f->s.spans[t]);
-            }
+            attempt(f, h, trial, order, ORDER_PRICE[order], &t);
         }
-        *unfair += best - fair;
-        price += paid;
+        if (h->together > 0 && f->s.spans[trial].kind != TRIAL_SOLO) {
+            attempt_at_pace(f, h, trial, &t);
+        }
+        *unfair += t.best - t.fair;
+        price += t.paid;
     }
     return price;
 }
@@ -168,7 +225,7 @@ static unsigned would_serve(const struct hypothesis *h, unsigned calls) {
     case PROBE_SERIAL:
     case PROBE_POOL:
     case PROBE_POLL:
-    case PROBE_CAP: return MIN(calls, h->at_once);
+    case PROBE_CAP: return h->takes ? 0 : MIN(calls, h->at_once);
     case PROBE_PARTIAL_LOCK:
     case PROBE_PARTITIONED:
     case PROBE_CPU:
@@ -206,7 +263,9 @@ static struct candidate *add(struct search *f, const struct hypothesis *h) {
 }
 
 static void finish_candidate(const struct search *f, struct candidate *c) {
-    c->fixed = fit_shift_price(&f->s, &f->fit) + weigh_journal(&f->s, &c->h) - price_of(&c->h);
+    bool absent = f->e->local && MAX(c->h.cores, c->h.model == PROBE_CPU ? c->h.at_once : 0) > f->e->cpus;
+    c->fixed =
+        fit_shift_price(&f->s, &f->fit) + weigh_journal(&f->s, &c->h) - price_of(&c->h) - (absent ? CORES_PRICE : 0);
     c->score = c->fixed;
     for (size_t i = 0; i < f->s.n + f->s.refused; i++) {
         c->score += c->part[i];
@@ -223,11 +282,15 @@ static double weigh(struct search *f, const struct hypothesis *h, bool keep) {
     double odd = 0;
     fit_service(&f->s, &f->chosen, about_ms(&f->s, h), &f->fit);
     struct candidate *c = add(f, h);
+    double odd_here = 0;
     for (size_t i = 0; i < f->s.n; i++) {
         const struct sight *me = &f->s.v[i];
         double density = me->counts ? log(fit_density(&f->s, &f->fit, me->trial, f->chosen.service[i], &odd)) : 0;
+        odd = me->counts && f->s.spans[me->trial].kind != TRIAL_SOLO ? odd : 0;
+        odd_here = i == f->s.spans[me->trial].from ? odd : odd_here + odd;
         c->part[i] = density + f->chosen.chance[i];
-        c->odd += me->counts && f->s.spans[me->trial].kind != TRIAL_SOLO ? odd : 0;
+        c->odd += odd;
+        c->odd_together = MAX(c->odd_together, odd_here);
     }
     memcpy(c->part + f->s.n, f->chosen.refused, f->s.refused * sizeof *c->part);
     c->waited = f->chosen.waited;
@@ -244,8 +307,6 @@ static double weigh(struct search *f, const struct hypothesis *h, bool keep) {
 }
 
 // ---- what might be
-
-static double latency(const struct scene *s, size_t i) { return s->v[i].done - s->v[i].came; }
 
 // Calls of a trial that took less than so many T.
 static unsigned sooner(const struct scene *s, const struct span *p, double rounds) {
@@ -291,10 +352,13 @@ static bool worth(const struct scene *s, enum probe_model model, unsigned n) {
 }
 
 static void try_flat(struct search *f) {
-    static const double own_work[] = {0, 0.001, 0.003, 0.01, 0.02, 0.04};
+    static const double own_work[] = {0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.02, 0.04};
+    weigh(f, &(struct hypothesis){.model = PROBE_FLAT}, true);
     for (size_t i = 0; i < ARRAY_LEN(own_work) && own_work[i] * f->s.most <= WAIT_FLAT; i++) {
-        struct hypothesis h = {.model = PROBE_FLAT, .share = own_work[i]};
-        weigh(f, &h, true);
+        for (size_t k = 0; k < ARRAY_LEN(TOGETHER); k++) {
+            struct hypothesis h = {.model = PROBE_FLAT, .share = own_work[i], .together = TOGETHER[k]};
+            weigh(f, &h, true);
+        }
     }
 }
 
@@ -303,6 +367,40 @@ static void try_seats(struct search *f) {
         if (worth(&f->s, PROBE_POOL, n)) {
             struct hypothesis h = {.model = n == 1 ? PROBE_SERIAL : PROBE_POOL, .at_once = n};
             weigh(f, &h, true);
+        }
+    }
+}
+
+static bool have_common_divisor(unsigned a, unsigned b) {
+    while (b) {
+        unsigned rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a > 1;
+}
+
+// Do bursts end when they would?
+static bool several_fit(const struct scene *s, unsigned places, unsigned takes) {
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        double rounds = ceil((double)span_len(p) * takes / places);
+        if (p->kind == TRIAL_BURST && fabs(latest(s, p) - rounds * s->alone_ms) > s->alone_ms / 2) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// A call that does several things at once, each in a place of its own.
+static void try_several(struct search *f) {
+    enum { TAKES = 8, FEW = 3 }; // so many at once; of more, one more now and then is not seen
+    for (unsigned takes = 2; takes <= TAKES; takes++) {
+        for (unsigned places = takes + 1; places < takes * MIN(f->s.most, (unsigned)FEW + 1); places++) {
+            struct hypothesis h = {.model = PROBE_POOL, .at_once = places / takes, .places = places, .takes = takes};
+            if (!have_common_divisor(places, takes) && several_fit(&f->s, places, takes)) {
+                weigh(f, &h, true);
+            }
         }
     }
 }
@@ -348,9 +446,11 @@ static double climb(struct search *f, struct hypothesis *h, double (*get)(const 
 }
 
 static double get_share(const struct hypothesis *h) { return h->share; }
-static void set_share(struct hypothesis *h, double x) { h->share = MIN(x, SHARE_MOST); }
+static void set_share(struct hypothesis *h, double x) {
+    h->share = MIN(x, h->together > 0 ? TOGETHER_MOST : SHARE_MOST);
+}
 
-static void try_lock(struct search *f) {
+static void try_lock_of(struct search *f, double together, bool even) {
     const struct scene *s = &f->s;
     struct hypothesis best = {.model = PROBE_INCONCLUSIVE};
     double most = -INFINITY;
@@ -358,7 +458,8 @@ static void try_lock(struct search *f) {
         const struct span *p = &s->spans[t];
         double share = (latest(s, p) / s->alone_ms - 1) / ((double)span_len(p) - 1);
         if (p->kind == TRIAL_BURST && span_len(p) > 1 && share > 0.001) {
-            struct hypothesis h = {.model = PROBE_PARTIAL_LOCK, .at_once = 1, .share = MIN(share, SHARE_MOST)};
+            struct hypothesis h = {.model = PROBE_PARTIAL_LOCK, .at_once = 1, .together = together, .even = even};
+            set_share(&h, share);
             double score = climb(f, &h, get_share, set_share, 0.1);
             best = score > most ? h : best;
             most = MAX(most, score);
@@ -367,6 +468,13 @@ static void try_lock(struct search *f) {
     if (best.model == PROBE_PARTIAL_LOCK && best.share * (s->most - 1) > WAIT_FLAT) {
         weigh(f, &best, true);
     }
+}
+
+static void try_lock(struct search *f) {
+    for (size_t i = 0; i < ARRAY_LEN(TOGETHER); i++) {
+        try_lock_of(f, TOGETHER[i], false);
+    }
+    try_lock_of(f, 0, true);
 }
 
 static double get_period(const struct hypothesis *h) { return (double)h->period_ns; }
@@ -508,7 +616,8 @@ static void try_bucket(struct search *f) {
             double interval = token_ms(s, p, mean);
             // One token in each call's time is a lock, as far as can be seen; and locks are what apps have.
             bool lock = fabs(interval / s->fastest_ms - 1) < LOCK_LIKE && sooner(s, p, 1.5) == 1;
-            if (interval > 2 && !lock) {
+            bool matters = interval * (double)(span_len(p) - 1) > WAIT_FLAT * s->alone_ms;
+            if (interval > TOKEN_MS_LEAST && matters && !lock) {
                 try_bucket_of(f, p, interval);
             }
         }
@@ -677,23 +786,32 @@ static void weigh_divisions(struct search *f, const struct division *v, size_t c
     qsort(f->v + first, count, sizeof *f->v, by_score);
     for (size_t i = 0; i < MIN(count, (size_t)LOTS_AGAIN); i++) {
         struct hypothesis h = f->v[first + i].h;
-        weigh_lots(f, &h, LOTS_GUESSES_MOST);
+        weigh_lots(f, &h, LOTS_MORE);
     }
 }
 
 // However many seats there are is soon seen; how they are divided is not: every way to divide those is weighed.
 static void weigh_same_seats(struct search *f, size_t first) {
     const struct candidate *best = NULL;
-    for (size_t i = first; i < f->count; i++) {
-        best = !best || f->v[i].score > best->score ? &f->v[i] : best;
+    const struct candidate *other = NULL;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct candidate **of = i < first ? &other : &best;
+        *of = !*of || f->v[i].score > (*of)->score ? &f->v[i] : *of;
     }
     unsigned seats = best ? best->h.at_once : 0;
+    bool likely = best && other && best->score > other->score;
+    size_t from = f->count;
     for (unsigned workers = 2; workers <= MIN(seats, (unsigned)WORKERS_MOST); workers++) {
         struct hypothesis h = {
             .model = PROBE_PARTITIONED, .at_once = seats, .workers = workers, .each = seats / workers};
         if (seats % workers == 0) {
-            weigh_lots(f, &h, LOTS_GUESSES_MOST);
+            weigh_lots(f, &h, LOTS_MORE);
         }
+    }
+    qsort(f->v + from, f->count - from, sizeof *f->v, by_score);
+    for (size_t last = MIN(f->count, from + LOTS_LAST); likely && from < last; from++) {
+        struct hypothesis h = f->v[from].h;
+        weigh_lots(f, &h, LOTS_GUESSES_MOST);
     }
 }
 
@@ -702,7 +820,7 @@ static unsigned best_pool(const struct search *f) {
     const struct candidate *best = NULL;
     for (size_t i = 0; i < f->count; i++) {
         const struct candidate *c = &f->v[i];
-        best = c->h.model == PROBE_POOL && !c->h.cores && (!best || c->score > best->score) ? c : best;
+        best = c->h.model == PROBE_POOL && !c->h.cores && !c->h.takes && (!best || c->score > best->score) ? c : best;
     }
     return best ? best->h.at_once : 0;
 }
@@ -733,6 +851,7 @@ static void try_all(struct search *f) {
     try_cap(f);
     if (anybody_waits(&f->s)) {
         try_seats(f);
+        try_several(f);
         try_seats_on_cores(f);
         try_cpu(f);
         try_lock(f);
@@ -745,6 +864,11 @@ static void try_all(struct search *f) {
 
 // ---- the choice
 
+// The two are one, with more or less to do for each call: where flat fits better, it is no doubt that it might be more.
+static bool is_as_flat(const struct hypothesis *better, const struct hypothesis *h) {
+    return better->model == PROBE_FLAT && better->share > 0 && h->model == PROBE_PARTIAL_LOCK;
+}
+
 // Best first, of those that say the same only the best; who would have nobody wait is not told from FLAT.
 static void rank(struct search *f) {
     size_t kept = 0;
@@ -754,7 +878,7 @@ static void rank(struct search *f) {
         bool keep = c.h.model == PROBE_FLAT || c.h.model == PROBE_CAP || c.h.refused_status ||
                     c.waited >= (c.h.model == PROBE_CPU ? SLOWER_SEEN * 0.9 : WAIT_SEEN) * f->s.alone_ms;
         for (size_t k = 0; k < kept && keep; k++) {
-            keep = !hypothesis_same(&c.h, &f->v[k].h);
+            keep = !hypothesis_same(&c.h, &f->v[k].h) && !is_as_flat(&f->v[k].h, &c.h);
         }
         if (keep) {
             f->v[kept++] = c;
@@ -906,12 +1030,28 @@ static bool seen_full(const struct scene *s, unsigned at_once) {
     return most == at_once;
 }
 
+// A burst that is left out had tokens, and how late they were taken is not known: then the size is what a burst shows.
+static bool size_is_known(const struct scene *s, const struct hypothesis *h) {
+    unsigned most = 0;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        unsigned n = 0;
+        for (size_t i = p->from; i < p->to && p->kind == TRIAL_BURST; i++) {
+            n += latency(s, i) < s->fastest_ms + 500 / h->rate;
+        }
+        most = MAX(most, n);
+    }
+    return !s->lost_bursts || most == h->at_once;
+}
+
 static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     const struct scene *s = &f->s;
     const struct candidate *best = &f->v[0];
     unsigned calls = calls_in_bursts(s);
     bool flat = best->h.model == PROBE_FLAT;
-    bool odd = best->odd > 1.5 && best->odd > 0.1 * calls;
+    // Who says that nobody waits has to explain each who did.
+    bool side_by_side = flat || best->h.together > 0;
+    bool odd = (best->odd > 1.5 && best->odd > 0.1 * calls) || (side_by_side && best->odd_together > ODD_MOST);
     if (calls < 2) {
         return s->unsound ? DOUBT_PROBER : DOUBT_BUDGET;
     }
@@ -935,6 +1075,9 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     }
     if (best->h.model == PROBE_CPU && got_faster(s)) {
         return DOUBT_COLD;
+    }
+    if (best->h.model == PROBE_BUCKET && !size_is_known(s, &best->h)) {
+        return DOUBT_NOISE;
     }
     bool lots = best->h.model == PROBE_PARTITIONED;
     if (lots && (s->cv > VARIES || !seen_full(s, best->h.at_once))) {

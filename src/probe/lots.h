@@ -6,7 +6,7 @@
 #pragma once
 #include "probe/fit.h"
 
-enum { LOTS_GUESSES_MOST = 64 };
+enum { LOTS_GUESSES_MOST = 512 };
 
 struct lots {
     unsigned workers, each;

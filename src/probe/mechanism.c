@@ -31,18 +31,57 @@ double mechanism_batch_ms(const struct scene *s) { return MAX(2 * s->spread * s-
 
 // ---- flat; one at a time for a part of each call. A flat server may have a small part, too: its own work per call
 
+// One core, of which each call in service has as much as the others: when each has had its work. They leave as they came.
+static void work_side_by_side(const struct scene *s, const struct span *p, double work_ms, double *done) {
+    double *due = done; // what each will have had by then; once it has, when that was
+    size_t come = 0;
+    size_t gone = 0;
+    double at = 0;
+    double had = 0;
+    while (gone < span_len(p)) {
+        double n = (double)(come - gone);
+        double arrival = come < span_len(p) ? s->v[p->from + come].came : INFINITY;
+        double departure = come > gone ? at + (due[gone] - had) * n : INFINITY;
+        double next = MAX(MIN(arrival, departure), at);
+        had += come > gone ? (next - at) / n : 0;
+        at = next;
+        if (arrival < departure) {
+            due[come++] = had + work_ms;
+        } else {
+            done[gone++] = at;
+        }
+    }
+}
+
+// What is slowed by others varies with all of it, as on shared cores, not only with what it takes alone.
+static void in_proportion(const struct scene *s, size_t i, double slowed, struct account *a) {
+    double of_service = s->alone_ms / (s->alone_ms + MAX(slowed, 0));
+    a->service[i] = (s->v[i].done - s->v[i].came) * of_service;
+    a->chance[i] += log(of_service);
+}
+
 // With share q the calls pass one by one: the next one not before the last one's q * service.
 static bool turn_lock(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
                       struct account *a) {
     const struct span *p = &s->spans[trial];
+    double work_ms = h->share * h->together * s->alone_ms;
+    double in_turn = h->share * (1 - h->together);
     double free_at = 0;
+    double *done = work_ms > 0 ? xcalloc(span_len(p) + 1, sizeof *done) : NULL;
+    if (done) {
+        work_side_by_side(s, p, work_ms, done);
+    }
     for (size_t k = 0; k < span_len(p); k++) {
         size_t i = nth(s, p, order, k);
-        double start = MAX(s->v[i].came, free_at);
-        note(a, s, i, start, order == ORDER_SENT || h->share <= 0 ? 0 : -log((double)k + 1));
-        free_at = start + h->share * MAX(a->service[i], 0);
+        double start = MAX(done ? done[i - p->from] - work_ms : s->v[i].came, free_at);
+        note(a, s, i, start, order == ORDER_SENT ? 0 : -log((double)k + 1));
+        free_at = start + in_turn * (h->even ? s->alone_ms : MAX(a->service[i], 0));
+        if (done) {
+            in_proportion(s, i, start - s->v[i].came, a);
+        }
     }
-    return order == ORDER_SENT || h->share > 0;
+    free(done);
+    return order == ORDER_SENT || in_turn > 0;
 }
 
 // ---- processor sharing
@@ -157,9 +196,45 @@ static bool turn_unfair(unsigned seats, const struct scene *s, const struct span
     return true;
 }
 
+// Each call does several things, each in a place of its own, and is done with the last of them: `free_at` are the places',
+// the first free one first. When its last begins; `service` is what each of them took.
+static void take_places(double *free_at, unsigned places, unsigned takes, double begins, double service) {
+    double *taken = free_at + places; // until when, by this call
+    for (unsigned i = 0; i < takes; i++) {
+        taken[i] = MAX(begins, free_at[i]) + service;
+    }
+    for (unsigned i = takes; i < places; i++) {
+        free_at[i - takes] = free_at[i];
+    }
+    for (unsigned i = 0; i < takes; i++) { // in order, like the others
+        unsigned at = places - takes + i;
+        for (; at > 0 && free_at[at - 1] > taken[i]; at--) {
+            free_at[at] = free_at[at - 1];
+        }
+        free_at[at] = taken[i];
+    }
+}
+
+static bool turn_several(const struct hypothesis *h, const struct scene *s, const struct span *p, enum order order,
+                         struct account *a) {
+    double *free_at = xcalloc(h->places + h->takes, sizeof *free_at);
+    for (size_t k = 0; k < span_len(p); k++) {
+        size_t i = nth(s, p, order, k);
+        double came = s->v[i].came;
+        double start = MAX(came, free_at[h->takes - 1]);
+        note(a, s, i, start, order == ORDER_SENT ? 0 : -log((double)k + 1));
+        take_places(free_at, h->places, h->takes, came, MAX(a->service[i], 0));
+    }
+    free(free_at);
+    return true;
+}
+
 static bool turn_pool(const struct hypothesis *h, const struct scene *s, unsigned trial, enum order order,
                       struct account *a) {
     const struct span *p = &s->spans[trial];
+    if (h->takes) {
+        return turn_several(h, s, p, order, a);
+    }
     double batch = -INFINITY; // when it began
     size_t first = 0;         // of it
     for (size_t k = 0; k < span_len(p); k++) {
@@ -325,7 +400,7 @@ bool mechanism_turn(const struct hypothesis *h, const struct scene *s, unsigned 
                     struct account *a) {
     const struct span *p = &s->spans[trial];
     if ((order == ORDER_SHUFFLED && !span_is_burst(p) && h->model != PROBE_POLL) ||
-        (order >= ORDER_LAST && ((h->model != PROBE_POOL && h->model != PROBE_SERIAL) || h->cores))) {
+        (order >= ORDER_LAST && ((h->model != PROBE_POOL && h->model != PROBE_SERIAL) || h->cores || h->takes))) {
         return false;
     }
     for (size_t r = p->refused_from; r < p->refused_to; r++) {

@@ -15,6 +15,8 @@ enum {
     SESSION_CALLS = 2, // and twice as many where it takes turns
     SOLO_AGAIN = 10,
     SOLO_MOST = 60,
+    A_FEW = 4,
+    MANY = 120,
     FEW_TRIALS = 3,
     TOGETHER_MOST = 11, // if so many do not tell, more will not
     TOO_LATE = 6,       // and if the prober was too late in most of so many, it will be again
@@ -29,6 +31,7 @@ struct done {
     double alone_ms;
     unsigned solo;     // calls
     unsigned largest;  // burst
+    unsigned smallest; // burst
     unsigned together; // trials of calls that could meet
     unsigned of[TRIAL_OPEN + 1];
 };
@@ -44,6 +47,7 @@ static struct done count(const struct evidence *e, const struct verdict *v) {
         d.of[p->kind] += counts;
         d.solo += p->kind == TRIAL_SOLO ? p->calls : 0;
         d.largest = p->kind == TRIAL_BURST && counts ? MAX(d.largest, p->calls) : d.largest;
+        d.smallest = p->kind == TRIAL_BURST && counts && (!d.smallest || p->calls < d.smallest) ? p->calls : d.smallest;
         d.together += meets(p);
     }
     return d;
@@ -94,15 +98,17 @@ static unsigned solo_wanted(const struct procedure_options *o, const struct done
     return slow ? varies ? 4 : 2 : varies ? 8 : 3;
 }
 
-// So many at once tell this mechanism from its neighbours.
-static unsigned telling(const struct hypothesis *h, const struct hypothesis *rival, bool varies) {
+// So many at once tell this mechanism from the next likely.
+static unsigned telling_of(const struct hypothesis *h, const struct hypothesis *rival, bool varies) {
     bool divided = h->model == PROBE_PARTITIONED || rival->model == PROBE_PARTITIONED;
     switch (h->model) {
     case PROBE_SERIAL:
     case PROBE_POLL:
     case PROBE_PARTIAL_LOCK: return varies ? 9 : 5;
     case PROBE_POOL: return divided ? 2 * h->at_once + 1 : h->at_once + h->at_once / 2 + 2;
-    case PROBE_PARTITIONED: return 3 * h->at_once;
+    // How the same seats are divided is told by those who still wait when others are done: by many of them.
+    case PROBE_PARTITIONED:
+        return rival->at_once == h->at_once ? MAX(3 * h->at_once, MIN(6 * h->at_once, (unsigned)MANY)) : 3 * h->at_once;
     case PROBE_CPU: return MAX(2 * h->at_once + 2, rival->cores ? rival->at_once + rival->at_once / 2 + 2 : 0);
     case PROBE_CAP: return h->at_once + 4;
     case PROBE_BUCKET: return h->at_once + 6;
@@ -111,6 +117,15 @@ static unsigned telling(const struct hypothesis *h, const struct hypothesis *riv
     case PROBE_INCONCLUSIVE: break;
     }
     return 0;
+}
+
+static unsigned telling(const struct hypothesis *h, const struct hypothesis *rival, bool varies) {
+    unsigned calls = telling_of(h, rival, varies);
+    // Where calls take several places, it is that now and then one more is served; and a small part of each call that
+    // they queue for shows when many do.
+    bool slight = h->model == PROBE_PARTIAL_LOCK && rival->model == PROBE_FLAT;
+    unsigned several = (h->takes ? 1u : 0u) + (rival->takes ? 1u : 0u);
+    return MAX(calls, (slight ? 2 : several) * FIRST_BURST);
 }
 
 // All of them come within half a call's time, but not so close that they overtake one another.
@@ -160,6 +175,12 @@ static bool may_be_a_rate(const struct verdict *v) {
            (v->likely.model == PROBE_BUCKET && v->runner_up.model == PROBE_PARTIAL_LOCK);
 }
 
+// Many are slowed alike by cores they share and by one that has some work to do for each: few are not.
+static unsigned few_enough(const struct done *d, const struct hypothesis *h) {
+    unsigned few = h->model == PROBE_CPU ? h->at_once : h->together > 0 ? A_FEW : 0;
+    return few >= A_FEW && d->smallest > few ? few : 0;
+}
+
 static bool next_open(const struct procedure_options *o, const struct done *d, const struct verdict *v,
                       struct trial_plan *plan) {
     const struct hypothesis *h = &v->best;
@@ -184,9 +205,9 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     unsigned calls = MIN(wanted, most_users(o));
     if (h->model == PROBE_SESSION) {
         unsigned rung = next_rung(o, d, v);
-        return bare && d->of[TRIAL_SESSION] >= 2 ? false
-               : bare || !rung                   ? give(plan, TRIAL_SESSION, calls)
-                                                 : give(plan, TRIAL_BURST, rung);
+        return d->of[TRIAL_SESSION] >= (bare ? 2 : TOGETHER_MOST) ? false
+               : bare || !rung                                    ? give(plan, TRIAL_SESSION, calls)
+                                                                  : give(plan, TRIAL_BURST, rung);
     }
     // Whoever is refused by a cap is let in when a call is done; by a rate, when it is time.
     bool refuses = h->model == PROBE_CAP || h->refused_status;
@@ -204,14 +225,20 @@ static bool next_when_waiting(const struct procedure_options *o, const struct do
     if (o->slower && !d->of[TRIAL_SLOWER] && (bare || may_be_a_rate(v))) {
         return give(plan, TRIAL_SLOWER, calls);
     }
-    if (bare && more_than(d, h->at_once) >= (h->model == PROBE_POOL || h->model == PROBE_CPU ? 3 : 2)) {
+    if (bare && !few_enough(d, h) &&
+        more_than(d, h->at_once) >= (h->model == PROBE_POOL || h->model == PROBE_CPU ? 3 : 2)) {
         return next_open(o, d, v, plan);
     }
     if (d->together >= TOGETHER_MOST) {
         return false;
     }
+    unsigned few = few_enough(d, h);
+    if (few) {
+        return give(plan, TRIAL_BURST, MIN(few, most_users(o)));
+    }
     // How many share is told by how much longer it takes than alone.
-    bool unsure = h->model == PROBE_CPU && (varies || d->together >= FEW_TRIALS);
+    bool unsure =
+        h->model == PROBE_CPU && v->runner_up.model == PROBE_CPU && !bare && (varies || d->together >= FEW_TRIALS);
     if (unsure && d->solo < SOLO_MOST && d->of[TRIAL_SOLO] <= d->together + 1) {
         return give(plan, TRIAL_SOLO, SOLO_AGAIN);
     }

@@ -90,6 +90,9 @@ static void put_hypothesis(struct out *o, const struct hypothesis *h) {
     }
     put_format(o, "{\"model\":\"%s\",\"at_once\":", probe_model_name(h->model));
     put_at_once(o, h);
+    if (h->takes) {
+        put_format(o, ",\"places\":%u,\"takes\":%u", h->places, h->takes);
+    }
     if (h->cores) {
         put_format(o, ",\"cores\":%u", h->cores);
     }
@@ -98,6 +101,9 @@ static void put_hypothesis(struct out *o, const struct hypothesis *h) {
     }
     if (h->share > 0) {
         put_finite(o, "share", h->share);
+    }
+    if (h->together > 0) {
+        put_finite(o, "together", h->together);
     }
     if (h->rate > 0) {
         put_finite(o, "rate", h->rate);

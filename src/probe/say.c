@@ -59,12 +59,18 @@ void say_model(struct out *o, const struct hypothesis *h, unsigned tried_up_to) 
         break;
     case PROBE_SERIAL: put_text(o, "one at a time, everybody else waits"); break;
     case PROBE_PARTIAL_LOCK:
-        put_text(o, "one at a time for ");
+        put(o, h->together > 0 ? STR("one core has work to do for ") : STR("one at a time for "));
         put_percent(o, h->share);
-        put_text(o, " of each call, side by side for the rest");
+        put(o, h->together > 0 ? STR(" of each call, and works for all of them; the rest is side by side")
+                               : STR(" of each call, side by side for the rest"));
         break;
     case PROBE_POOL:
         put_count(o, h->at_once);
+        if (h->takes) {
+            put_format(o, " at once, now and then %u, then a queue: each call takes %u of %u places", h->at_once + 1,
+                       h->takes, h->places);
+            break;
+        }
         if (h->cores) {
             put_text(o, " at once on ");
             put_plural(o, h->cores, "CPU core", "CPU cores");

@@ -40,6 +40,7 @@ struct scene {
     size_t resent;      // the kernel had to send again
     double *lost;       // when calls of trials that are left out came, that were answered
     unsigned lost_count;
+    unsigned lost_bursts;
     unsigned unsound;  // trials left out: the prober was late
     unsigned most;     // calls of the largest trial that is not solo
     double alone_ms;   // median of calls alone

@@ -189,6 +189,10 @@ static void sit(struct sitting_down *d, unsigned row) {
     if (me->call->retransmitted) { // its time is the network's: nothing is known of a seat
         return;
     }
+    if (h->takes) {
+        sit_nearest(d, row, must_begin(d, me), false);
+        return;
+    }
     switch (h->model) {
     case PROBE_FLAT: break;
     case PROBE_CPU:

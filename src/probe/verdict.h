@@ -26,11 +26,15 @@ enum probe_model {
 // A mechanism with its numbers; those that it does not have are 0.
 struct hypothesis {
     enum probe_model model;
-    unsigned at_once;   // N; SERIAL, POLL: 1; PARTITIONED: workers * each; CPU: cores; BUCKET: its size; SESSION: 1
-    unsigned workers;   // PARTITIONED
-    unsigned each;      // PARTITIONED; POLL: so many threads look, the others wait for one; 0: all look
-    unsigned cores;     // POOL: who is in service shares so many cores; 0: they do not slow each other
-    double share;       // PARTIAL_LOCK: of a call's time, that it is held for
+    unsigned at_once; // N; SERIAL, POLL: 1; PARTITIONED: workers * each; CPU: cores; BUCKET: its size; SESSION: 1
+    unsigned workers; // PARTITIONED
+    unsigned each;    // PARTITIONED; POLL: so many threads look, the others wait for one; 0: all look
+    unsigned places;  // POOL: of which each call takes several, so that at_once = places / takes; 0: one each
+    unsigned takes;   // so many, as they come free
+    unsigned cores;   // POOL: who is in service shares so many cores; 0: they do not slow each other
+    double share; // PARTIAL_LOCK: of a call's time, that it is held for; FLAT: the server's own work, less than is seen
+    double together;    // of that part, what is worked at side by side, as by one core; 0: one after the other
+    bool even;          // PARTIAL_LOCK: for the same time by each, however long the call takes
     double rate;        // BUCKET: a second
     uint64_t period_ns; // POLL
     bool random_order;  // POOL: who is next is not who came first

@@ -130,9 +130,12 @@ static void write_number(char *out, size_t size, const struct trap *t, unsigned 
     }
 }
 
+// The number that would be configured.
+static unsigned number_of(const struct hypothesis *h) { return h->takes ? h->places : h->at_once; }
+
 static void add(struct why *why, enum rank *ranks, enum rank rank, const struct trap *t, const struct hypothesis *h,
                 unsigned cpus) {
-    unsigned n = h->at_once;
+    unsigned n = number_of(h);
     unsigned at = why->count;
     while (at > 0 && ranks[at - 1] < rank) {
         at--;
@@ -170,7 +173,7 @@ void why_find(const struct verdict *v, const struct evidence *e, struct why *why
     for (size_t i = 0; i < ARRAY_LEN(traps) && h->at_once; i++) {
         const struct trap *t = &traps[i];
         unsigned cpus = 0;
-        enum rank rank = rank_of(t, h->at_once, e, v->canary, &cpus);
+        enum rank rank = rank_of(t, number_of(h), e, v->canary, &cpus);
         if (rank != RANK_NONE && (t->models & 1u << h->model) && canary_allows(t, v->canary)) {
             add(why, ranks, rank, t, h, cpus);
         }

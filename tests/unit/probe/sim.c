@@ -83,7 +83,29 @@ static void run_seats(struct sim *s, struct job *v, size_t n, unsigned seats, un
     free(room);
 }
 
-static void run_pool(struct sim *s, struct job *v, size_t n) { run_seats(s, v, n, s->seats, 0); }
+// Each does several things at once, first come first served, and is done with the last.
+static void run_several(struct sim *s, struct job *v, size_t n) {
+    double *room = xcalloc(s->seats, sizeof *room);
+    for (size_t i = 0; i < n; i++) {
+        for (unsigned part = 0; part < s->takes; part++) {
+            unsigned seat = 0;
+            for (unsigned k = 1; k < s->seats; k++) {
+                seat = room[k] < room[seat] ? k : seat;
+            }
+            v[i].start = MAX(room[seat], v[i].came);
+            v[i].done = room[seat] = v[i].start + v[i].work;
+        }
+    }
+    free(room);
+}
+
+static void run_pool(struct sim *s, struct job *v, size_t n) {
+    if (s->takes) {
+        run_several(s, v, n);
+    } else {
+        run_seats(s, v, n, s->seats, 0);
+    }
+}
 
 static void run_workers(struct sim *s, struct job *v, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -94,7 +116,7 @@ static void run_workers(struct sim *s, struct job *v, size_t n) {
     }
 }
 
-static void run_cpu(struct sim *s, struct job *v, size_t n) {
+static void run_on_cores(struct job *v, size_t n, unsigned cores) {
     double at = 0;
     size_t come = 0;
     unsigned in = 0;
@@ -104,7 +126,7 @@ static void run_cpu(struct sim *s, struct job *v, size_t n) {
     }
     while (left) {
         size_t next = SIZE_MAX;
-        double speed = in ? MIN(1.0, (double)s->seats / in) : 1;
+        double speed = in ? MIN(1.0, (double)cores / in) : 1;
         for (size_t i = 0; i < come; i++) {
             next = !v[i].out && (next == SIZE_MAX || v[i].start < v[next].start) ? i : next;
         }
@@ -126,6 +148,18 @@ static void run_cpu(struct sim *s, struct job *v, size_t n) {
     }
     for (size_t i = 0; i < n; i++) {
         v[i].start = v[i].came;
+    }
+}
+
+static void run_cpu(struct sim *s, struct job *v, size_t n) { run_on_cores(v, n, s->seats); }
+
+static void run_loop(struct sim *s, struct job *v, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        v[i].work *= s->share;
+    }
+    run_on_cores(v, n, 1);
+    for (size_t i = 0; i < n; i++) {
+        v[i].done += v[i].work / s->share * (1 - s->share);
     }
 }
 
@@ -181,9 +215,10 @@ static void run_session(struct sim *s UNUSED, struct job *v, size_t n) {
 }
 
 static void (*const runs[])(struct sim *s, struct job *v, size_t n) = {
-    [SIM_UNLIMITED] = run_unlimited, [SIM_LOCK] = run_lock, [SIM_POOL] = run_pool,
-    [SIM_WORKERS] = run_workers,     [SIM_CPU] = run_cpu,   [SIM_POLL] = run_poll,
-    [SIM_BUCKET] = run_bucket,       [SIM_CAP] = run_cap,   [SIM_SESSION] = run_session,
+    [SIM_UNLIMITED] = run_unlimited, [SIM_LOCK] = run_lock,       [SIM_LOOP] = run_loop,
+    [SIM_POOL] = run_pool,           [SIM_WORKERS] = run_workers, [SIM_CPU] = run_cpu,
+    [SIM_POLL] = run_poll,           [SIM_BUCKET] = run_bucket,   [SIM_CAP] = run_cap,
+    [SIM_SESSION] = run_session,
 };
 
 // ---- trials

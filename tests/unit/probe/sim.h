@@ -8,6 +8,7 @@
 enum sim_kind {
     SIM_UNLIMITED,
     SIM_LOCK, // share of a call's time, its first part
+    SIM_LOOP, // the same part, of all calls side by side on one core
     SIM_POOL,
     SIM_WORKERS,
     SIM_CPU,
@@ -21,7 +22,8 @@ struct sim {
     enum sim_kind kind;
     unsigned seats;   // POOL, WORKERS: of each; CPU: cores; BUCKET: size; CAP
     unsigned workers; // WORKERS
-    double share;     // LOCK: 1: all of it
+    unsigned takes;   // POOL: seats for each call; 0: one
+    double share;     // LOCK: 1: all of it; LOOP
     double period_ms; // POLL
     double rate;      // BUCKET: a second
     char order;       // POOL: 0 first come, 'l' last come, 'r' by lot

@@ -198,6 +198,41 @@ static void numbers_of_a_mechanism_are_found(void **state UNUSED) {
     check_int(v.best.refused_status, 503);
 }
 
+static void a_call_may_take_several_places(void **state UNUSED) {
+    // Five threads of six for each call: one at a time, but for every sixth, who is done together with the fifth.
+    struct sim sim = {.kind = SIM_POOL, .seats = 6, .takes = 5, .service_ms = 200, .jitter_ms = 1, .random = 3};
+    struct procedure_options o = {0};
+    struct verdict v;
+    check(sim_probe(&sim, &o, &v) <= 60);
+    check_int(v.best.model, PROBE_POOL);
+    check_int(v.best.at_once, 1);
+    check_int(v.best.places, 6);
+    check_int(v.best.takes, 5);
+}
+
+static void one_core_may_work_for_all(void **state UNUSED) {
+    struct sim busy = {.kind = SIM_LOOP, .share = 0.08, .service_ms = 200, .jitter_ms = 1, .random = 3};
+    struct procedure_options o = {0};
+    struct verdict v;
+    sim_probe(&busy, &o, &v);
+    check_int(v.best.model, PROBE_PARTIAL_LOCK);
+    check(v.best.together > 0);
+    check(v.best.share > 0.07 && v.best.share < 0.09);
+    struct sim flat = {.kind = SIM_LOOP, .share = 0.005, .service_ms = 200, .jitter_ms = 1, .random = 3};
+    check(sim_probe(&flat, &o, &v) <= 60);
+    check_int(v.best.model, PROBE_FLAT);
+}
+
+static void a_pause_that_made_nobody_late_did_no_harm(void **state UNUSED) {
+    struct sim sim = {.kind = SIM_UNLIMITED};
+    struct evidence e = see(&sim, usual, ARRAY_LEN(usual));
+    for (unsigned i = 0; i < e.count; i++) {
+        e.trials[i]->lag_ns = 150 * (uint64_t)MS;
+    }
+    struct verdict v = conclude(&e);
+    check_int(v.best.model, PROBE_FLAT);
+}
+
 static void two_that_fit_are_both_told(void **state UNUSED) {
     // Constant services: a lock for half of each call, or one call let in every 0.1 s? Nothing here can tell.
     struct sim sim = {.kind = SIM_LOCK, .share = 0.5, .jitter_ms = 0.01};
@@ -365,8 +400,10 @@ static void the_cheap_path_is_judged(void **state UNUSED) {
 TESTS(TEST(seats_may_share_cores), TEST(who_waits_for_a_thread_does_not_look_yet), TEST(left_out_calls_took_tokens),
       TEST(one_token_for_each_calls_time_is_a_lock), TEST(the_same_evidence_says_the_same),
       TEST(the_runner_up_has_its_odds), TEST(who_comes_last_may_be_next), TEST(numbers_of_a_mechanism_are_found),
-      TEST(two_that_fit_are_both_told), TEST(nothing_is_said_of_nothing),
-      TEST(steps_of_retransmission_are_the_networks), TEST(calls_that_were_sent_again_do_not_count),
-      TEST(a_prober_that_is_late_says_so), TEST(answers_of_a_cache_are_not_the_apps),
-      TEST(calls_that_vary_alone_and_end_as_one_were_shared), TEST(what_gets_faster_was_cold),
-      TEST(failures_are_no_evidence), TEST(the_journal_makes_it_exact), TEST(the_cheap_path_is_judged))
+      TEST(a_call_may_take_several_places), TEST(one_core_may_work_for_all),
+      TEST(a_pause_that_made_nobody_late_did_no_harm), TEST(two_that_fit_are_both_told),
+      TEST(nothing_is_said_of_nothing), TEST(steps_of_retransmission_are_the_networks),
+      TEST(calls_that_were_sent_again_do_not_count), TEST(a_prober_that_is_late_says_so),
+      TEST(answers_of_a_cache_are_not_the_apps), TEST(calls_that_vary_alone_and_end_as_one_were_shared),
+      TEST(what_gets_faster_was_cold), TEST(failures_are_no_evidence), TEST(the_journal_makes_it_exact),
+      TEST(the_cheap_path_is_judged))
