@@ -69,6 +69,12 @@ struct framing_fields {
     size_t connection_bytes;
 };
 
+// "5 " and "chunked\t" are allowed, but sent only to confuse (facts A02, A04). An upstream may be careless with blanks;
+// llhttp is with none but spaces.
+static struct str framing_value(const struct h1 *p, struct str sent, struct str value) {
+    return p->side == H1_REQUEST || str_find(sent, '\t') < sent.len ? sent : value;
+}
+
 // Fills head.fields, without names with an underscore: some servers read X_Api_Key as X-Api-Key (facts A13).
 static enum err collect_fields(struct h1 *p, struct framing_fields *f) {
     p->head.fields = (struct fields){.v = p->fields, .cap = p->limits->fields};
@@ -85,10 +91,10 @@ static enum err collect_fields(struct h1 *p, struct framing_fields *f) {
             f->host = value;
             f->hosts++;
         } else if (id == FIELD_CONTENT_LENGTH) {
-            f->length = p->side == H1_REQUEST ? sent : value; // "5 " is allowed, but sent only to confuse (facts A04)
+            f->length = framing_value(p, sent, value);
             f->lengths++;
         } else if (id == FIELD_TRANSFER_ENCODING) {
-            f->coding = value;
+            f->coding = framing_value(p, sent, value);
             f->codings++;
         } else if (id == FIELD_EXPECT) {
             f->expect = value;
