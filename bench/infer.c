@@ -32,7 +32,7 @@ static void add(const char *format, double number, struct sim sim, enum probe_mo
     snprintf(name, sizeof names[0], "%s %g, cv %g", format, number, sim.cv);
     sim.service_ms = sim.service_ms > 0 ? sim.service_ms : 200;
     sim.jitter_ms = sim.jitter_ms > 0 ? sim.jitter_ms : 1;
-    sim.outliers = 0.01;
+    sim.outliers = sim.outliers > 0 ? sim.outliers : 0.01;
     rows[row_count++] = (struct row){.name = name,
                                      .sim = sim,
                                      .model = model,
@@ -57,6 +57,13 @@ static void add_all(double cv, double way_ms) {
         add(NAME("lock share"), share, (struct sim){.kind = SIM_LOCK, .share = share, .cv = cv, .way_ms = way_ms},
             PROBE_PARTIAL_LOCK, 1, 0);
     }
+    // On a busy machine.
+    add(NAME("unlimited, busy"), 0,
+        (struct sim){.kind = SIM_UNLIMITED, .cv = cv, .way_ms = way_ms, .jitter_ms = 3, .outliers = 0.1}, PROBE_FLAT, 0,
+        0);
+    add(NAME("cpu, busy"), 40,
+        (struct sim){.kind = SIM_CPU, .seats = 40, .cv = cv, .way_ms = way_ms, .jitter_ms = 3, .outliers = 0.1},
+        PROBE_CPU, 40, within);
     for (double share = 0.005; share < 0.2; share *= 4) {
         add(NAME("loop share"), share, (struct sim){.kind = SIM_LOOP, .share = share, .cv = cv, .way_ms = way_ms},
             share < 0.01 ? PROBE_FLAT : PROBE_PARTIAL_LOCK, share < 0.01 ? 0 : 1, 0);

@@ -14,6 +14,7 @@ static const double CONFIDENCE_BARE = 0.95;
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
 static const double WAIT_SEEN = 0.2;
+static const double IN_TIME = 1.035;       // times what the fastest alone took
 static const double SLOWER_TOGETHER = 1.5; // times as long on one connection: by lot calls may meet differently
 static const double SLOWER_SEEN = 0.07;    // so much more of all of them together is
 static const double WAIT_FLAT = 0.5;
@@ -1044,6 +1045,19 @@ static bool size_is_known(const struct scene *s, const struct hypothesis *h) {
     return !s->lost_bursts || most == h->at_once;
 }
 
+// Most of the largest burst took a little longer than any call alone: as on cores that are nearly enough. The noise of a
+// busy machine hides by how much, and more at once would tell.
+static bool few_in_time(const struct scene *s) {
+    const struct span *largest = NULL;
+    for (unsigned t = 0; t < s->span_count; t++) {
+        const struct span *p = &s->spans[t];
+        bool larger = p->kind == TRIAL_BURST && (!largest || p->calls > largest->calls);
+        largest = larger ? p : largest;
+    }
+    double alone = s->fastest_ms / s->alone_ms;
+    return largest && s->spread <= VARIES && 4 * sooner(s, largest, IN_TIME * alone) < largest->calls;
+}
+
 static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     const struct scene *s = &f->s;
     const struct candidate *best = &f->v[0];
@@ -1072,6 +1086,9 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     }
     if (odd) {
         return got_faster(s) ? DOUBT_COLD : DOUBT_NOISE;
+    }
+    if (flat && best->h.share <= 0 && few_in_time(s)) {
+        return DOUBT_NOISE;
     }
     if (best->h.model == PROBE_CPU && got_faster(s)) {
         return DOUBT_COLD;
