@@ -42,7 +42,8 @@ struct serve {
     bool check;
     bool example;
     struct outside outside;
-    _Atomic(struct keeper *) keeper; // NULL: not yet
+    const struct running *running;   // NULL: not yet
+    _Atomic(struct keeper *) keeper; // the same
 };
 
 static int take_listen(void *options, const struct args_option *o UNUSED, const char *value) {
@@ -226,6 +227,10 @@ static unsigned connections_by_files(const struct config *config, const struct m
     return (unsigned)MIN(MAX(most, 1u), (uint64_t)INT_MAX);
 }
 
+static unsigned connections_of(const struct config *config, const struct machine *m, unsigned workers) {
+    return config->max_connections ? config->max_connections : connections_by_files(config, m, workers);
+}
+
 static struct pressure *make_pressure(const struct config *config, const struct machine *m, unsigned workers) {
     struct pressure_options options = {
         .limit = m->memory_bytes,
@@ -233,7 +238,7 @@ static struct pressure *make_pressure(const struct config *config, const struct 
         .group = m->memory_from_cgroup ? m->memory_group : NULL,
         .group_v1 = m->memory_group_v1,
         .workers = workers,
-        .connections = config->max_connections ? config->max_connections : connections_by_files(config, m, workers),
+        .connections = connections_of(config, m, workers),
     };
     return pressure_create(&options);
 }
@@ -303,12 +308,6 @@ static void on_reload(void *owner) {
     }
 }
 
-static void on_reloaded(void *owner, struct config *config) {
-    struct serve *s = owner;
-    if (s->outside.admin) {
-        admin_configure(s->outside.admin, config);
-    }
-}
 static void on_reopen(void *owner) { outside_reopen(&((struct serve *)owner)->outside); }
 
 struct running {
@@ -320,6 +319,15 @@ struct running {
     struct crew *crew;
     unsigned workers;
 };
+
+static void on_reloaded(void *owner, struct config *config) {
+    struct serve *s = owner;
+    const struct running *r = s->running;
+    pressure_set(r->pressure, config->memory, connections_of(config, &r->machine, r->workers));
+    if (s->outside.admin) {
+        admin_configure(s->outside.admin, config);
+    }
+}
 
 static int run_crew(struct serve *s, struct running *r) {
     struct keeper *keeper = NULL;
@@ -401,6 +409,7 @@ static int serve(struct serve *s, struct blueprint *blueprint, struct inherited 
     wrong = wrong ? wrong : outside_claim(&s->outside, config, in->admin);
     if (!wrong) {
         r.pressure = make_pressure(config, &r.machine, r.workers);
+        s->running = &r;
         wrong = open_and_run(s, &r);
         pressure_destroy(r.pressure);
     }

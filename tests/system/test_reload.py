@@ -55,6 +55,24 @@ def test_sighup_takes_over_what_is_new(world):
     poll(lambda: asked(world, gw).status == 200 and second.requests, "the second upstream to be asked")
 
 
+def test_more_clients_are_let_in(world):
+    """Two hold all the places that there are."""
+    mock = "upstreams: {up: {url: mock}}\nmax_connections: "
+    path, gw = serve(world, f"{mock}2\n")
+    held = [world.connect(gw) for _ in range(2)]
+    for client in held:
+        client.send(post(CHAT, {"model": "mock-600s", "messages": [{"role": "user", "content": "x"}]}))
+    before = gw.descriptors()
+    path.write_text(f"{mock}50\n")
+    gw.signal(signal.SIGHUP)
+    gw.wait_text(AGAIN)
+    for _ in range(10):
+        client = world.connect(gw)
+        assert client.ask(request("GET", "/healthz")).status == 200
+        held.append(client)
+    assert gw.descriptors() >= before + 8
+
+
 def test_sighup_reads_also_what_did_not_change(world):
     path, gw = serve(world, to(world.upstream()))
     gw.signal(signal.SIGHUP)
