@@ -74,13 +74,18 @@ static COLD const char *refuse_version(struct scan *s) {
     return refuse(s, ERR_VERSION, "only HTTP/1.0 and HTTP/1.1 are spoken here");
 }
 
+// At a '\r': of another version, if the line ends with it.
+static COLD const char *refuse_old(struct scan *s, const char *p, const char *problem) {
+    return s->end - p >= 2 && p[1] == '\n' ? refuse_version(s) : stop(s, p + 1, problem);
+}
+
 static const char *version(struct scan *s, const char *p, const char *problem) {
     static const char pattern[] = "HTTP/0.0";
     unsigned char numbers[sizeof pattern];
     for (size_t i = 0; i < sizeof pattern - 1; i++, p++) {
         numbers[i] = p < s->end ? (unsigned char)(*p - '0') : 0;
         if (p == s->end || (pattern[i] == '0' ? numbers[i] > 9 : *p != pattern[i])) {
-            return i == 6 && p < s->end && *p == '\r' ? refuse_version(s) : stop(s, p, problem);
+            return i == 6 && p < s->end && *p == '\r' ? refuse_old(s, p, problem) : stop(s, p, problem);
         }
     }
     s->h->major = numbers[5];
@@ -92,8 +97,9 @@ static bool is_spoken(const struct h1_head *h) { return h->major == 1 && h->mino
 
 // The bytes end here, or the target does, and not as it should.
 static COLD const char *stop_target(struct scan *s, const char *target, const char *p) {
+    static const char problem[] = "the request line or its target has a character it must not have";
     bool old = p < s->end && *p == '\r' && *target == '/'; // HTTP/0.9 says no version
-    return old ? refuse_version(s) : stop(s, p, "the request line or its target has a character it must not have");
+    return old ? refuse_old(s, p, problem) : stop(s, p, problem);
 }
 
 static const char *request_line(struct scan *s, const char *p) {

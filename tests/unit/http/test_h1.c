@@ -444,6 +444,8 @@ static const struct refused bad_requests[] = {
     {"A08_all_bare_lf", STR("GET / HTTP/1.1\nHost: a\n\n"), ERR_INVALID},
     {"A08_bare_lf_before", STR("\nGET / HTTP/1.1" RN HOST RN), ERR_INVALID},
     {"A08_bare_cr_before", STR("\r\rGET / HTTP/1.1" RN HOST RN), ERR_INVALID},
+    {"A08_bare_cr_in_start_line", STR("GET /\rHTTP/1.1" RN HOST RN), ERR_INVALID},
+    {"A08_bare_cr_in_version", STR("GET / HTTP/2\rHost: a" RN RN), ERR_INVALID},
     {"A08_bare_cr_after_start_line", STR("GET / HTTP/1.1\rHost: a" RN RN), ERR_INVALID},
     {"A08_bare_cr_in_value", STR(GET "A: b\rc: d" RN RN), ERR_INVALID},
     {"A08_two_cr", STR(GET "A: b\r\r\n" RN), ERR_INVALID},
