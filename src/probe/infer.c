@@ -11,6 +11,7 @@ static const double BIC_BARE = 10;
 static const double VARIES = 0.05; // CV of calls alone
 static const double UNFAIR = 4;    // so much likelier is it that who is next is not who came first
 static const double CONFIDENCE_BARE = 0.95;
+static const double CONFIDENCE_DIVIDED = 0.98; // of how seats are divided
 static const double ODDS_MOST = 1e12;
 // A wait of less than this share of T is not told from noise; one of more than half of T is not "nobody waits".
 static const double WAIT_SEEN = 0.2;
@@ -48,7 +49,7 @@ enum {
     LOTS_GUESSES = 8,
     LOTS_MORE = 64, // guesses, for so many of them
     LOTS_AGAIN = 4,
-    LOTS_LAST = 3, // and of those by LOTS_GUESSES_MOST
+    LOTS_LAST = 5, // and of those by LOTS_GUESSES_MOST
     LOTS_CALLS = 400,
     WORKERS_MOST = 40,
     DIVIDED_MOST = 160, // seats in all
@@ -1014,6 +1015,11 @@ static double bic_wanted(const struct search *f) {
                                                           : BIC_BARE;
 }
 
+static double confidence_wanted(const struct search *f) {
+    bool divided = f->v[0].h.model == PROBE_PARTITIONED && f->v[1].h.model == PROBE_PARTITIONED;
+    return divided ? CONFIDENCE_DIVIDED : CONFIDENCE_BARE;
+}
+
 // Of two that fit: neighbours of one kind where times vary, or two kinds.
 static enum doubt doubt_between(const struct search *f) {
     if (got_faster(&f->s)) {
@@ -1100,7 +1106,7 @@ static enum doubt doubt_of(const struct search *f, const struct verdict *v) {
     if (lots && (s->cv > VARIES || !seen_full(s, best->h.at_once))) {
         return doubt_between(f);
     }
-    if (f->count > 1 && (2 * (best->score - f->v[1].score) < bic_wanted(f) || v->confidence < CONFIDENCE_BARE)) {
+    if (f->count > 1 && (2 * (best->score - f->v[1].score) < bic_wanted(f) || v->confidence < confidence_wanted(f))) {
         return doubt_between(f);
     }
     // Who looks now and then also comes out of turn, and how often they look is lost in the noise.
